@@ -1,0 +1,441 @@
+"""The settings: dataclasses that every YAML file and every word of the command line is checked against.
+
+Values live in conf/, meaning lives here. A field is MISSING until conf/ fills it, so a value has one
+home; the checks run once, on complete values, when Hydra's config becomes these classes.
+"""
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Protocol, get_type_hints
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+from scnas import resources
+from scnas.contract import is_power_of_two, one_of, whole
+from scnas.space import SearchSpace
+
+OBJECTIVES = ("error", "luts", "ffs", "brams", "latency_us", "energy_nj")
+DEVICES = ("auto", "cpu", "cuda")
+EXECUTORS = ("local",)
+JOBS = ("search",)
+MAX_SEED = 2**63 - 1
+
+
+def number(name: str, value: object, low: float, high: float, *, above: bool = False) -> float:
+    """`value` as a finite float in low..high (above low, if asked); ValueError naming `name` otherwise."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or not low <= value <= high or (above and value == low):
+        least = f"above {low:g} and at most" if above else f"from {low:g} to"
+        raise ValueError(f"{name} must be a number {least} {high:g}, got {value!r}")
+    return float(value)
+
+
+class Data(Protocol):
+    """What a search space needs to know of a task."""
+
+    encoder: str
+    n_inputs: int
+    n_classes: int
+    timesteps: int | None
+
+
+@dataclass
+class Space:
+    """What an architecture may be; the words of scnas.space.SearchSpace."""
+
+    min_layers: int = MISSING  # the output layer counts
+    max_layers: int = MISSING
+    width_choices: list[int] = MISSING  # neurons of a hidden layer
+    neuron_choices: list[str] = MISSING
+    L_choices: list[int] = MISSING  # clocks of a bitstream, powers of two
+    delay_choices: list[int] = MISSING  # largest delay of a layer, in steps
+    density_choices: list[float] = MISSING  # share of synapses kept
+    generator_choices: list[str] = MISSING
+    mapping_choices: list[str] = MISSING
+    lanes_choices: list[int] = MISSING  # inputs per clock of a folded layer
+    timesteps_choices: list[int] = MISSING  # a task of events brings its own
+    word_choices: list[int] = MISSING  # bits of a membrane
+    fraction: int = MISSING  # F: a number n stands for n / 2^F
+    readout: str = MISSING
+
+    def __post_init__(self):
+        self._space(1, 1)
+
+    def for_task(self, task: Data) -> SearchSpace:
+        """The space with the inputs and outputs of `task`.
+
+        Events bring their own number of steps, so timesteps_choices are ignored for them. Values are
+        rate coded, which needs powers of two: ValueError otherwise.
+        """
+        if task.timesteps is not None:
+            return self._space(task.n_inputs, task.n_classes, timesteps_choices=[task.timesteps])
+        if bad := [t for t in self.timesteps_choices if not is_power_of_two(t)]:
+            raise ValueError(
+                f"space.timesteps_choices must be powers of two for a task of values, got {bad[0]}"
+            )
+        return self._space(task.n_inputs, task.n_classes)
+
+    def _space(self, n_inputs: int, n_outputs: int, **changes: object) -> SearchSpace:
+        try:
+            return SearchSpace(n_inputs, n_outputs, **asdict(self) | changes)
+        except ValueError as error:
+            raise ValueError(f"space.{error}") from None
+
+
+@dataclass
+class Target:
+    """The chip. name: one of scnas.hardware.targets. clock_mhz: null for the chip's own default."""
+
+    name: str = MISSING
+    clock_mhz: float | None = MISSING
+
+    def __post_init__(self):
+        if self.clock_mhz is not None:
+            number("target.clock_mhz", self.clock_mhz, 0, 2000, above=True)
+
+
+@dataclass
+class Task:
+    """The data and its splits, which depend on nothing but these values.
+
+    name: a family of scnas.tasks. path: its file or folder, null where it needs none.
+    seed: of the splits. train_limit: use at most so many training samples; null for all.
+    validation, test: shares of the samples set aside where the data come without such a split.
+    low, high: values of an `npz` task are scaled from low..high to 0..1.
+    """
+
+    name: str = MISSING
+    path: str | None = MISSING
+    seed: int = MISSING
+    train_limit: int | None = MISSING
+    validation: float = MISSING
+    test: float = MISSING
+    low: float = MISSING
+    high: float = MISSING
+
+    def __post_init__(self):
+        whole("task.seed", self.seed, 0, MAX_SEED)
+        if self.train_limit is not None:
+            whole("task.train_limit", self.train_limit, 1, 2**31)
+        number("task.validation", self.validation, 0, 0.5, above=True)
+        number("task.test", self.test, 0, 0.5, above=True)
+        if self.validation + self.test > 0.8:
+            raise ValueError(
+                "task.validation and task.test must leave a fifth of the samples for training, "
+                f"got {self.validation:g} + {self.test:g}"
+            )
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"task.low must be below task.high, both finite, got {self.low} and {self.high}")
+
+
+@dataclass
+class Train:
+    """How a candidate is trained in the search, and how the front is trained after it."""
+
+    epochs: int = MISSING  # of a candidate in the search
+    full_epochs: int = MISSING  # of a member of the front
+    final_seeds: int = MISSING  # how often each member of the front is trained
+    batch_size: int = MISSING
+    learning_rate: float = MISSING
+
+    def __post_init__(self):
+        whole("train.epochs", self.epochs, 1, 100_000)
+        whole("train.full_epochs", self.full_epochs, 1, 100_000)
+        whole("train.final_seeds", self.final_seeds, 1, 1000)
+        whole("train.batch_size", self.batch_size, 1, 2**20)
+        number("train.learning_rate", self.learning_rate, 0, 10, above=True)
+
+
+@dataclass
+class Budgets:
+    """Upper limits of a feasible candidate; null is the capacity of the target (latency: none)."""
+
+    luts: int | None = MISSING
+    ffs: int | None = MISSING
+    brams: int | None = MISSING
+    latency_us: float | None = MISSING
+
+    def __post_init__(self):
+        for name, low in (("luts", 1), ("ffs", 1), ("brams", 0)):
+            if getattr(self, name) is not None:
+                whole(f"search.budgets.{name}", getattr(self, name), low, 2**31)
+        if self.latency_us is not None:
+            number("search.budgets.latency_us", self.latency_us, 0, 1e9, above=True)
+
+
+@dataclass
+class Winner:
+    """The rule that picks one network from the front, fixed before the search begins.
+
+    Among the members whose validation accuracy is at most `within` below the best one (0.01 is one
+    point), the member with the smallest `smallest`, one of OBJECTIVES.
+    """
+
+    within: float = MISSING
+    smallest: str = MISSING
+
+    def __post_init__(self):
+        number("search.winner.within", self.within, 0, 1)
+        one_of("search.winner.smallest", self.smallest, OBJECTIVES)
+
+
+@dataclass
+class Search:
+    seed: int = MISSING  # of everything random but the splits of the data
+    population_size: int = MISSING
+    generations: int = MISSING
+    objectives: list[str] = MISSING  # of OBJECTIVES, all minimised
+    budgets: Budgets = MISSING
+    winner: Winner = MISSING
+    max_failed_share: float = MISSING  # of a generation; more failures end the search
+
+    def __post_init__(self):
+        whole("search.seed", self.seed, 0, MAX_SEED)
+        whole("search.population_size", self.population_size, 2, 65536)
+        whole("search.generations", self.generations, 1, 1_000_000)
+        if not self.objectives:
+            raise ValueError(f"search.objectives must hold one or more of {', '.join(OBJECTIVES)}, got none")
+        for objective in self.objectives:
+            one_of("search.objectives", objective, OBJECTIVES)
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"search.objectives must differ from each other, got {list(self.objectives)}")
+        number("search.max_failed_share", self.max_failed_share, 0, 1)
+
+
+@dataclass
+class Executor:
+    """Where candidates are trained. workers: processes; 0 for one per core. memory_gib: for one group."""
+
+    name: str = MISSING
+    workers: int = MISSING
+    device: str = MISSING
+    memory_gib: float = MISSING
+
+    def __post_init__(self):
+        one_of("executor.name", self.name, EXECUTORS)
+        whole("executor.workers", self.workers, 0, 4096)
+        one_of("executor.device", self.device, DEVICES)
+        number("executor.memory_gib", self.memory_gib, 0, 1_000_000, above=True)
+
+
+@dataclass
+class Config:
+    """Everything a run depends on."""
+
+    job: str = MISSING
+    space: Space = MISSING
+    target: Target = MISSING
+    task: Task = MISSING
+    train: Train = MISSING
+    search: Search = MISSING
+    executor: Executor = MISSING
+
+    def __post_init__(self):
+        one_of("job", self.job, JOBS)
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+GROUPS = (*(f.name for f in fields(Config) if f.name != "job"), "experiment")
+
+
+# -- from Hydra to dataclasses ----------------------------------------------------------------------
+
+
+def load(overrides: Sequence[str] = ()) -> Config:
+    """The settings that `python -m scnas <overrides>` would run with, e.g. load(["task=digits"]).
+
+    Raises ValueError, one line with the setting, what it got and what it may be.
+    """
+    if GlobalHydra.instance().is_initialized():
+        raise RuntimeError("the settings are composed by Hydra already; use what it hands over")
+    refuse_lists(overrides)
+    try:
+        with initialize_config_dir(str(resources.conf()), version_base="1.3"):
+            return from_hydra(compose("config", overrides=list(overrides)))
+    except HYDRA_ERRORS as error:
+        raise ValueError(explain(error)) from None
+
+
+def refuse_lists(overrides: Sequence[str]) -> None:
+    """ValueError if a group gets a list of options or none: Hydra merges them, and the last one wins."""
+    for override in overrides:
+        group, _, option = override.lstrip("+").partition("=")
+        if group in GROUPS and (option.startswith("[") or option == "null"):
+            raise ValueError(f"{group} must be one option, got {_cut(option)}; a sweep is -m {group}=a,b")
+
+
+def from_hydra(cfg: DictConfig) -> Config:
+    """The settings in a composed config.
+
+    Raises ValueError where a value is out of range or a name is unknown, and one of HYDRA_ERRORS,
+    for explain(), where a value is missing.
+    """
+    # Hydra lets `+name=value` add what the schema does not know; nothing would ever read it.
+    _refuse_unknown(cfg, Config, "")
+    return OmegaConf.to_object(cfg)
+
+
+def _refuse_unknown(cfg: DictConfig, schema: type, prefix: str) -> None:
+    for key in cfg:
+        if key not in _names(schema):
+            raise ValueError(_unknown(f"{prefix}{key}"))
+        child = get_type_hints(schema)[key]
+        if is_dataclass(child) and not OmegaConf.is_missing(cfg, key) and isinstance(cfg[key], DictConfig):
+            _refuse_unknown(cfg[key], child, f"{prefix}{key}.")
+
+
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
+
+
+def explain(error: Exception) -> str:
+    """One line for a Hydra or OmegaConf error: which setting, what it got, what it may be."""
+    inner = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    text = str(error)
+    first = text.partition("\n")[0].strip()
+    match error:
+        case OverrideParseException(override=override):
+            return f"{_brief(override)} is not of the form setting=value; special signs need 'quotes'"
+        case MissingConfigException(missing_cfg_file=str(wanted), options=options) if options is not None:
+            group, _, option = wanted.rpartition("/")
+            return f"{group} must be one of {', '.join(options)}, got {_brief(option)}"
+    if isinstance(inner, ConfigKeyError | ConfigAttributeError) and inner.full_key:
+        return _unknown(inner.full_key)
+    if isinstance(inner, MissingMandatoryValue):
+        return f"{inner.full_key} must be set, got nothing"
+    if isinstance(inner, ValidationError) and inner.full_key:
+        if kind := _kind(inner.full_key):
+            return f"{inner.full_key} must be {kind}, got {_given(inner, first)}"
+    if first.startswith("Ambiguous value for argument"):
+        given = first.removeprefix("Ambiguous value for argument").strip()
+        return f"{given} names several values: a list is written name=[1,2], a sweep needs -m"
+    if "No match in the defaults list" in text:
+        group = first.removeprefix("Could not override ").partition("'.")[0].strip("'")
+        if group == "experiment":
+            return f"experiment needs a plus sign: {text.rsplit(' ', 1)[-1]}"
+        return _unknown(group)
+    if isinstance(inner, OmegaConfBaseException):
+        first = (inner.msg or str(inner)).partition("\n")[0]
+        return f"{inner.full_key}: {first}" if inner.full_key else first
+    return first
+
+
+def _names(schema: type) -> list[str]:
+    return [f.name for f in fields(schema)]
+
+
+def _unknown(name: str) -> str:
+    """The line for a setting that does not exist, with those that do."""
+    schema, parent = Config, ""
+    for part in name.split(".")[:-1]:
+        child = get_type_hints(schema).get(part)
+        if not is_dataclass(child):
+            break
+        schema, parent = child, f"{parent}{part}."
+    if name.startswith("hydra"):
+        return f"{name} is not a setting of Hydra; python -m scnas --hydra-help lists them"
+    known = [*_names(schema), "experiment"] if schema is Config else _names(schema)
+    wrong = name.removeprefix(parent).partition(".")[0]
+    near = difflib.get_close_matches(wrong, known, n=1)
+    hint = f" (did you mean {parent}{near[0]}?)" if near else ""
+    where = parent.rstrip(".") or "settings and groups"
+    return f"{parent}{wrong} is not a setting{hint}; {where}: {', '.join(known)}"
+
+
+def _kind(name: str) -> str | None:
+    """What a value of setting `name` may be, in words; None if it is not one of ours."""
+    hint: object = Config
+    name, _, index = name.partition("[")
+    for part in name.split("."):
+        hint = get_type_hints(hint).get(part) if is_dataclass(hint) else None
+    if index and hint is not None:
+        hint = hint.__args__[0]
+    if is_dataclass(hint):
+        return f"a group of {', '.join(_names(hint))}"
+    return {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        list[int]: "a list of whole numbers such as [8,16]",
+        list[float]: "a list of numbers such as [0.5,1.0]",
+        list[str]: "a list of words such as [a,b]",
+        int | None: "a whole number or null",
+        float | None: "a number or null",
+        str | None: "a text or null",
+    }.get(hint)
+
+
+def _given(error: ValidationError, first: str) -> str:
+    """What the user wrote, as far as OmegaConf still knows it."""
+    if first.startswith("Error merging override "):
+        return _cut(first.partition("=")[2]) or "nothing"
+    return _brief(error.value) if error.value is not None else "null"
+
+
+def _brief(value: object) -> str:
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def flat(settings: object, prefix: str = "") -> dict[str, object]:
+    """Every setting by its dotted name, in the order of the classes; lists stay lists."""
+    found: dict[str, object] = {}
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        if hasattr(value, "__dataclass_fields__"):
+            found |= flat(value, f"{prefix}{f.name}.")
+        else:
+            found[prefix + f.name] = value
+    return found
+
+
+# -- the folders a command makes ----------------------------------------------------------------------
+
+
+class FolderWatch(Callback):
+    """Notes which folders Hydra is about to make, so that a refused command can take them away again.
+
+    Named in conf/config.yaml; Hydra calls it before it touches the disk.
+    """
+
+    new: list[Path] = []  # of the latest command, the deepest first
+
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
+        self._note(config.hydra.run.dir)
+
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+        self._note(config.hydra.sweep.dir)
+
+    def _note(self, folder: str) -> None:
+        path = Path(folder).absolute()
+        FolderWatch.new[:] = [p for p in (path, *path.parents) if not p.exists()]
+
+    @classmethod
+    def take_away(cls) -> None:
+        """Remove the noted folders, as far as they hold no results."""
+        for folder in cls.new:
+            try:
+                if [p.name for p in folder.iterdir()] == ["multirun.yaml"]:  # a sweep without one job
+                    (folder / "multirun.yaml").unlink()
+                folder.rmdir()
+            except FileNotFoundError:  # refused before it was made
+                continue
+            except OSError:  # not empty
+                return

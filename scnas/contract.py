@@ -1,0 +1,60 @@
+"""The words and limits of the SC-SNN contract, and the checks that guard them. Imports nothing of ours."""
+
+import numpy as np
+
+NEURONS = ("if", "lif", "stochastic_lif", "homeostatic_lif", "izhikevich")
+GENERATORS = ("sobol", "lfsr")
+MAPPINGS = ("parallel", "folded")
+ENCODERS = ("rate", "events")
+READOUTS = ("membrane", "spikes")
+
+# What a network may be. Large enough for any FPGA, small enough that a hostile value cannot
+# exhaust the machine and that every intermediate stays exact in float64 (below 2^53).
+MAX_LAYERS = 64
+MAX_WIDTH = 2**16
+MAX_SYNAPSES = 2**24  # of one layer
+MAX_TIMESTEPS = 2**12
+MAX_LANES = 2**16
+WORD_RANGE = (4, 24)  # W, bits of a saturating register
+FRACTION_RANGE = (0, 12)  # F of Q(F)
+
+
+def is_power_of_two(n: int) -> bool:
+    return n >= 1 and n & (n - 1) == 0
+
+
+def whole(name: str, value: object, low: int, high: int) -> int:
+    """`value` as an int in low..high; ValueError naming `name` otherwise. A bool is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number from {low} to {high}, got {_short(value)}")
+    return int(value)
+
+
+def one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
+    """`value` if it is one of `allowed`; ValueError listing them otherwise."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {_short(value)}")
+    return str(value)
+
+
+def share(name: str, value: object) -> float:
+    """`value` as a float with 0 < value <= 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value <= 1:
+        raise ValueError(f"{name} must be a share above 0 and at most 1, got {_short(value)}")
+    return float(value)
+
+
+def stream_length(name: str, value: object, fraction: int) -> int:
+    """`value` as L: a power of two that divides 2^fraction."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} must be a whole number, got {_short(value)}")
+    if not is_power_of_two(int(value)) or value > 2**fraction:
+        raise ValueError(
+            f"{name} must be a power of two that divides 2^fraction = {2**fraction}, got {_short(value)}"
+        )
+    return int(value)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

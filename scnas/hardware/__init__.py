@@ -1,0 +1,1 @@
+"""Hardware: schedule, Verilog, co-simulation, synthesis, cost."""

@@ -1,0 +1,23 @@
+"""Where the files that are not Python lie: conf/ and hdl/."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def conf() -> Path:
+    """The folder of the YAML files; FileNotFoundError if the installation lost it."""
+    return _folder("conf")
+
+
+def hdl() -> Path:
+    """The folder of the hand-written Verilog; FileNotFoundError if the installation lost it."""
+    return _folder("hdl")
+
+
+def _folder(name: str) -> Path:
+    # A wheel carries them inside the package; in a checkout they lie beside it.
+    for folder in (_PACKAGE / name, _PACKAGE.parent / name):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f"{name}/ is missing: neither {_PACKAGE / name} nor {_PACKAGE.parent / name}")

@@ -1,0 +1,1 @@
+"""Spiking networks whose synapses are stochastic numbers: streams, neurons, networks, training."""

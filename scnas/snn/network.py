@@ -1,0 +1,275 @@
+"""The integer network: what was scored, what is exported, what becomes hardware.
+
+`network.json` holds it whole; anyone can recompute every spike from that file alone.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from scnas import contract
+from scnas.contract import one_of, stream_length, whole
+from scnas.files import read_json, write_whole
+from scnas.snn.streams import max_weight
+
+FORMAT = "scnas-network/1"
+CONSTANTS = (
+    "leak_k", "gain_k", "noise_k", "decay_k", "bump_k", "a_k", "b_k", "d_k", "v_rest", "v_reset",
+    "refractory",
+)  # fmt: skip
+USED_CONSTANTS = {
+    "if": {"gain_k", "v_rest", "v_reset", "refractory"},
+    "lif": {"leak_k", "gain_k", "v_rest", "v_reset", "refractory"},
+    "stochastic_lif": {"leak_k", "gain_k", "noise_k", "v_rest", "v_reset", "refractory"},
+    "homeostatic_lif": {"leak_k", "gain_k", "decay_k", "bump_k", "v_rest", "v_reset", "refractory"},
+    "izhikevich": {"gain_k", "a_k", "b_k", "d_k", "v_rest", "v_reset", "refractory"},
+}
+
+
+def _integers(name: str, value: object, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
+    """`value` as a read-only int32 array of `shape` with every entry in low..high."""
+    if isinstance(value, np.ndarray):
+        array = value
+    else:
+        try:
+            array = np.array(value)
+        except (ValueError, OverflowError, RecursionError):
+            array = np.empty(0, dtype=object)
+    if array.shape != shape or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name} must be whole numbers of shape {shape}, got {array.dtype} of shape {array.shape}"
+        )
+    if array.size and (array.min() < low or array.max() > high):
+        bad = array.min() if array.min() < low else array.max()
+        raise ValueError(f"{name} must lie in {low}..{high}, got {bad}")
+    array = np.array(array, dtype=np.int32)
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer: synapses from n_in inputs to n_out neurons.
+
+    neuron, generator, mapping: the words of scnas.contract. length: L, clocks of a stream.
+    seed, noise_seed: 1..65535, LFSR states when an inference starts.
+    lanes: inputs per clock of a folded layer, 0 for a parallel one.
+    weights: [n_in, n_out] int32, |w| <= M. delays: [n_in, n_out] int32 >= 0, in steps.
+    threshold: [n_out] int32, Q(F). constants: all of CONSTANTS, Q(F) but for `refractory` (steps).
+    """
+
+    neuron: str
+    generator: str
+    length: int
+    seed: int
+    noise_seed: int
+    mapping: str
+    lanes: int
+    weights: np.ndarray
+    delays: np.ndarray
+    threshold: np.ndarray
+    constants: Mapping[str, int]
+
+    @property
+    def n_in(self) -> int:
+        return self.weights.shape[0]
+
+    @property
+    def n_out(self) -> int:
+        return self.weights.shape[1]
+
+    @property
+    def max_weight(self) -> int:
+        """M: the largest magnitude the generator of this layer can turn into a stream."""
+        return max_weight(self.generator, self.length)
+
+    @property
+    def delays_in_use(self) -> tuple[int, ...]:
+        """The distinct delays of synapses that exist (non-zero weight), ascending."""
+        return tuple(int(d) for d in np.unique(self.delays[self.weights != 0]))
+
+    @property
+    def n_synapses(self) -> int:
+        """Synapses that exist: non-zero weights."""
+        return int(np.count_nonzero(self.weights))
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """An architecture with weights: everything that decides a spike, and the mapping to hardware.
+
+    n_inputs: features. timesteps: T. encoder: `rate` (values in 0..1) or `events` (spikes).
+    fraction: F, a number n stands for n / 2^F. word: W, bits of every saturating register.
+    readout: `membrane` (the last layer only integrates) or `spikes`.
+    Raises ValueError, one line naming the field, when anything in it cannot be computed exactly.
+    """
+
+    n_inputs: int
+    timesteps: int
+    encoder: str
+    fraction: int
+    word: int
+    readout: str
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self):
+        whole("n_inputs", self.n_inputs, 1, contract.MAX_WIDTH)
+        whole("timesteps", self.timesteps, 1, contract.MAX_TIMESTEPS)
+        one_of("encoder", self.encoder, contract.ENCODERS)
+        one_of("readout", self.readout, contract.READOUTS)
+        whole("fraction", self.fraction, *contract.FRACTION_RANGE)
+        whole("word", self.word, *contract.WORD_RANGE)
+        if self.encoder == "rate" and not contract.is_power_of_two(self.timesteps):
+            raise ValueError(f"timesteps must be a power of two for the rate encoder, got {self.timesteps}")
+        if not isinstance(self.layers, tuple) or not 1 <= len(self.layers) <= contract.MAX_LAYERS:
+            raise ValueError(f"layers must hold 1 to {contract.MAX_LAYERS} layers")
+        n_in = self.n_inputs
+        checked = []
+        for i, layer in enumerate(self.layers):
+            checked.append(_checked_layer(layer, f"layers[{i}]", n_in, self))
+            n_in = layer.n_out
+        object.__setattr__(self, "layers", tuple(checked))
+
+    @property
+    def n_classes(self) -> int:
+        return self.layers[-1].n_out
+
+    @property
+    def n_synapses(self) -> int:
+        return sum(layer.n_synapses for layer in self.layers)
+
+    def fires(self, index: int) -> bool:
+        """Whether layer `index` has neurons: all do, but for the last one of a membrane readout."""
+        return self.readout == "spikes" or index < len(self.layers) - 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Network) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_dict(), sort_keys=True))
+
+    def to_dict(self) -> dict:
+        """The content of network.json."""
+        return {
+            "format": FORMAT,
+            "n_inputs": self.n_inputs,
+            "timesteps": self.timesteps,
+            "encoder": self.encoder,
+            "fraction": self.fraction,
+            "word": self.word,
+            "readout": self.readout,
+            "layers": [
+                {
+                    "neuron": layer.neuron,
+                    "generator": layer.generator,
+                    "length": layer.length,
+                    "seed": layer.seed,
+                    "noise_seed": layer.noise_seed,
+                    "mapping": layer.mapping,
+                    "lanes": layer.lanes,
+                    "weights": layer.weights.tolist(),
+                    "delays": layer.delays.tolist(),
+                    "threshold": layer.threshold.tolist(),
+                    "constants": dict(layer.constants),
+                }
+                for layer in self.layers
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> "Network":
+        """The network that `data`, the content of a network.json, describes; ValueError if none."""
+        fields = ("n_inputs", "timesteps", "encoder", "fraction", "word", "readout", "layers")
+        _expect_keys("network", data, ("format", *fields))
+        if data["format"] != FORMAT:
+            raise ValueError(f"format must be {FORMAT!r}, got {data['format']!r}")
+        if not isinstance(data["layers"], list):
+            raise ValueError(f"layers must be a list, got {type(data['layers']).__name__}")
+        layers = []
+        for i, layer in enumerate(data["layers"]):
+            _expect_keys(f"layers[{i}]", layer, tuple(Layer.__dataclass_fields__))
+            layers.append(Layer(**layer))
+        return cls(**{name: data[name] for name in fields} | {"layers": tuple(layers)})
+
+    def save(self, path: str | Path) -> None:
+        """Write network.json, whole or not at all; same network, same bytes."""
+        write_whole(path, json.dumps(self.to_dict(), separators=(",", ":")) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Network":
+        """Read a network.json; ValueError, one line with the file's name, if it is not one."""
+        data = read_json(path)
+        try:
+            return cls.from_dict(data)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def _expect_keys(name: str, data: object, keys: tuple[str, ...]) -> None:
+    if not isinstance(data, dict):
+        raise ValueError(f"{name} must be an object, got {type(data).__name__}")
+    missing = [key for key in keys if key not in data]
+    unknown = [str(key)[:40] for key in data if key not in keys]
+    if missing or unknown:
+        raise ValueError(
+            f"{name} must have exactly the keys {', '.join(keys)}; "
+            f"missing {missing or 'none'}, unknown {unknown or 'none'}"
+        )
+
+
+def _checked_layer(layer: Layer, name: str, n_in: int, network: Network) -> Layer:
+    """`layer` with plain ints and read-only int32 arrays, or a ValueError naming the field."""
+    one_of(f"{name}.neuron", layer.neuron, contract.NEURONS)
+    one_of(f"{name}.generator", layer.generator, contract.GENERATORS)
+    one_of(f"{name}.mapping", layer.mapping, contract.MAPPINGS)
+    length = stream_length(f"{name}.length", layer.length, network.fraction)
+    seed = whole(f"{name}.seed", layer.seed, 1, 0xFFFF)
+    noise_seed = whole(f"{name}.noise_seed", layer.noise_seed, 1, 0xFFFF)
+    folded = layer.mapping == "folded"
+    lanes = whole(f"{name}.lanes", layer.lanes, int(folded), contract.MAX_LANES if folded else 0)
+
+    rows = layer.weights
+    if not isinstance(rows, np.ndarray) and (not isinstance(rows, list) or not rows):
+        raise ValueError(f"{name}.weights must be rows of whole numbers")
+    n_out = len(rows[0]) if isinstance(rows[0], list | np.ndarray) else 0
+    if not 1 <= n_out <= contract.MAX_WIDTH or n_in * n_out > contract.MAX_SYNAPSES:
+        raise ValueError(
+            f"{name}.weights must have 1 to {contract.MAX_WIDTH} columns and at most "
+            f"{contract.MAX_SYNAPSES} entries, got {len(rows)} rows of {n_out}"
+        )
+    top = max_weight(layer.generator, length)
+    weights = _integers(f"{name}.weights", rows, (n_in, n_out), -top, top)
+    delays = _integers(f"{name}.delays", layer.delays, (n_in, n_out), 0, contract.MAX_TIMESTEPS)
+    half = 2 ** (network.word - 1)
+    threshold = _integers(f"{name}.threshold", layer.threshold, (n_out,), -half, half - 1)
+
+    if not isinstance(layer.constants, Mapping):
+        raise ValueError(f"{name}.constants must be an object, got {type(layer.constants).__name__}")
+    _expect_keys(f"{name}.constants", dict(layer.constants), CONSTANTS)
+    limits = dict.fromkeys(CONSTANTS, (-half, half - 1))
+    limits["refractory"] = (0, contract.MAX_TIMESTEPS)
+    constants = {}
+    for key in CONSTANTS:
+        used = key in USED_CONSTANTS[layer.neuron]
+        value = whole(f"{name}.constants.{key}", layer.constants[key], *limits[key])
+        if value and not used:
+            raise ValueError(f"{name}.constants.{key} must be 0 for {layer.neuron}, got {value}")
+        constants[key] = value
+    u_start = constants["b_k"] * constants["v_reset"] >> network.fraction
+    if not -half <= u_start < half:
+        raise ValueError(f"{name}.constants: mul(b_k, v_reset) must fit the word, got {u_start}")
+    return Layer(
+        layer.neuron, layer.generator, length, seed, noise_seed, layer.mapping, lanes,
+        weights, delays, threshold, constants,
+    )  # fmt: skip
+
+
+def count_bound(layer: Layer) -> int:
+    """The largest |count| any input and any generator seed can cause in one step."""
+    ones = np.abs(layer.weights.astype(np.int64))  # sobol: a stream holds exactly w ones
+    if layer.generator == "lfsr":
+        ones = np.where(ones > 0, layer.length, 0)
+    return int(ones.sum(axis=0).max())

@@ -1,0 +1,411 @@
+"""train_population(): a whole generation trained at once, every candidate on its own numbers.
+
+The exact integer network is in the forward pass, so the accuracy that comes out is the accuracy of
+the exported network, of its Verilog and of the chip.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from scnas.contract import is_power_of_two
+from scnas.randomness import rng
+from scnas.snn.network import Network
+from scnas.snn.population import PopulationStack
+from scnas.snn.streams import van_der_corput
+from scnas.space import Architecture
+from scnas.tasks import Split, Task
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a candidate may spend, the same for all.
+
+    epochs: passes over the training data. batch_size: samples a step. learning_rate: peak of a
+    cosine schedule for weights; thresholds, gains, leaks and delays have their own share of it.
+    prune_from, prune_to: share of the epochs between which the density falls to its target.
+    prune_per: `layer` or `neuron`. powers_of_two: gain and leak as shifts. clip: largest gradient
+    norm of a candidate. memory_gib: what one group may take; larger groups are split.
+    """
+
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 0.03
+    prune_from: float = 0.1
+    prune_to: float = 0.6
+    prune_per: str = "layer"
+    powers_of_two: bool = True
+    clip: float = 1.0
+    memory_gib: float = 2.0
+
+
+class Trained(NamedTuple):
+    """One candidate after training. Losses are mean cross-entropies in nats, accuracies 0..1.
+
+    network is None and the figures are NaN when it failed; `failed` then says why.
+    activity: mean spikes per step at the input of each layer, on the validation data.
+    """
+
+    architecture: Architecture
+    network: Network | None
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    activity: tuple[float, ...]
+    failed: str | None
+    seconds: float
+
+
+def _failure(architecture: Architecture, reason: str, seconds: float) -> Trained:
+    nan = math.nan
+    return Trained(architecture, None, nan, nan, nan, nan, (), reason, seconds)
+
+
+def train_population(
+    architectures: Sequence[Architecture],
+    task: Task,
+    budget: Budget = Budget(),  # noqa: B008 - a frozen value
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> list[Trained]:
+    """Train every architecture on `task`; results in the order given.
+
+    Architectures that differ in mapping only share one training. A candidate's initial weights and
+    generator seeds come from (seed, architecture), the order of minibatches from the seed alone,
+    so neighbours change nothing but the last bits of floating-point sums. A candidate that diverges
+    or falls silent is reported as failed and takes no other down; a group that does not fit the
+    memory is split. Raises ValueError when an architecture does not fit the task.
+    """
+    results: dict[Architecture, Trained] = {}
+    for group in plan_groups(architectures, task, budget):
+        for trained in train_group(group, task, budget, seed, device):
+            results[trained.architecture] = trained
+    return [remapped(results[a.training_key], a) for a in architectures]
+
+
+def remapped(trained: Trained, architecture: Architecture) -> Trained:
+    """The result of a training for an architecture that differs from the trained one in mapping."""
+    network = trained.network
+    if network is not None:
+        mapped = zip(network.layers, architecture.mappings, architecture.lanes, strict=True)
+        layers = tuple(replace(layer, mapping=mapping, lanes=lanes) for layer, mapping, lanes in mapped)
+        network = replace(network, layers=layers)
+    return trained._replace(architecture=architecture, network=network)
+
+
+# -- groups -------------------------------------------------------------------------------------
+
+
+def check_fits(architecture: Architecture, task: Task) -> None:
+    """ValueError if `architecture` cannot be trained exactly on `task`."""
+    if (architecture.n_inputs, architecture.n_outputs) != (task.n_inputs, task.n_classes):
+        raise ValueError(
+            f"task {task.name} has {task.n_inputs} inputs and {task.n_classes} classes, the architecture "
+            f"{architecture.n_inputs} and {architecture.n_outputs}"
+        )
+    if task.encoder == "rate" and not is_power_of_two(architecture.timesteps):
+        raise ValueError(
+            f"timesteps must be a power of two for the rate encoder, got {architecture.timesteps}"
+        )
+    if task.timesteps is not None and architecture.timesteps != task.timesteps:
+        raise ValueError(
+            f"timesteps must be {task.timesteps} for task {task.name}, got {architecture.timesteps}"
+        )
+    widest = max(n_in for n_in, _ in architecture.layer_sizes)
+    if widest * 2**architecture.fraction >= 2**24:
+        raise ValueError(
+            f"a layer of {widest} inputs with fraction {architecture.fraction} exceeds what float32 sums "
+            f"hold exactly: inputs times 2^fraction must stay below 2^24"
+        )
+
+
+def plan_groups(
+    architectures: Sequence[Architecture], task: Task, budget: Budget
+) -> list[list[Architecture]]:
+    """The distinct trainings that `architectures` need, in groups that are trained together.
+
+    Depends on the architectures alone. A group has one depth, number of steps, fraction, readout
+    and either delays or none; its members are neighbours in size, so that padding to the widest
+    wastes little, and its memory stays within the budget.
+    """
+    for architecture in architectures:
+        check_fits(architecture, task)
+    kinds: dict[tuple, list[Architecture]] = {}
+    for a in dict.fromkeys(a.training_key for a in architectures):
+        kinds.setdefault(
+            (a.n_layers, a.timesteps, a.fraction, a.readout, a.word <= 16, any(a.delay_ranges)), []
+        ).append(a)
+    groups = []
+    for kind in sorted(kinds, key=repr):
+        members = sorted(kinds[kind], key=lambda a: (work_of(a), a.name))
+        group: list[Architecture] = []
+        for a in members:
+            wider = [*group, a]
+            fits = memory_bytes(wider, budget.batch_size) <= budget.memory_gib * GIB
+            if group and not (fits and work(wider) <= 1.6 * sum(map(work_of, wider))):
+                groups.append(group)
+                wider = [a]
+            group = wider
+        groups.append(group)
+    return groups
+
+
+def _envelope(architectures: Sequence[Architecture]) -> Architecture:
+    """The widest layers and longest delays of all: what a group is padded to."""
+    first = architectures[0]
+
+    def widest(gene: str) -> tuple:
+        return tuple(max(column) for column in zip(*(getattr(a, gene) for a in architectures), strict=True))
+
+    return replace(first, layer_widths=widest("layer_widths"), delay_ranges=widest("delay_ranges"))
+
+
+def work_of(a: Architecture) -> int:
+    """About the operations of one sample: products, and some forty for each neuron update."""
+    return a.timesteps * sum(
+        n_in * n_out * (d + 1) + 40 * n_out
+        for (n_in, n_out), d in zip(a.layer_sizes, a.delay_ranges, strict=True)
+    )
+
+
+def work(group: Sequence[Architecture]) -> int:
+    """About the operations that a sample costs in a group, padding included."""
+    return len(group) * work_of(_envelope(group))
+
+
+def memory_bytes(group: Sequence[Architecture], batch_size: int) -> int:
+    """About the peak memory of training a group: activations of all steps, matrices of all streams."""
+    a = _envelope(group)
+    activations = a.timesteps * batch_size * sum(20 * n_out + 3 * n_in for n_in, n_out in a.layer_sizes)
+    streams = sum(
+        n_in * n_out * (8 + 2 * (a.timesteps if any(b.generators[i] == "lfsr" for b in group) else 1))
+        for i, (n_in, n_out) in enumerate(a.layer_sizes)
+    )
+    return 4 * len(group) * (activations + streams)
+
+
+# -- data ---------------------------------------------------------------------------------------
+
+
+class Samples:
+    """A split on the device, encoded when asked: batch(index) -> spikes [T, B, n] float32."""
+
+    def __init__(self, split: Split, encoder: str, timesteps: int, device: torch.device):
+        self.encoder, self.timesteps = encoder, timesteps
+        self.labels = torch.tensor(split.y, dtype=torch.int64, device=device)
+        if encoder == "rate":
+            levels = np.rint(np.asarray(split.x, dtype=np.float64) * timesteps).astype(np.int16)
+            self.data = torch.tensor(levels, device=device)
+            self.ramp = torch.tensor(van_der_corput(timesteps), dtype=torch.int16, device=device)
+        else:
+            self.data = torch.tensor(np.asarray(split.x, dtype=np.uint8), device=device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: Tensor | slice) -> Tensor:
+        chosen = self.data[index]
+        if self.encoder == "rate":
+            return (chosen[None] > self.ramp[:, None, None]).float()
+        return chosen.transpose(0, 1).float()
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All samples in order: spikes [T, B, n] and labels [B]."""
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            yield self.batch(part), self.labels[part]
+
+
+# -- training -----------------------------------------------------------------------------------
+
+# Learning rates relative to that of the weights.
+RATES = {"weight": 1.0, "threshold": 1.0, "gain": 1.0, "leak": 1.0, "position": 5.0, "scale": 1.0}
+
+
+def train_group(
+    group: Sequence[Architecture], task: Task, budget: Budget, seed: int, device: str | torch.device
+) -> list[Trained]:
+    """Train candidates of one kind together; on running out of memory, each half on its own."""
+    started = time.perf_counter()
+    try:
+        return _train_stack(group, task, budget, seed, torch.device(device))
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+    if len(group) == 1:
+        return [_failure(group[0], "out of memory", time.perf_counter() - started)]
+    if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()
+    half = len(group) // 2
+    return [
+        trained
+        for part in (group[:half], group[half:])
+        for trained in train_group(part, task, budget, seed, device)
+    ]
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        words in str(error).lower() for words in ("out of memory", "can't allocate memory", "cannot allocate")
+    )
+
+
+def _train_stack(
+    group: Sequence[Architecture], task: Task, budget: Budget, seed: int, device: torch.device
+) -> list[Trained]:
+    started = time.perf_counter()
+    stack = PopulationStack(group, seed, device, budget.powers_of_two)
+    timesteps = group[0].timesteps
+    train = Samples(task.train, task.encoder, timesteps, device)
+    validation = Samples(task.validation, task.encoder, timesteps, device)
+    kinds = stack.parameters
+    optimiser = torch.optim.Adam(
+        [
+            {"params": tensors, "lr": budget.learning_rate * RATES[kind], "kind": kind}
+            for kind, tensors in kinds.items()
+        ],
+        betas=(0.9, 0.99),
+    )
+    masks = {id(layer.tensors["weight"]): layer.buffers["keep"] for layer in stack.layers}
+    diverged: dict[int, str] = {}
+    steps = math.ceil(len(train) / budget.batch_size)
+    span = max(max(a.delay_ranges) for a in group)
+    for epoch in range(budget.epochs):
+        progress = epoch / max(1, budget.epochs)
+        _prune(stack, progress, budget)
+        width = max(0.5, span / 2 * (1 - progress / 0.7))  # delays: seen broadly first, sharply at the end
+        order = rng(seed, "minibatch", epoch).permutation(len(train))
+        for i in range(steps):
+            _set_rates(optimiser, budget, (epoch * steps + i) / (budget.epochs * steps))
+            index = torch.tensor(order[i * budget.batch_size : (i + 1) * budget.batch_size], device=device)
+            scores, _ = stack.scores(train.batch(index), width)
+            losses = _losses(stack.logits(scores), train.labels[index])
+            optimiser.zero_grad(set_to_none=True)
+            losses.sum().backward()
+            norms = _clip(kinds, masks, budget.clip)
+            for p in torch.nonzero(~torch.isfinite(norms)).flatten().tolist():
+                diverged.setdefault(p, f"diverged: its gradient is not finite in epoch {epoch}")
+            optimiser.step()
+            stack.clamp()
+    _prune(stack, 1.0, budget)
+    seconds = (time.perf_counter() - started) / len(group)
+    seen = evaluate(stack, validation)
+    trained_on = evaluate(stack, train)
+    results = []
+    for p, architecture in enumerate(group):
+        figures = (
+            trained_on.loss[p], trained_on.accuracy[p], seen.loss[p], seen.accuracy[p],
+        )  # fmt: skip
+        silent = [i for i, rate in enumerate(seen.activity[p]) if rate == 0]
+        if p in diverged:
+            results.append(_failure(architecture, diverged[p], seconds))
+        elif not all(math.isfinite(figure) for figure in figures):
+            results.append(_failure(architecture, "diverged: its loss is not finite", seconds))
+        elif silent:
+            where = f"layer {silent[0] - 1}" if silent[0] else "the input"
+            results.append(
+                _failure(architecture, f"dead: {where} never spikes on the validation data", seconds)
+            )
+        else:
+            network = stack.export(p, architecture, task.encoder)
+            results.append(Trained(architecture, network, *figures, seen.activity[p], None, seconds))
+    return results
+
+
+def _prune(stack: PopulationStack, progress: float, budget: Budget) -> None:
+    """Bring the density to where it should be at `progress` of the training.
+
+    Cubic schedule of Zhu and Gupta 2017, "To prune, or not to prune".
+    """
+    span = budget.prune_to - budget.prune_from
+    share = min(1.0, max(0.0, (progress - budget.prune_from) / span)) if span > 0 else 1.0
+    stack.prune(1 - (1 - share) ** 3, budget.prune_per)
+
+
+def _set_rates(optimiser: torch.optim.Optimizer, budget: Budget, progress: float) -> None:
+    """Linear warm-up over the first twentieth, then half a cosine down to nothing."""
+    factor = min(1.0, (progress + 1e-3) / 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
+    for group in optimiser.param_groups:
+        group["lr"] = budget.learning_rate * RATES[group["kind"]] * factor
+
+
+def _losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of each candidate, [P], of logits [P, B, classes]."""
+    count, batch, classes = logits.shape
+    flat = functional.cross_entropy(
+        logits.reshape(-1, classes), labels.expand(count, -1).reshape(-1), reduction="none"
+    )
+    return flat.view(count, batch).mean(1)
+
+
+@torch.no_grad()
+def _clip(kinds: dict[str, list[Tensor]], masks: dict[int, Tensor], largest: float) -> Tensor:
+    """Scale each candidate's gradient to norm `largest` at most, [P] norms before.
+
+    Padding and pruned weights get no gradient. One that is not finite is dropped whole, so that it
+    stays with its candidate.
+    """
+    gradients = []
+    for kind, tensors in kinds.items():
+        for tensor in tensors:
+            if tensor.grad is None:
+                continue
+            if kind == "weight":
+                tensor.grad *= masks[id(tensor)]
+            gradients.append(tensor.grad)
+    norms = torch.sqrt(sum(g.flatten(1).square().sum(1) if g.ndim > 1 else g.square() for g in gradients))
+    factor = torch.where(torch.isfinite(norms), (largest / (norms + 1e-12)).clamp(max=1.0), 0.0)
+    for g in gradients:
+        g.mul_(factor.view(-1, *[1] * (g.ndim - 1)))
+        if not torch.isfinite(norms).all():
+            g.nan_to_num_(0.0, 0.0, 0.0)
+    return norms
+
+
+# -- evaluation ---------------------------------------------------------------------------------
+
+
+class Evaluated(NamedTuple):
+    """Of every candidate: mean loss in nats, accuracy 0..1, mean spikes per step into each layer."""
+
+    loss: list[float]
+    accuracy: list[float]
+    activity: list[tuple[float, ...]]
+
+
+def lowest_best(scores: Tensor) -> Tensor:
+    """Class of every sample: the lowest index among the highest scores, along the last axis."""
+    index = torch.arange(scores.shape[-1], device=scores.device)
+    return torch.where(scores == scores.amax(-1, keepdim=True), index, scores.shape[-1]).amin(-1)
+
+
+@torch.no_grad()
+def evaluate(stack: PopulationStack, samples: Samples, batch_size: int = 256) -> Evaluated:
+    """The exact forward pass of every candidate on all samples."""
+    count = len(stack.architectures)
+    loss = torch.zeros(count, dtype=torch.float64)
+    right = torch.zeros(count, dtype=torch.int64)
+    spikes = torch.zeros(count, len(stack.layers), dtype=torch.float64)
+    for x, y in samples.batches(batch_size):
+        scores, fired = stack.scores(x)
+        loss += _losses(stack.logits(scores), y).double().cpu() * len(y)
+        right += (lowest_best(scores) == y).sum(1).cpu()
+        spikes[:, 0] += float(x.sum())
+        for i, layer in enumerate(fired[:-1]):
+            spikes[:, i + 1] += layer.sum((1, 2, 3), dtype=torch.float64).cpu()
+    timesteps = samples.timesteps
+    return Evaluated(
+        (loss / len(samples)).tolist(),
+        (right.double() / len(samples)).tolist(),
+        [tuple(row) for row in (spikes / (len(samples) * timesteps)).tolist()],
+    )

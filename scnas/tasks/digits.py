@@ -1,0 +1,34 @@
+"""digits: 1,797 handwritten digits of 8 x 8 pixels, embedded in scikit-learn, no download.
+
+UCI Optical Recognition of Handwritten Digits, test part (CC BY 4.0): 64 features 0..16, 10 classes.
+"""
+
+from typing import TYPE_CHECKING
+
+from scnas.tasks.task import Split, Task, checked_values, limited, set_aside
+
+if TYPE_CHECKING:
+    from scnas import config
+
+
+def load(settings: "config.Task") -> Task:
+    """The task, split by settings.seed with every class in proportion."""
+    if settings.path is not None:
+        raise ValueError(f"task.path must be null for digits, got {settings.path}; arrays are task=npz")
+    return digits(settings.seed, settings.validation, settings.test, settings.train_limit)
+
+
+def digits(
+    seed: int = 0, validation: float = 0.2, test: float = 0.2, train_limit: int | None = None
+) -> Task:
+    """The task. validation, test: shares of all samples. seed: of the splits."""
+    from sklearn.datasets import load_digits  # a second; only where it is needed
+
+    pixels, y = load_digits(return_X_y=True)
+    x, y = checked_values("digits", pixels, 0, 16), y.astype("int64")
+    rest, test_part = set_aside(y, test, seed, "test")
+    kept, validation_part = set_aside(y[rest], validation / (1 - test), seed, "validation")
+    train_part, validation_part = rest[kept], rest[validation_part]
+    train_part = train_part[limited(y[train_part], train_limit, seed)]
+    parts = (Split(x[part], y[part]) for part in (train_part, validation_part, test_part))
+    return Task("digits", "rate", 64, 10, None, *parts)

@@ -1,0 +1,258 @@
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from networks import random_network
+
+from scnas.hardware import schedule
+from scnas.hardware.cost import Cost, _signed_digits, estimate, estimate_many, measure, violations
+from scnas.hardware.targets import TARGETS, target
+from scnas.space import Architecture, SearchSpace
+
+BASE = Architecture(
+    n_inputs=64,
+    layer_widths=(48, 10),
+    neuron_types=("lif", "lif"),
+    bitstream_lengths=(16, 16),
+    delay_ranges=(1, 0),
+    densities=(0.5, 0.5),
+    generators=("sobol", "sobol"),
+    mappings=("parallel", "parallel"),
+    timesteps=8,
+    word=16,
+)
+FOLDED = replace(BASE, mappings=("folded", "parallel"), lanes=(16, 0))
+FIGURES = ("luts", "ffs", "brams", "latency_clocks", "energy_nj")
+
+
+def architectures(n, seed=0):
+    space, rng = SearchSpace(64, 10, L_choices=(1, 2, 4, 16, 256)), np.random.default_rng(seed)
+    return [space.random_architecture(rng) for _ in range(n)]
+
+
+def figures(cost: Cost) -> tuple:
+    return tuple(getattr(cost, name) for name in FIGURES)
+
+
+@pytest.mark.parametrize("k, digits", [(0, 0), (1, 1), (256, 1), (3, 2), (7, 2), (-8, 1), (85, 4), (255, 2)])
+def test_signed_digits_by_hand(k, digits):
+    assert _signed_digits(k) == digits  # 7 = 8 - 1, 85 = 64 + 16 + 4 + 1
+
+
+def test_a_batch_costs_what_its_members_cost():
+    batch = architectures(40)
+    assert estimate_many(batch, "ecp5") == [estimate(a, "ecp5") for a in batch]
+    assert estimate_many([], "ecp5") == []
+
+
+def test_a_target_is_taken_by_name_or_as_a_value_and_a_wrong_name_is_refused():
+    assert estimate(BASE, "zynq") == estimate(BASE, target("zynq"))
+    with pytest.raises(ValueError, match="target must be one of ice40, "):
+        estimate(BASE, "virtex")
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_figures_are_counts_and_an_interval(name):
+    for cost in estimate_many(architectures(60), name):
+        assert all(type(getattr(cost, f)) is int for f in ("luts", "ffs", "brams", "latency_clocks"))
+        assert cost.luts > 0 and cost.ffs > 0 and cost.brams >= 0
+        assert 0 < cost.energy_low_nj < cost.energy_nj < cost.energy_high_nj
+        assert cost.energy_label == target(name).energy_label
+        assert cost.latency_us == cost.latency_clocks / cost.clock_mhz
+
+
+def test_latency_is_the_schedule_of_the_pipeline():
+    # 64 inputs with 2 delays through 16 lanes: 48 neurons * 16 clocks * 8 groups; the slowest layer
+    steps = [48 * 16 * 8, 16]
+    expected = schedule.latency_clocks(8, steps, ("folded", "parallel"), 10, "membrane")
+    assert estimate(FOLDED, "ice40").latency_clocks == expected
+
+
+def test_static_power_for_the_latency_is_part_of_the_energy():
+    slow = replace(FOLDED, bitstream_lengths=(256, 16))
+    for name, chip in TARGETS.items():
+        cost = estimate(slow, name)
+        assert cost.energy_nj > chip.static_mw * cost.latency_us  # mW * us = nJ
+
+
+CHANGES = {
+    "n_inputs": 80,
+    "layer_widths": (64, 10),
+    "neuron_types": ("izhikevich", "lif"),
+    "bitstream_lengths": (64, 16),
+    "delay_ranges": (4, 0),
+    "densities": (1.0, 0.5),
+    "generators": ("lfsr", "sobol"),
+    "mappings": ("folded", "parallel"),
+    "timesteps": 16,
+    "word": 12,
+    "readout": "spikes",
+}
+
+
+@pytest.mark.parametrize("gene", CHANGES)
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_gene_changes_the_cost(gene, name):
+    changed = replace(BASE, **{gene: CHANGES[gene]}, **({"lanes": None} if gene == "mappings" else {}))
+    assert figures(estimate(changed, name)) != figures(estimate(BASE, name))
+
+
+def test_lanes_trade_logic_for_clocks():
+    narrow, wide = (estimate(replace(FOLDED, lanes=(n, 0)), "ice40") for n in (4, 32))
+    assert narrow.luts < wide.luts and narrow.latency_clocks > wide.latency_clocks
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_neuron_models_cost_in_the_order_of_their_arithmetic(name):
+    models = ("if", "lif", "stochastic_lif", "homeostatic_lif", "izhikevich")
+    luts = [estimate(replace(BASE, neuron_types=(m, "lif")), name).luts for m in models]
+    assert luts == sorted(set(luts))
+
+
+@pytest.mark.parametrize(
+    "gene, values",
+    [
+        ("n_inputs", (16, 64, 65, 256)),
+        ("layer_widths", ((8, 10), (9, 10), (64, 10), (64, 11))),
+        ("densities", ((0.01, 0.5), (0.1, 0.5), (0.5, 0.5), (1.0, 0.5), (1.0, 1.0))),
+        ("delay_ranges", ((0, 0), (1, 0), (2, 0), (7, 0), (7, 7))),
+        ("word", (8, 12, 16, 24)),
+        ("timesteps", (2, 8, 64)),
+        ("bitstream_lengths", ((4, 16), (16, 16), (64, 16), (256, 16), (256, 256))),
+    ],
+)
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("base", [BASE, FOLDED, replace(BASE, generators=("lfsr", "lfsr"))])
+def test_more_of_anything_never_costs_less(gene, values, name, base):
+    if gene == "timesteps":
+        base = replace(base, delay_ranges=(0, 0))
+    costs = [estimate(replace(base, **{gene: value}), name) for value in values]
+    for less, more in zip(costs[:-1], costs[1:], strict=True):
+        assert all(a <= b for a, b in zip(figures(less), figures(more), strict=True))
+    assert figures(costs[0]) != figures(costs[-1])
+
+
+def test_a_folded_layer_swaps_logic_for_memory_and_clocks():
+    dense = replace(BASE, densities=(1.0, 0.5), layer_widths=(128, 10))
+    parallel, folded = (
+        estimate(dense, "ice40"),
+        estimate(replace(dense, mappings=("folded", "parallel"), lanes=None), "ice40"),
+    )
+    assert folded.luts < parallel.luts / 2
+    assert parallel.brams == 0 < folded.brams
+    assert folded.latency_clocks > 100 * parallel.latency_clocks
+
+
+def as_drawn(network) -> Architecture:
+    """The architecture that `network` could have been trained from."""
+    layers = network.layers
+    return Architecture(
+        n_inputs=network.n_inputs,
+        layer_widths=tuple(x.n_out for x in layers),
+        neuron_types=tuple(x.neuron for x in layers),
+        bitstream_lengths=tuple(x.length for x in layers),
+        delay_ranges=tuple(max(x.delays_in_use) for x in layers),
+        densities=tuple(x.n_synapses / x.weights.size for x in layers),
+        generators=tuple(x.generator for x in layers),
+        mappings=tuple(x.mapping for x in layers),
+        lanes=tuple(x.lanes for x in layers),
+        timesteps=network.timesteps,
+        word=network.word,
+        fraction=network.fraction,
+        readout=network.readout,
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("mapping", ["parallel", "folded"])
+def test_estimate_expects_what_measure_finds(seed, mapping):
+    # weights and delays drawn evenly, as the estimate supposes
+    network = random_network(
+        np.random.default_rng(seed), (40, 24, 10), mapping=mapping, powers_of_two=True, refractory=0
+    )
+    before, after = estimate(as_drawn(network), "ice40"), measure(network, "ice40")
+    assert before.latency_clocks == after.latency_clocks
+    assert before.brams == after.brams
+    assert before.luts == pytest.approx(after.luts, rel=0.1)
+    assert before.ffs == pytest.approx(after.ffs, rel=0.1)
+    assert before.energy_nj == pytest.approx(after.energy_nj, rel=0.1)
+
+
+def test_measure_sees_what_the_weights_use():
+    network = random_network(
+        np.random.default_rng(0), (40, 24, 10), max_delay=3, generator="sobol", length=64
+    )
+    layer = network.layers[0]
+
+    def cost(**change):
+        return measure(replace(network, layers=(replace(layer, **change), network.layers[1])), "ice40")
+
+    whole = cost()
+    half = np.where(np.arange(40)[:, None] % 2, layer.weights, 0)
+    assert cost(weights=half).luts < whole.luts
+    same = np.sign(layer.weights) * 32  # one magnitude instead of up to 64
+    assert cost(weights=same).luts < whole.luts
+    assert cost(delays=np.zeros_like(layer.delays)).ffs < whole.ffs
+    constants = dict(layer.constants) | {"gain_k": 171}  # 171 = 128 + 32 + 8 + 2 + 1
+    assert cost(constants=constants).luts > cost(constants=constants | {"gain_k": 128}).luts
+
+
+def test_unused_delays_cost_no_clocks():
+    network = random_network(np.random.default_rng(1), (20, 10, 4), mapping="folded", lanes=4, max_delay=3)
+    weights = np.where(network.layers[0].delays == 2, network.layers[0].weights, 0)
+    one_delay = replace(network, layers=(replace(network.layers[0], weights=weights), network.layers[1]))
+    assert measure(one_delay, "ice40").latency_clocks < measure(network, "ice40").latency_clocks
+
+
+def test_more_spikes_take_more_energy_and_nothing_else():
+    network = random_network(np.random.default_rng(2), (40, 24, 10))
+    quiet, busy = (measure(network, "ice40_up5k", [s * 40, s * 24]) for s in (0.05, 0.4))
+    assert quiet.energy_nj < busy.energy_nj
+    assert quiet[:5] == busy[:5]
+
+
+@pytest.mark.parametrize(
+    "activity, message",
+    [([1.0], "activity must have one entry per layer"), ([1.0, 25.0], r"activity\[1\] must be 0 to 24")],
+)
+def test_a_wrong_activity_is_refused(activity, message):
+    with pytest.raises(ValueError, match=message):
+        measure(random_network(np.random.default_rng(2), (40, 24, 10)), "ice40", activity)
+
+
+COST = Cost(1000, 500, 8, 1200, 100.0, 1.0, 0.5, 2.0, "extrapolated", 12.0)
+
+
+@pytest.mark.parametrize(
+    "budgets, violation",
+    [
+        ({}, 0.0),
+        ({"luts": 1000, "ffs": 500, "brams": 8, "latency_us": 100.0}, 0.0),
+        ({"luts": 800}, 0.25),
+        ({"luts": 800, "ffs": 400, "brams": 16}, 0.5),
+        ({"luts": None, "latency_us": 50.0}, 1.0),
+        ({"brams": 0}, 8.0),
+    ],
+)
+def test_violations_by_hand(budgets, violation):
+    assert violations(COST, budgets) == pytest.approx(violation)
+
+
+def test_the_capacity_of_the_chip_is_a_budget():
+    assert violations(COST, target("ice40").capacity) == 0
+    assert violations(COST._replace(luts=7681), target("ice40").capacity) == pytest.approx(1 / 7680)
+
+
+@pytest.mark.parametrize("budgets", [{"lut": 5}, {"luts": -1}, {"luts": float("nan")}])
+def test_wrong_budgets_are_refused(budgets):
+    with pytest.raises(ValueError, match="budget"):
+        violations(COST, budgets)
+
+
+def test_a_population_is_costed_at_search_speed():
+    population = architectures(5000)
+    estimate_many(population[:10], "ice40")
+    start = time.process_time()
+    estimate_many(population, "ice40")
+    assert len(population) / (time.process_time() - start) > 20_000  # goal of the search; 130,000 seen

@@ -1,0 +1,176 @@
+import importlib.metadata
+import time
+
+import pytest
+
+from scnas.hardware import synthesis
+from scnas.hardware.synthesis import _count, _Failed, _Tools, synthesize, tool_versions
+
+COUNTER = """
+module counter (input clk, input rst_n, output reg [7:0] q);
+    always @(posedge clk) q <= rst_n ? q + 8'd1 : 8'd0;
+endmodule
+"""
+MEMORY = """
+module memory (input clk, input [8:0] address, input [7:0] d, output reg [7:0] q);
+    reg [7:0] words [0:511];
+    always @(posedge clk) begin
+        words[address] <= d;
+        q <= words[address];
+    end
+endmodule
+"""
+WIDE = """
+module wide (input clk, input [99:0] d, output reg [99:0] q);
+    always @(posedge clk) q <= d;
+endmodule
+"""
+
+
+def needs(target):
+    missing = [package for package, version in tool_versions(target).items() if version is None]
+    return pytest.mark.skipif(bool(missing), reason=f"{missing} not installed")
+
+
+@pytest.fixture(scope="module")
+def routed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("routed")
+    return synthesize(COUNTER, "counter", "ice40", cache=folder, bitstream=folder / "a.bin"), folder
+
+
+@needs("ice40")
+def test_a_counter_is_routed_and_its_cells_can_be_counted_by_hand(routed):
+    result, folder = routed
+    assert (result.status, result.reached, result.fits, result.message) == ("done", "route", True, "")
+    assert (result.ffs, result.brams, result.dsps) == (8, 0, 0)
+    assert 8 <= result.luts <= 12  # eight bits of adder, and at most some to start the carry and reset
+    assert result.fmax_mhz > 50
+    assert result.wall_s > 0 and not result.cached
+    assert result.flags[0] == "synth_ice40" and "--seed 1" in result.flags[1] and "--hx8k" in result.flags[1]
+    assert all(result.tools.values())
+    assert b"\x7e\xaa\x99\x7e" in (folder / "a.bin").read_bytes()[:64]  # the preamble of an iCE40 bitstream
+
+
+@needs("ice40")
+def test_the_same_question_is_answered_from_the_cache(routed):
+    result, folder = routed
+    again = synthesize(COUNTER, "counter", "ice40", cache=folder, bitstream=folder / "b.bin")
+    assert again.cached and again.wall_s == result.wall_s and again.fmax_mhz == result.fmax_mhz
+    assert again.flags == result.flags
+    assert (folder / "a.bin").read_bytes() == (folder / "b.bin").read_bytes()
+    other = synthesize(COUNTER + "\n", "counter", "ice40", level="synthesis", cache=folder)
+    assert not other.cached
+
+
+@needs("ice40")
+def test_what_needs_more_than_the_chip_has_does_not_fit():
+    result = synthesize(WIDE, "wide", "ice40_up5k")  # 201 pins of 39
+    assert (result.status, result.reached, result.fits) == ("does_not_fit", "pack", False)
+    assert result.message == "SB_IO 201 of 39"
+    assert result.ffs == 100 and result.fmax_mhz is None
+
+
+@needs("ecp5")
+def test_ecp5_goes_the_whole_way(tmp_path):
+    result = synthesize(COUNTER, "counter", "ecp5_25k", bitstream=tmp_path / "x.bit")
+    assert (result.status, result.reached, result.ffs) == ("done", "route", 8)
+    assert result.fmax_mhz > 50 and (tmp_path / "x.bit").stat().st_size > 1000
+
+
+@needs("ecp5")
+def test_a_memory_is_a_block_ram_and_has_no_path_between_registers():
+    result = synthesize(MEMORY, "memory", "ecp5_25k", level="pack")
+    assert (result.status, result.reached, result.brams, result.fmax_mhz) == ("done", "pack", 1, None)
+
+
+@needs("artix7")
+def test_seven_series_ends_after_synthesis():
+    result = synthesize(MEMORY, "memory", "artix7")
+    assert (result.status, result.reached, result.fits, result.fmax_mhz) == ("done", "synthesis", None, None)
+    assert result.brams == 1
+
+
+@needs("ice40")
+def test_a_failing_tool_is_an_error_with_its_last_lines():
+    result = synthesize(COUNTER, "absent", "ice40")
+    assert (result.status, result.reached, result.luts) == ("error", "", None)
+    assert "Module `absent' not found" in result.message
+
+
+@needs("ice40")
+def test_a_time_out_is_not_an_error(tmp_path):
+    result = synthesize(COUNTER, "counter", "ice40", timeout_s=0.01, cache=tmp_path)
+    assert (result.status, result.message) == ("timeout", "yosys did not finish in time")
+    assert not list(tmp_path.iterdir())  # and nobody remembers it
+
+
+def test_a_missing_tool_says_what_to_install(monkeypatch):
+    def version(package):
+        if package == "pyosys":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return "1.0"
+
+    monkeypatch.setattr(synthesis.importlib.metadata, "version", version)
+    result = synthesize(COUNTER, "counter", "ice40")
+    assert result.status == "not_run"
+    assert result.message == "pyosys not installed: pip install 'scnas[hardware]'"
+
+
+def test_a_timed_out_tool_leaves_no_grandchildren(tmp_path):
+    (tmp_path / "tool.py").write_text(
+        "import subprocess, sys\n"
+        "def run(argv):\n"
+        "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "    open('pid', 'w').write(str(child.pid))\n"
+        "    child.wait()\n"
+    )
+    tools = _Tools(tmp_path, time.monotonic() + 1.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path))
+        with pytest.raises(_Failed, match="run did not finish in time") as failure:
+            tools.python("tool", "run")
+    assert failure.value.status == "timeout"
+    pid = int((tmp_path / "pid").read_text())
+    for _ in range(100):  # the orphan is reaped by init
+        if not alive(pid):
+            break
+        time.sleep(0.02)
+    assert not alive(pid)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"chip": "hx8k"}, "target must be one of ice40, "),
+        ({"level": "bitstream"}, "level must be one of synthesis, pack, route, got 'bitstream'"),
+    ],
+)
+def test_wrong_questions_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        synthesize(**{"verilog": COUNTER, "top": "counter", "chip": "ice40"} | change)
+
+
+def test_cells_are_counted_by_hand():
+    cells = {"SB_LUT4": 10, "SB_DFF": 1, "SB_DFFESR": 2, "SB_CARRY": 3, "SB_RAM40_4K": 4, "SB_MAC16": 5}
+    figures = {"lut_cells": 10, "ffs": 3, "carries": 3, "brams": 4, "dsps": 5}
+    assert _count(cells, "ice40") == figures
+    cells = {
+        "LUT2": 3,
+        "LUT6": 4,
+        "RAM32M": 1,
+        "FDRE": 6,
+        "FDSE": 1,
+        "CARRY4": 2,
+        "RAMB18E1": 3,
+        "RAMB36E1": 1,
+    }
+    figures = {"lut_cells": 11, "ffs": 7, "carries": 8, "brams": 3, "dsps": 0}
+    assert _count(cells, "xilinx") == figures
