@@ -36,12 +36,14 @@ module sc_homeostatic_lif_neuron #(
     localparam PRODUCT = SUM_WIDTH + DATA_WIDTH + FRACTION + 2;  // bits of a product before its shift
     localparam WORD_MINIMUM = -(1 << (DATA_WIDTH - 1));
     localparam RESTS = REFRACTORY_PERIOD > 0 || V_REST >= V_THRESHOLD;  // the latter: before step 0 only
+    /* verilator lint_off WIDTH */
     // Constants relative to V_REST.
     localparam signed [SUM_WIDTH-1:0] RESET = V_RESET - V_REST;
     localparam signed [SUM_WIDTH-1:0] MINIMUM = WORD_MINIMUM - V_REST;
     localparam signed [SUM_WIDTH-1:0] MAXIMUM = -WORD_MINIMUM - 1 - V_REST;
     localparam signed [SUM_WIDTH-1:0] THRESHOLD = V_THRESHOLD - V_REST;
     localparam signed [SUM_WIDTH-1:0] ORIGIN = V_REST;
+    /* verilator lint_on WIDTH */
 
     // Is value >= limit? With a constant limit a chain of AND and OR, a third of the cells of a carry chain.
     function at_least(input signed [SUM_WIDTH-1:0] value, input signed [SUM_WIDTH-1:0] limit);
@@ -99,10 +101,12 @@ module sc_homeostatic_lif_neuron #(
         if (!rst_n) x <= {SUM_WIDTH{1'b0}};
         else if (step) x <= p + noise;
 
+    /* verilator lint_off WIDTH */
     localparam signed [PRODUCT-1:0] DECAY = DECAY_K;
     localparam signed [PRODUCT-1:0] BUMP = BUMP_K;
     localparam signed [PRODUCT-1:0] TOP = -WORD_MINIMUM - 1;
     localparam signed [PRODUCT-1:0] BOTTOM = WORD_MINIMUM;
+    /* verilator lint_on WIDTH */
     wire signed [PRODUCT-1:0] a_wide = {{(PRODUCT - DATA_WIDTH){a[DATA_WIDTH-1]}}, a};
     wire signed [PRODUCT-1:0] a_decay = (a_wide * DECAY) >>> FRACTION;
     wire signed [PRODUCT-1:0] raised = a_wide - a_decay + (fired ? BUMP : {PRODUCT{1'b0}});

@@ -31,6 +31,7 @@ module sc_izhikevich_neuron #(
     output wire signed [DATA_WIDTH-1:0]  v_out
 );
     localparam FULL = 3 * DATA_WIDTH + NOISE_WIDTH + 8;  // holds every product and sum
+    /* verilator lint_off WIDTH */
     localparam signed [FULL-1:0] TOP = (1 << (DATA_WIDTH - 1)) - 1;
     localparam signed [FULL-1:0] BOTTOM = -(1 << (DATA_WIDTH - 1));
     localparam signed [FULL-1:0] ONE_POINT_FOUR = (7 * (1 << FRACTION) + 2) / 5;
@@ -41,6 +42,7 @@ module sc_izhikevich_neuron #(
     localparam signed [FULL-1:0] RESET = V_RESET;
     localparam signed [FULL-1:0] THRESHOLD = V_THRESHOLD;
     localparam signed [FULL-1:0] U_START = (B * RESET) >>> FRACTION;
+    /* verilator lint_on WIDTH */
 
     function signed [DATA_WIDTH-1:0] saturated(input signed [FULL-1:0] value);
         saturated = value > TOP ? TOP[DATA_WIDTH-1:0] : value < BOTTOM ? BOTTOM[DATA_WIDTH-1:0] :

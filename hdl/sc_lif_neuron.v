@@ -41,11 +41,13 @@ module sc_lif_neuron #(
     localparam PRODUCT = SUM_WIDTH + DATA_WIDTH + FRACTION + 2;  // bits of a product before its shift
     localparam WORD_MINIMUM = -(1 << (DATA_WIDTH - 1));
     localparam RESTS = REFRACTORY_PERIOD > 0 || V_REST >= V_THRESHOLD;  // the latter: before step 0 only
+    /* verilator lint_off WIDTH */
     // Constants relative to V_REST.
     localparam signed [SUM_WIDTH-1:0] RESET = V_RESET - V_REST;
     localparam signed [SUM_WIDTH-1:0] MINIMUM = WORD_MINIMUM - V_REST;
     localparam signed [SUM_WIDTH-1:0] THRESHOLD = V_THRESHOLD - V_REST;
     localparam signed [SUM_WIDTH-1:0] ORIGIN = V_REST;
+    /* verilator lint_on WIDTH */
 
     // Is value >= limit? With a constant limit a chain of AND and OR, a third of the cells of a carry chain.
     function at_least(input signed [SUM_WIDTH-1:0] value, input signed [SUM_WIDTH-1:0] limit);

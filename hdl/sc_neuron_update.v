@@ -35,6 +35,7 @@ module sc_neuron_update #(
     output wire [WAITING_WIDTH-1:0]      waiting_next
 );
     localparam FULL = 3 * DATA_WIDTH + NOISE_WIDTH + 8;
+    /* verilator lint_off WIDTH */
     localparam signed [FULL-1:0] TOP = (1 << (DATA_WIDTH - 1)) - 1;
     localparam signed [FULL-1:0] BOTTOM = -(1 << (DATA_WIDTH - 1));
     localparam signed [FULL-1:0] ONE_POINT_FOUR = (7 * (1 << FRACTION) + 2) / 5;
@@ -45,6 +46,7 @@ module sc_neuron_update #(
     localparam signed [FULL-1:0] A = A_K;
     localparam signed [FULL-1:0] B = B_K;
     localparam signed [FULL-1:0] D = D_K;
+    /* verilator lint_on WIDTH */
     localparam [31:0] PERIOD = REFRACTORY_PERIOD;
 
     function signed [DATA_WIDTH-1:0] saturated(input signed [FULL-1:0] value);

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Protocol, get_type_hints
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -392,6 +393,31 @@ def _brief(value: object) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def to_yaml(settings: Config) -> str:
+    """The settings as the text of a settings.yaml; read() gives them back."""
+    return OmegaConf.to_yaml(OmegaConf.structured(settings))
+
+
+def read(path: str | Path) -> Config:
+    """The settings in a settings.yaml; ValueError, one line with the file's name, if it holds none.
+
+    The file is read as data: an interpolation in it is refused, not resolved.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        if "${" in text:
+            raise ValueError("interpolations are not read")
+        return from_hydra(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(text)))
+    except HYDRA_ERRORS as error:
+        raise ValueError(f"{path}: {explain(error)}") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"{path}: not the settings of a run ({' '.join(str(error).split())[:200]})"
+        ) from None
 
 
 def flat(settings: object, prefix: str = "") -> dict[str, object]:

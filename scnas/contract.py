@@ -39,7 +39,8 @@ def one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
 
 def share(name: str, value: object) -> float:
     """`value` as a float with 0 < value <= 1."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value <= 1:
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not real or not 0 < value <= 1:
         raise ValueError(f"{name} must be a share above 0 and at most 1, got {_short(value)}")
     return float(value)
 

@@ -11,7 +11,8 @@ def rng(seed: int, *address: int | str) -> np.random.Generator:
     Depends on nothing that ran before, so a candidate gets the same numbers alone, in a batch, on
     another worker, or after a resume.
     """
-    digest = hashlib.sha256(repr((int(seed), *address)).encode()).digest()
+    place = [part if isinstance(part, str) else int(part) for part in (int(seed), *address)]
+    digest = hashlib.sha256(repr(tuple(place)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
 

@@ -33,7 +33,7 @@ Rng = np.random.Generator | np.random.RandomState
 
 
 def _list(gene: str, values: object) -> tuple:
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if isinstance(values, str) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
         raise ValueError(f"{gene} must be a list with one entry per layer, got {values!r}")
     return tuple(values)
 

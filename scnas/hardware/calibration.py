@@ -76,7 +76,7 @@ def plan(n: int, seed: int = 0) -> list[Architecture]:
         genes |= {gene: pick(gene, row) for gene in _NETWORK_CHOICES}
         while True:
             design = Architecture(min(96, max(4, round(n_inputs))), widths, **genes)
-            if estimate(design, "ice40").luts <= _MOST_LUTS:
+            if estimate(design, "ice40").luts <= _MOST_LUTS or max(widths) == 2:
                 break
             widths, n_inputs = [max(2, round(0.8 * n)) for n in widths], 0.9 * n_inputs
         designs.append(design)
@@ -110,17 +110,15 @@ def drawn_network(architecture: Architecture, seed: int) -> Network:
             "leak_k": one >> int(r.integers(1, 5)),
             "gain_k": one >> int(r.integers(0, 4)),
             "noise_k": one >> int(r.integers(0, 4)),
-            "decay_k": one >> int(r.integers(2, 6)),
-            "bump_k": one >> int(r.integers(1, 4)),
-            "a_k": max(1, one >> 5),
-            "b_k": one >> 2,
-            "d_k": max(1, one >> 4),
-            "v_rest": 0,
-            "v_reset": 0,
-            "refractory": int(r.choice([0, 0, 0, 2])),
+            "decay_k": one >> 3,
+            "bump_k": one >> 2,
+            "a_k": round(0.02 * one),
+            "b_k": round(0.2 * one),
+            "d_k": round(0.08 * one),
+            "v_rest": round(-0.65 * one) if neuron == "izhikevich" else 0,
+            "v_reset": round(-0.65 * one) if neuron == "izhikevich" else 0,
+            "refractory": 0,
         }
-        if neuron == "izhikevich":
-            drawn |= {"v_rest": -one * 2 // 3, "v_reset": -one * 2 // 3}
         constants = {k: drawn[k] if k in USED_CONSTANTS[neuron] else 0 for k in CONSTANTS}
         threshold = np.clip(np.rint(one * r.uniform(0.3, 1.5, n_out)), 1, half - 1).astype(np.int32)
         seeds = r.integers(1, 2**16, 2)

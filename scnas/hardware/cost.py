@@ -152,7 +152,7 @@ def _layers_of_architectures(architectures: Sequence[Architecture]) -> _Layers:
         leak_terms=ones + 1,
         noise_terms=ones + 1,
         decay_terms=ones + 1,
-        recovery_terms=ones + 2,
+        recovery_terms=ones + 6,  # a_k = 0.02 and b_k = 0.2 at F = 8
         refractory=np.zeros(total),
         spikes=DEFAULT_ACTIVITY * n_in,
         timesteps=per_network(a.timesteps for a in architectures),

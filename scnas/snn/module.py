@@ -51,7 +51,7 @@ class IntegerLayer(nn.Module):
             noise = (noise_sequence(layer.noise_seed, timesteps) * k["noise_k"]) >> network.fraction
         constants = Constants(
             threshold=torch.tensor(layer.threshold, dtype=torch.float64)[None, None],
-            half=number(2 ** (network.word - 1)),
+            bound=number(2 ** (network.word - 1)),
             noise=torch.tensor(noise, dtype=torch.float64)[None],
             scale=number(1.0),
             **{name: number(k[name]) for name in Constants._fields if name in k},
@@ -68,7 +68,7 @@ class IntegerLayer(nn.Module):
                 # A delayed spike meets the stream of the step in which it arrives.
                 at = matrix[d:] if len(matrix) > 1 else matrix.expand(steps - d, -1, -1)
                 total[:, d:] += torch.einsum("bti,tio->bto", spikes[:, : steps - d], at)
-        return total.clamp(-self.half, self.half - 1)
+        return total.clamp(-self.bound, self.bound - 1)
 
     def forward(self, spikes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Currents, spikes and membranes, each [B, T, n_out]."""

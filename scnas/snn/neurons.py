@@ -20,7 +20,7 @@ ALPHA = 2.0  # steepness of the surrogate, as in SpikingJelly's ATan
 class Constants(NamedTuple):
     """Constants of one layer in Q(F), each [P, 1, 1], integers held in floating point.
 
-    threshold: [P, 1, N]. refractory: steps. half: 2^(W - 1). noise: [P, T], what stochastic_lif adds.
+    threshold: [P, 1, N]. refractory: steps. bound: 2^(W - 1). noise: [P, T], what stochastic_lif adds.
     scale: what counts as a large distance to the threshold, for the surrogate.
     """
 
@@ -35,7 +35,7 @@ class Constants(NamedTuple):
     v_rest: Tensor
     v_reset: Tensor
     refractory: Tensor
-    half: Tensor
+    bound: Tensor
     noise: Tensor
     scale: Tensor
 
@@ -126,7 +126,7 @@ def step(
 
     returns: spikes [P, B, N] in {0, 1} and the state for the next step.
     """
-    low, high = -c.half, c.half - 1
+    low, high = -c.bound, c.bound - 1
     v, u, a, waiting = state
 
     def mul(x, k):

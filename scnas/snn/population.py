@@ -14,7 +14,8 @@ from torch import Tensor
 
 from scnas.randomness import integer, rng
 from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Layer, Network
-from scnas.snn.neurons import Constants, exact_dtype, scan
+from scnas.snn.neurons import Constants
+from scnas.snn.scans import scan
 from scnas.snn.streams import max_weight, noise_sequence, ones_table
 from scnas.space import Architecture
 
@@ -183,7 +184,7 @@ class LayerStack:
             "magnitudes": column(
                 [max_weight(g, n) for g, n in zip(self.generators, self.lengths, strict=True)]
             ),
-            "half": column(half, torch.float64),
+            "bound": column(half, torch.float64),
             "base": column(base, torch.float64),
             "tables": self._tables(),
             "noise": torch.tensor(self._noise(), dtype=torch.float64),
@@ -238,10 +239,6 @@ class LayerStack:
             for name in ("sobol", "lfsr")
             if name in self.generators
         ]
-        self.by_model = [
-            (name, torch.tensor([p for p, m in enumerate(self.models) if m == name], device=device))
-            for name in dict.fromkeys(self.models)
-        ]
 
     # -- integers -------------------------------------------------------------------------------
 
@@ -254,7 +251,7 @@ class LayerStack:
     def thresholds(self) -> Tensor:
         """[P, 1, n_out] float64 integers, 1..2^(W-1) - 1, straight through the rounding."""
         value = _Round.apply(self.tensors["threshold"].double() * self.buffers["base"])
-        return torch.minimum(value.clamp(min=1), self.buffers["half"] - 1)
+        return torch.minimum(value.clamp(min=1), self.buffers["bound"] - 1)
 
     def power(self, name: str) -> Tensor:
         """gain_k or leak_k, [P, 1, 1] float64 integers: 2^F times a power of two, or rounded to Q(F)."""
@@ -265,11 +262,11 @@ class LayerStack:
 
     def neuron_constants(self) -> Constants:
         b = self.buffers
-        zero = torch.zeros_like(b["half"])
+        zero = torch.zeros_like(b["bound"])
         return Constants(
             threshold=self.thresholds(), leak_k=self.power("leak"), gain_k=self.power("gain"),
             decay_k=b["decay_k"], bump_k=b["bump_k"], a_k=b["a_k"], b_k=b["b_k"], d_k=b["d_k"],
-            v_rest=b["v_rest"], v_reset=b["v_reset"], refractory=zero, half=b["half"],
+            v_rest=b["v_rest"], v_reset=b["v_reset"], refractory=zero, bound=b["bound"],
             noise=b["noise"], scale=b["scale"],
         )  # fmt: skip
 
@@ -281,22 +278,14 @@ class LayerStack:
         width: how softly the gradient sees a delay, in steps. Spikes are None where the layer only
         integrates.
         """
-        half = self.buffers["half"].float()[:, None]
+        half = self.buffers["bound"].float()[:, None]
         current = self._currents(spikes, width).clamp(-half, half - 1)
         if not self.fires:
             return current, None
-        constants = self.neuron_constants()
-        if len(self.by_model) == 1:
-            return current, self._scan(self.by_model[0][0], current, constants)
-        parts = [
-            self._scan(model, current.index_select(0, index), constants.select(index))
-            for model, index in self.by_model
-        ]
-        return current, _interleave(parts, [index for _, index in self.by_model])
-
-    def _scan(self, model: str, current: Tensor, constants: Constants) -> Tensor:
-        dtype = exact_dtype(model, max(self.words), self.fraction, self.powers_of_two)
-        return scan(model, current, constants.to(dtype), self.fraction)[0]
+        fired = scan(
+            self.models, current, self.neuron_constants(), self.fraction, max(self.words), self.powers_of_two
+        )
+        return current, fired
 
     def _currents(self, spikes: Tensor, width: float) -> Tensor:
         integers = self.integer_weights()

@@ -24,6 +24,7 @@ from scnas.space import Architecture
 from scnas.tasks import Split, Task
 
 GIB = 2**30
+GROUP_OVERHEAD = 1e7  # what one step of one more group costs, in the operations of work_of()
 
 
 @dataclass(frozen=True)
@@ -134,25 +135,24 @@ def plan_groups(
 ) -> list[list[Architecture]]:
     """The distinct trainings that `architectures` need, in groups that are trained together.
 
-    Depends on the architectures alone. A group has one depth, number of steps, fraction, readout
-    and either delays or none; its members are neighbours in size, so that padding to the widest
-    wastes little, and its memory stays within the budget.
+    Depends on the architectures alone. A group has one depth, number of steps, fraction and readout;
+    its members are neighbours in delays and size, so that padding to the widest wastes less than
+    starting another group costs, and its memory stays within the budget.
     """
     for architecture in architectures:
         check_fits(architecture, task)
     kinds: dict[tuple, list[Architecture]] = {}
     for a in dict.fromkeys(a.training_key for a in architectures):
-        kinds.setdefault(
-            (a.n_layers, a.timesteps, a.fraction, a.readout, a.word <= 16, any(a.delay_ranges)), []
-        ).append(a)
+        kinds.setdefault((a.n_layers, a.timesteps, a.fraction, a.readout, a.word <= 16), []).append(a)
     groups = []
     for kind in sorted(kinds, key=repr):
-        members = sorted(kinds[kind], key=lambda a: (work_of(a), a.name))
+        members = sorted(kinds[kind], key=lambda a: (max(a.delay_ranges), work_of(a), a.name))
         group: list[Architecture] = []
         for a in members:
             wider = [*group, a]
             fits = memory_bytes(wider, budget.batch_size) <= budget.memory_gib * GIB
-            if group and not (fits and work(wider) <= 1.6 * sum(map(work_of, wider))):
+            worth = 1.6 * sum(map(work_of, wider)) + GROUP_OVERHEAD / budget.batch_size
+            if group and not (fits and work(wider) <= worth):
                 groups.append(group)
                 wider = [a]
             group = wider

@@ -12,23 +12,20 @@ if TYPE_CHECKING:
 
 
 def load(settings: "config.Task") -> Task:
-    """The task, split by settings.seed with every class in proportion."""
+    """The task with the splits of `settings`."""
     if settings.path is not None:
         raise ValueError(f"task.path must be null for digits, got {settings.path}; arrays are task=npz")
     return digits(settings.seed, settings.validation, settings.test, settings.train_limit)
 
 
-def digits(
-    seed: int = 0, validation: float = 0.2, test: float = 0.2, train_limit: int | None = None
-) -> Task:
-    """The task. validation, test: shares of all samples. seed: of the splits."""
+def digits(seed: int = 0, validation: float = 0.2, test: float = 0.2, train_limit: int | None = None) -> Task:
+    """The task, split by seed with every class in proportion; validation, test: shares set aside."""
     from sklearn.datasets import load_digits  # a second; only where it is needed
 
     pixels, y = load_digits(return_X_y=True)
     x, y = checked_values("digits", pixels, 0, 16), y.astype("int64")
-    rest, test_part = set_aside(y, test, seed, "test")
-    kept, validation_part = set_aside(y[rest], validation / (1 - test), seed, "validation")
-    train_part, validation_part = rest[kept], rest[validation_part]
-    train_part = train_part[limited(y[train_part], train_limit, seed)]
-    parts = (Split(x[part], y[part]) for part in (train_part, validation_part, test_part))
+    rest, tested = set_aside(y, test, seed, "test")
+    kept, aside = set_aside(y[rest], validation / (1 - test), seed, "validation")
+    trained = rest[kept][limited(y[rest[kept]], train_limit, seed)]
+    parts = (Split(x[part], y[part]) for part in (trained, rest[aside], tested))
     return Task("digits", "rate", 64, 10, None, *parts)

@@ -1,0 +1,13 @@
+"""Settings of every test: Hypothesis without a stop watch, repeatable under CI; one torch thread."""
+
+import os
+
+import torch
+from hypothesis import settings
+
+# A first call compiles or imports something, so a time limit for one example says nothing.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+torch.set_num_threads(1)  # small tensors on busy cores run many times slower with more
