@@ -1,0 +1,60 @@
+"""scnas: hardware-aware architecture search for stochastic-computing spiking neural networks.
+
+    space = scnas.SearchSpace(n_inputs=64, n_outputs=10)
+    result = scnas.nas(space, target="ice40", population_size=24, generations=10)
+    print(result.summary())
+
+Names are loaded when they are first used, so that `import scnas` does not wait for torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scnas.hardware.cost import Cost, estimate, estimate_many, measure
+    from scnas.hardware.targets import Target, target
+    from scnas.search import Evaluation, NASResult, NothingFitsError, nas
+    from scnas.snn.module import IntegerNetwork, load_network
+    from scnas.snn.network import Layer, Network
+    from scnas.snn.training import Budget, Trained, train_population
+    from scnas.space import Architecture, SearchSpace
+    from scnas.tasks import Split, Task
+
+_HOME = {
+    "Architecture": "scnas.space",
+    "Budget": "scnas.snn.training",
+    "Cost": "scnas.hardware.cost",
+    "Evaluation": "scnas.search",
+    "IntegerNetwork": "scnas.snn.module",
+    "Layer": "scnas.snn.network",
+    "NASResult": "scnas.search",
+    "Network": "scnas.snn.network",
+    "NothingFitsError": "scnas.search",
+    "SearchSpace": "scnas.space",
+    "Split": "scnas.tasks",
+    "Target": "scnas.hardware.targets",
+    "Task": "scnas.tasks",
+    "Trained": "scnas.snn.training",
+    "estimate": "scnas.hardware.cost",
+    "estimate_many": "scnas.hardware.cost",
+    "load_network": "scnas.snn.module",
+    "measure": "scnas.hardware.cost",
+    "nas": "scnas.search",
+    "target": "scnas.hardware.targets",
+    "train_population": "scnas.snn.training",
+}
+__all__ = [
+    "Architecture", "Budget", "Cost", "Evaluation", "IntegerNetwork", "Layer", "NASResult", "Network",
+    "NothingFitsError", "SearchSpace", "Split", "Target", "Task", "Trained", "estimate", "estimate_many",
+    "load_network", "measure", "nas", "target", "train_population",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

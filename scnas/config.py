@@ -403,12 +403,12 @@ def to_yaml(settings: Config) -> str:
 def read(path: str | Path) -> Config:
     """The settings in a settings.yaml; ValueError, one line with the file's name, if it holds none.
 
-    The file is read as data: an interpolation in it is refused, not resolved.
+    The file is read as data: interpolations and aliases in it are refused, not resolved.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        if "${" in text:
-            raise ValueError("interpolations are not read")
+        if "${" in text or any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ValueError("interpolations and aliases are not read")
         return from_hydra(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(text)))
     except HYDRA_ERRORS as error:
         raise ValueError(f"{path}: {explain(error)}") from None

@@ -57,5 +57,8 @@ def stream_length(name: str, value: object, fraction: int) -> int:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep; an int of more digits than Python prints
+        text = f"a very long {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."

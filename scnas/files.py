@@ -1,6 +1,7 @@
 """Files appear whole or not at all, and are read as data, never as code."""
 
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -42,7 +43,14 @@ def read_json(path: str | Path) -> object:
     def refuse(word: str) -> None:
         raise ValueError(f"{word} is not a number")
 
+    def finite(word: str) -> float:
+        value = float(word)
+        return value if math.isfinite(value) else refuse(f"{word[:20]}, beyond every float,")
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        text = path.read_bytes().decode("utf-8")
+        return json.loads(text, parse_constant=refuse, parse_float=finite)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise ValueError(f"{path}: not a JSON file ({error})") from None

@@ -28,12 +28,15 @@ def test_the_numbers_of_an_address_never_change():
 
 
 def test_places_and_seeds_have_numbers_of_their_own():
-    addresses = [(seed, *place) for seed in (0, 1) for n in range(4) for place in product((0, 1, "1", "a"), repeat=n)]
+    addresses = [
+        (seed, *place) for seed in (0, 1) for n in range(4) for place in product((0, 1, "1", "a"), repeat=n)
+    ]
     assert len({tuple(draw(*address)) for address in addresses}) == len(addresses) > 100
 
 
 @pytest.mark.parametrize(
-    "one, other", [((1, 23), (12, 3)), ((0, "a", "b"), (0, "ab")), ((0, 1), (0, "1")), ((0, "a, b"), (0, "a", "b"))]
+    "one, other",
+    [((1, 23), (12, 3)), ((0, "a", "b"), (0, "ab")), ((0, 1), (0, "1")), ((0, "a, b"), (0, "a", "b"))],
 )
 def test_addresses_do_not_run_together(one, other):
     assert draw(*one) != draw(*other)

@@ -287,8 +287,14 @@ def test_names_are_injective_over_a_whole_space():
         (dict(densities=(1, np.complex64(1), 1)), "densities[1] must be a share above 0 and at most 1, got"),
         (dict(densities=(True, 1, 1)), "densities[0] must be a share above 0 and at most 1, got True"),
         (dict(densities=0.5), "densities must be a list with one entry per layer, got 0.5"),
-        (dict(generators=("sobol", "halton", "lfsr")), "generators[1] must be one of sobol, lfsr, got 'halton'"),
-        (dict(mappings=("folded", "serial", "folded")), "mappings[1] must be one of parallel, folded, got 'ser"),
+        (
+            dict(generators=("sobol", "halton", "lfsr")),
+            "generators[1] must be one of sobol, lfsr, got 'halton'",
+        ),
+        (
+            dict(mappings=("folded", "serial", "folded")),
+            "mappings[1] must be one of parallel, folded, got 'ser",
+        ),
         (dict(lanes=(0, 0, 8)), "lanes[0] must be a whole number from 1 to 65536, got 0"),
         (dict(lanes=(4, -1, 8)), "lanes[1] must be a whole number from 0 to 65536, got -1"),
         (dict(lanes=(4, 0)), "lanes must have one entry per layer (3), got 2"),
@@ -337,7 +343,10 @@ def test_a_wrong_gene_says_which_and_what_is_allowed(change, message):
         (dict(L_choices=[512]), "L_choices must be a power of two that divides 2^fraction = 256, got 512"),
         (dict(density_choices=[0.0]), "density_choices must be a share above 0 and at most 1, got 0.0"),
         (dict(lanes_choices=[0]), "lanes_choices must be a whole number from 1 to 65536, got 0"),
-        (dict(width_choices=[2**13]), "width_choices allow a layer of 8192 x 8192 synapses, at most 16777216"),
+        (
+            dict(width_choices=[2**13]),
+            "width_choices allow a layer of 8192 x 8192 synapses, at most 16777216",
+        ),
     ],
 )
 def test_a_wrong_setting_of_the_space_says_which_and_what_is_allowed(change, message):
@@ -357,15 +366,16 @@ TINY = {
         3, 2, 1, 1, [4, 8], ["lif", "if"], [4, 4], [0, 9], [1.0, 1], ["sobol"], ["folded"], [8, 16], [1], [16]
     ),
     "membrane": SearchSpace(
-        3, 2, 1, 2, [2, 4], ["lif", "if"], [1, 2], [0, 1], [0.5, 1], ["sobol"], ["parallel"], [4], [8], [12, 16]
+        3, 2, 1, 2, [2, 4], ["lif", "if"], [1, 2], [0, 1], [0.5, 1], ["sobol"], ["parallel"], [4], [8],
+        [12, 16],
     ),
     "spikes": SearchSpace(
         3, 2, 1, 2, [2, 4], ["lif", "if"], [1, 2], [0, 1], [1], ["lfsr"], ["parallel"], [4], [8], [16],
         readout="spikes",
     ),
     "lanes beyond taps": SearchSpace(
-        3, 2, 1, 2, [1, 4], ["lif", "if"], [4], [0, 1], [1.0], ["sobol"], ["parallel", "folded"], [2, 4, 8, 9],
-        [8], [16],
+        3, 2, 1, 2, [1, 4], ["lif", "if"], [4], [0, 1], [1.0], ["sobol"], ["parallel", "folded"],
+        [2, 4, 8, 9], [8], [16],
     ),
     "folded only": SearchSpace(
         2, 3, 2, 2, [1, 16], ["lif"], [4, 8], [0, 1, 2], [1.0], ["sobol"], ["folded"], [1, 3, 5], [4], [12],
@@ -375,7 +385,8 @@ TINY = {
         3, 2, 1, 2, [4], ["lif"], [4], [0, 1, 4, 8], [1.0], ["sobol"], ["folded"], [4, 16], [1, 2, 16], [16]
     ),
     "three deep": SearchSpace(
-        2, 2, 1, 3, [1, 2], ["if", "izhikevich"], [2], [0], [1.0], ["sobol", "lfsr"], ["parallel"], [4], [8], [16]
+        2, 2, 1, 3, [1, 2], ["if", "izhikevich"], [2], [0], [1.0], ["sobol", "lfsr"], ["parallel"], [4],
+        [8], [16],
     ),
     "deep only": SearchSpace(
         2, 2, 3, 3, [1, 2], ["if", "lif"], [2], [0], [1.0], ["sobol"], ["folded"], [2], [8], [16, 12]
@@ -438,7 +449,17 @@ def test_what_differs_in_one_point_is_not_in_the_space():
         [4, 16], [8], [12],
     )  # fmt: skip
     inside = Architecture(
-        6, (7, 3), ("lif", "izhikevich"), (4, 16), (2, 8), (0.5, 1), None, ("folded", "parallel"), (4, 99), 8, 12
+        6,
+        (7, 3),
+        ("lif", "izhikevich"),
+        (4, 16),
+        (2, 8),
+        (0.5, 1),
+        None,
+        ("folded", "parallel"),
+        (4, 99),
+        8,
+        12,
     )  # the last neuron does not fire, lanes of the last layer do not count, D = 8 is T - 1 = 7
     assert inside in space
     outside = dict(
@@ -450,9 +471,7 @@ def test_what_differs_in_one_point_is_not_in_the_space():
         assert replace(inside, **{gene: value}) not in space, gene
     assert replace(inside, layer_widths=(7, 4)) not in space
     assert Architecture(6, (3,), ("lif",), (4,), (0,), timesteps=8, word=12) not in space  # too shallow
-    assert (
-        Architecture(6, (7, 7, 7, 3), ("lif",) * 4, (4,) * 4, (0,) * 4, timesteps=8, word=12) not in space
-    )
+    assert Architecture(6, (7, 7, 7, 3), ("lif",) * 4, (4,) * 4, (0,) * 4, timesteps=8, word=12) not in space
     assert "inside" not in space and None not in space
     parallel = replace(space, mapping_choices=("parallel",))
     assert inside not in parallel and replace(inside, mappings=None, lanes=None) in parallel
@@ -550,8 +569,8 @@ def test_mutation_reaches_every_gene_of_every_layer():
             changed[gene] += getattr(child, gene) != getattr(MIDDLE, gene)
         if child.n_layers == MIDDLE.n_layers:
             for gene in (
-                "layer_widths", "neuron_types", "bitstream_lengths", "delay_ranges", "densities", "generators",
-                "mappings", "lanes",
+                "layer_widths", "neuron_types", "bitstream_lengths", "delay_ranges", "densities",
+                "generators", "mappings", "lanes",
             ):  # fmt: skip
                 for i, (was, now) in enumerate(zip(getattr(MIDDLE, gene), getattr(child, gene), strict=True)):
                     changed[gene, i] += was != now
@@ -601,7 +620,18 @@ def test_depth_stays_between_its_ends():
 def test_crossover_yields_either_depth_and_genes_of_both():
     rng = np.random.default_rng(5)
     shallow = Architecture(
-        6, (32, 3), ("izhikevich",) * 2, (16, 4), (2, 0), (1, 0.25), None, None, None, 16, 12, readout="spikes"
+        6,
+        (32, 3),
+        ("izhikevich",) * 2,
+        (16, 4),
+        (2, 0),
+        (1, 0.25),
+        None,
+        None,
+        None,
+        16,
+        12,
+        readout="spikes",
     )
     deep = Architecture(
         6, (8, 16, 8, 3), ("lif",) * 4, (4, 4, 4, 8), (0,) * 4, (0.5,) * 4, ("lfsr",) * 4, readout="spikes"
@@ -617,7 +647,10 @@ def test_crossover_yields_either_depth_and_genes_of_both():
         assert child.bitstream_lengths[-1] in (4, 8) and child.densities[-1] in (0.25, 0.5)
     short = [child for child in children if child.n_layers == 2]
     assert {child.layer_widths[0] for child in short} == {32, 8}  # lined up at the input or at the output
-    assert {child.timesteps for child in children} == {8, 16} and {child.word for child in children} == {12, 16}
+    assert {child.timesteps for child in children} == {8, 16} and {child.word for child in children} == {
+        12,
+        16,
+    }
     for gene in ("neuron_types", "bitstream_lengths", "delay_ranges", "densities", "generators"):
         mixed = [set(getattr(child, gene)) for child in children if child.n_layers == 4]
         assert any(len(genes) > 1 for genes in mixed), gene
@@ -667,8 +700,8 @@ def test_a_stranger_is_refused():
 def test_a_gene_that_gains_an_effect_is_not_stuck():
     """Lanes of a parallel layer and delays beyond T become any choice once they matter."""
     space = SearchSpace(
-        30, 2, 1, 1, [4], ["lif"], [4], [0, 4, 8], [1.0], ["sobol"], ["parallel", "folded"], [4, 8, 16], [1, 16],
-        [16],
+        30, 2, 1, 1, [4], ["lif"], [4], [0, 4, 8], [1.0], ["sobol"], ["parallel", "folded"], [4, 8, 16],
+        [1, 16], [16],
     )  # fmt: skip
     rng = np.random.default_rng(10)
     parallel = Architecture(30, (2,), ("lif",), (4,), (0,), timesteps=1)

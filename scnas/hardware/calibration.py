@@ -12,8 +12,8 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from scipy.optimize import nnls
 
 from scnas.files import write_whole
 from scnas.hardware.cost import estimate
+from scnas.hardware.synthesis import synthesize
+from scnas.hardware.verilog import write_design
 from scnas.randomness import rng
 from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Layer, Network
 from scnas.snn.streams import max_weight
@@ -33,7 +35,8 @@ HELD_OUT_EVERY = 3  # every third design of a plan is never used in the fit
 
 # What a design of the plan may be: small enough that a core synthesises several a minute.
 _CHOICES = {
-    "neuron_types": ("if", "lif", "stochastic_lif", "homeostatic_lif", "izhikevich"),
+    # Izhikevich neurons take minutes to synthesise: one layer in nine is enough for their few figures.
+    "neuron_types": ("if", "lif", "stochastic_lif", "homeostatic_lif") * 2 + ("izhikevich",),
     "bitstream_lengths": (1, 2, 4, 8, 16, 32, 64, 128, 256),
     "delay_ranges": (0, 0, 1, 2, 4),
     "densities": (0.1, 0.2, 0.35, 0.6, 1.0),
@@ -41,10 +44,10 @@ _CHOICES = {
     "mappings": ("parallel", "folded"),
     "lanes": (4, 8, 16, 32),
 }
-_NETWORK_CHOICES = {"timesteps": (2, 4, 8, 16), "word": (10, 12, 16, 20), "readout": ("membrane", "spikes")}
-_SYNAPSES = (20, 400)  # of one layer
-_WIDTH = (4, 24)
-_MOST_LUTS = 2400  # by estimate; a larger design shrinks until it keeps this
+_NETWORK_CHOICES = {"timesteps": (2, 4, 8, 16), "word": (8, 10, 12, 16), "readout": ("membrane", "spikes")}
+_SYNAPSES = (16, 240)  # of one layer
+_WIDTH = (3, 16)
+_MOST_LUTS = 1400  # by estimate; a larger design shrinks until it keeps this
 
 
 def plan(n: int, seed: int = 0) -> list[Architecture]:
@@ -137,3 +140,64 @@ def drawn_network(architecture: Architecture, seed: int) -> Network:
         readout=architecture.readout,
         layers=tuple(layers),
     )
+
+
+# -- what came out -------------------------------------------------------------------------------
+
+COLUMNS = (
+    "design", "target", "status", "luts", "lut_cells", "ffs", "carries", "brams", "dsps", "fmax_mhz", "latency_clocks",
+    "wall_s", "seed", "tools", "flags", "verilog", "architecture",
+)  # fmt: skip
+
+
+def collect(
+    architectures: Sequence[Architecture], target: str, path: str | Path, *, first: int = 0, level: str = "route",
+    seed: int = 1, timeout_s: float = 600.0, cache: str | Path | None = None,
+) -> list[dict]:  # fmt: skip
+    """Build every architecture on `target` and keep the rows in the CSV at `path`, which grows as they come.
+
+    The network of row i is drawn_network(architectures[i], first + i). Rows already in the file for the
+    same Verilog are not built again; a row of another Verilog is replaced. Returns all rows of the file.
+    """
+    path = Path(path)
+    rows = {(row["design"], row["target"]): row for row in read_rows(path)} if path.exists() else {}
+    for i, architecture in enumerate(architectures, start=first):
+        design = write_design(drawn_network(architecture, i))
+        verilog = "\n".join(design.sources.values())
+        digest = hashlib.sha256(verilog.encode()).hexdigest()[:16]
+        key = (str(i), target)
+        if key in rows and rows[key]["verilog"] == digest:
+            continue
+        result = synthesize(verilog, design.top, target, level=level, seed=seed, timeout_s=timeout_s, cache=cache)
+        if result.status == "not_run":
+            raise RuntimeError(result.message)
+        figures = {name: value for name, value in asdict(result).items() if name in COLUMNS and value is not None}
+        rows[key] = {name: "" for name in COLUMNS} | figures
+        rows[key] |= {
+            "design": str(i),
+            "latency_clocks": design.latency_clocks,
+            "tools": " ".join(f"{package}={version}" for package, version in result.tools.items()),
+            "flags": "; ".join(result.flags),
+            "verilog": digest,
+            "architecture": json.dumps(architecture.to_dict(), separators=(",", ":")),
+        }
+        write_rows(path, rows.values())
+    return list(rows.values())
+
+
+def read_rows(path: str | Path) -> list[dict]:
+    """Rows of a calibration CSV, all values as text; ValueError if its columns are others."""
+    with Path(path).open(newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"{path}: columns must be {', '.join(COLUMNS)}, got {reader.fieldnames}")
+        return list(reader)
+
+
+def write_rows(path: str | Path, rows: Iterable[dict]) -> None:
+    """Write a calibration CSV, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())

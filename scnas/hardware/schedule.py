@@ -5,9 +5,10 @@ layer is started by a one-clock `go` pulse; the new input spikes are visible in 
 
 Layer l needs S_l = `step_clocks` for one step and passes `go` on d_l clocks after it received it:
 
-    parallel             d = S + 1   the sum of the last stream clock waits one clock in a register; in the
-                                     next clock the neurons update: the `go` of the next layer
-    folded, first layer  d = S + 2   as above, and one register more, before the neuron datapath
+    parallel             d = S + 2   a register for the sum of one stream clock, one for the total of the
+                                     step; then the neurons update: the `go` of the next layer
+    parallel, L = 1      d = S + 1   one sum is the total
+    folded, first layer  d = S + 2   as above, but the spikes are loaded in the clock of `go` itself
     folded, later layer  d = S + 3   and one clock to load the spikes of the layer before
 
 No register lies in a loop between steps, so a step of input is taken every P = max(S_l) clocks and step t
@@ -51,7 +52,7 @@ def period(steps: Sequence[int], input_clocks: int = 0) -> int:
 def layer_delay(step: int, mapping: str, first: bool) -> int:
     """Clocks between the `go` a layer receives and the `go` it passes on."""
     if mapping == "parallel":
-        return step + 1
+        return step + min(step, 2)
     return step + (2 if first else 3)
 
 

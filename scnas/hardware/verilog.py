@@ -315,6 +315,13 @@ def module(name: str, ports: list[str], body: list[str], debug_ports: list[str] 
     return lines + ["endmodule", ""]
 
 
+def sign_extended(signal: str, width: int, to: int) -> str:
+    """Verilog of a signed `signal` of `width` bits as one of `to` bits; narrower: modulo 2^to."""
+    if to > width:
+        return f"{{{{{to - width}{{{signal}[{width - 1}]}}}}, {signal}}}"
+    return signal if to == width else f"{signal}[{to - 1}:0]"
+
+
 def saturated_current(total: str, total_width: int, name: str, network: Network, shift: int, saturates: bool):
     """Lines that make the word `name` = sat_W(total * 2^shift)."""
     word, full = network.word, max(network.word, total_width + shift) + 1
@@ -479,50 +486,43 @@ def parallel_layer(layer: Layer, network: Network, place: Place) -> list[str]:
     signals = [f"past_{i}[{d - 1}]" if d else f"spikes[{i}]" for i, d in reversed(sorted(taps))]
     body += [f"wire [{len(taps) - 1}:0] tap = {{{', '.join(signals)}}};", ""]
 
-    body += ["// run: a stream clock. summed: its sums are in the registers. update: they complete a step."]
+    body += [
+        "// run: a stream clock. summed: its sums are there; complete: the last ones. update: so are totals."
+    ]
     body += ["wire run, stream_end;"] + register("running", "go | (running & ~stream_end)")
     body += ["assign run = running;"] + generator_lines(layer)
     body += ["assign stream_end = run & stream_last;", "assign ready = ~run | stream_last;"]
-    body += register("update", "stream_end")
     if L > 1:
-        body += register("summed", "run")
+        body += register("summed", "run") + register("complete", "stream_end")
+        body += register("fresh", "~summed | complete", reset_to=1)  # the next sum begins a step
+        body += register("update", "complete")
     else:
-        body += ["wire summed = update;"]
+        body += register("update", "run") + ["wire summed = update;"]
     body += ["assign next = update;", ""]
 
     connections = ", ".join(f".count_{j}(count_{j})" for j in range(n))
     body += [f"wire signed [{widths[j] - 1}:0] count_{j};" for j in range(n)]
     body += [f"{name}_counts counts (.tap(tap), .number(number), {connections});"]
     body += [f"reg signed [{widths[j] - 1}:0] sum_{j};" for j in range(n)]
-    body += ["always @(posedge clk) begin", *(f"    sum_{j} <= count_{j};" for j in range(n)), "end", ""]
+    body += ["always @(posedge clk) if (run) begin", *(f"    sum_{j} <= count_{j};" for j in range(n)), "end"]
 
     whole_inference = place.last and not place.fires and not saturates.any()
     total_widths = [signed_bits(int(low[j]), int(high[j])) for j in range(n)]
     if not whole_inference:
-        if L > 1:
-            body += ["wire more = summed & ~update;  // the step goes on"]
         for j in range(n):
-            width, a = total_widths[j], widths[j]
+            width = total_widths[j]
+            grown = sign_extended(f"sum_{j}", widths[j], width)
             if L > 1:
-                grown = (
-                    f"{{{{{width - a}{{sum_{j}[{a - 1}]}}}}, sum_{j}}}"
-                    if width > a
-                    else f"sum_{j}[{width - 1}:0]"
-                )
                 body += [
-                    f"reg signed [{width - 1}:0] rest_{j};",
-                    f"wire signed [{width - 1}:0] total_{j} = rest_{j} + {grown};",
-                    f"always @(posedge clk) rest_{j} <= more ? total_{j} : {width}'d0;",
+                    f"reg signed [{width - 1}:0] total_{j};",
+                    f"wire signed [{width - 1}:0] grown_{j} = {grown};",
+                    f"always @(posedge clk) if (summed) "
+                    f"total_{j} <= fresh ? grown_{j} : total_{j} + grown_{j};",
                 ]
             else:
-                grown = (
-                    f"{{{{{width - a}{{sum_{j}[{a - 1}]}}}}, sum_{j}}}"
-                    if width > a
-                    else f"sum_{j}[{width - 1}:0]"
-                )
                 body += [f"wire signed [{width - 1}:0] total_{j} = {grown};"]
             body += saturated_current(f"total_{j}", width, f"current_{j}", network, shift, bool(saturates[j]))
-        body += [""]
+    body += [""]
     if place.fires:
         body += noise_lines(layer, network, "update")
         body += [f"wire [{n * W - 1}:0] v;"]
@@ -560,11 +560,7 @@ def parallel_readout(
         for j in range(n):
             width = signed_bits(*(int(b) * T for b in bounds(layer, network, whole_inference, j)))
             source, a = (f"sum_{j}", widths[j]) if whole_inference else (f"current_{j}", W)
-            grown = (
-                f"{{{{{width - a}{{{source}[{a - 1}]}}}}, {source}}}"
-                if width > a
-                else f"{source}[{width - 1}:0]"
-            )
+            grown = sign_extended(source, a, width)
             enable = "summed" if whole_inference else "update"
             body += register(f"score_{j}", f"score_{j} + {grown}", width, enable)
             zeros = shift if whole_inference else 0
@@ -726,11 +722,7 @@ def folded_layer(layer: Layer, network: Network, place: Place) -> list[str]:
     body += [f"reg signed [{sum_bits - 1}:0] sum;", f"always @(posedge clk) sum <= {grown[0]} - {grown[1]};"]
     body += register("summed", "run") + register("complete", "neuron_end")
     total_bits = signed_bits(low, high)
-    extended = (
-        f"{{{{{total_bits - sum_bits}{{sum[{sum_bits - 1}]}}}}, sum}}"
-        if total_bits > sum_bits
-        else f"sum[{total_bits - 1}:0]"
-    )
+    extended = sign_extended("sum", sum_bits, total_bits)
     if L * groups > 1:
         body += [
             f"reg signed [{total_bits - 1}:0] rest;",
@@ -823,7 +815,7 @@ def folded_layer(layer: Layer, network: Network, place: Place) -> list[str]:
             ]
             shown = f"{{{SW - width}'d0, score_state_new}}"
         else:
-            grown = f"{{{{{SW - W}{{current[{W - 1}]}}}}, current}}" if SW > W else f"current[{SW - 1}:0]"
+            grown = sign_extended("current", W, SW)
             body += [f"assign score_state_new = score_state + {grown};"]
             shown = "score_state_new"
         body += [f"reg signed [{SW - 1}:0] score_shown;", f"always @(posedge clk) score_shown <= {shown};"]

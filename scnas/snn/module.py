@@ -25,22 +25,22 @@ class LayerTrace:
 class IntegerLayer(nn.Module):
     """One layer in float64, which holds every integer of it exactly.
 
-    weights: buffer [delays in use, steps or 1, n_in, n_out], the signed ones of every stream.
+    signs, magnitudes, delays: buffers [n_in, n_out]. ones: [steps or 1, M + 1], the ones in the stream of
+    every magnitude, in current units. The matrix of a step is made when it is needed: those of all steps
+    and delays at once are more than any machine holds for a network.json of a few megabytes.
     """
 
     def __init__(self, layer: Layer, network: Network, fires: bool):
         super().__init__()
         self.neuron, self.fraction, self.fires = layer.neuron, network.fraction, fires
-        self.taps = layer.delays_in_use
+        self.taps, self.n_out = layer.delays_in_use, layer.n_out
         timesteps, one = network.timesteps, 2**network.fraction
-        table = ones_table(layer.generator, layer.length, timesteps, layer.seed)
+        table = ones_table(layer.generator, layer.length, timesteps, layer.seed) * (one // layer.length)
         table = table[:1] if layer.generator == "sobol" else table
-        signed = np.sign(layer.weights) * table[:, np.abs(layer.weights)]  # [T or 1, n_in, n_out]
-        matrices = [np.where(layer.delays == d, signed, 0) for d in self.taps]
-        shape = (0, len(table), layer.n_in, layer.n_out)
-        stacked = np.stack(matrices) if matrices else np.zeros(shape)
-        self.register_buffer("weights", torch.tensor(stacked * (one // layer.length), dtype=torch.float64))
-        self.n_out = layer.n_out
+        self.register_buffer("ones", torch.tensor(table, dtype=torch.float64))
+        self.register_buffer("signs", torch.tensor(np.sign(layer.weights), dtype=torch.float64))
+        self.register_buffer("magnitudes", torch.tensor(np.abs(layer.weights), dtype=torch.int64))
+        self.register_buffer("delays", torch.tensor(layer.delays, dtype=torch.int64))
 
         def number(value: float) -> Tensor:
             return torch.full((1, 1, 1), value, dtype=torch.float64)
@@ -63,11 +63,15 @@ class IntegerLayer(nn.Module):
         """I of every step, [B, T, n_out] float64, from spikes [B, T, n_in] float64."""
         steps = spikes.shape[1]
         total = spikes.new_zeros((*spikes.shape[:2], self.n_out))
-        for d, matrix in zip(self.taps, self.weights, strict=True):
-            if d < steps:
+        for t, ones in enumerate(self.ones):
+            streams = self.signs * ones[self.magnitudes]
+            for d in self.taps:
+                matrix = streams if len(self.taps) == 1 else torch.where(self.delays == d, streams, 0.0)
                 # A delayed spike meets the stream of the step in which it arrives.
-                at = matrix[d:] if len(matrix) > 1 else matrix.expand(steps - d, -1, -1)
-                total[:, d:] += torch.einsum("bti,tio->bto", spikes[:, : steps - d], at)
+                if len(self.ones) == 1 and d < steps:
+                    total[:, d:] += spikes[:, : steps - d] @ matrix
+                elif len(self.ones) > 1 and d <= t:
+                    total[:, t] += spikes[:, t - d] @ matrix
         return total.clamp(-self.bound, self.bound - 1)
 
     def forward(self, spikes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,7 +118,7 @@ class IntegerNetwork(nn.Module):
                 )
             if not np.all((x == 0) | (x == 1)):
                 raise ValueError("x must be 0 or 1 for the events encoder")
-        return torch.tensor(x, dtype=torch.float64, device=self.layers[0].weights.device)
+        return torch.tensor(x, dtype=torch.float64, device=self.layers[0].signs.device)
 
     @torch.no_grad()
     def run(self, x: Tensor | np.ndarray) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:

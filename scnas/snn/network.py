@@ -32,22 +32,34 @@ USED_CONSTANTS = {
 def _integers(name: str, value: object, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
     """`value` as a read-only int32 array of `shape` with every entry in low..high."""
     if isinstance(value, np.ndarray):
-        array = value
+        if value.shape != shape or value.dtype.kind not in "iu":
+            raise ValueError(
+                f"{name} must be whole numbers of shape {shape}, got {value.dtype} of shape {value.shape}"
+            )
+        if value.size and (value.min() < low or value.max() > high):
+            bad = value.min() if value.min() < low else value.max()
+            raise ValueError(f"{name} must lie in {low}..{high}, got {bad}")
     else:
-        try:
-            array = np.array(value)
-        except (ValueError, OverflowError, RecursionError):
-            array = np.empty(0, dtype=object)
-    if array.shape != shape or array.dtype.kind not in "iu":
-        raise ValueError(
-            f"{name} must be whole numbers of shape {shape}, got {array.dtype} of shape {array.shape}"
-        )
-    if array.size and (array.min() < low or array.max() > high):
-        bad = array.min() if array.min() < low else array.max()
-        raise ValueError(f"{name} must lie in {low}..{high}, got {bad}")
-    array = np.array(array, dtype=np.int32)
+        _check_lists(name, value, shape, low, high)
+    array = np.array(value, dtype=np.int32)
     array.setflags(write=False)
     return array
+
+
+def _check_lists(name: str, value: object, shape: tuple[int, ...], low: int, high: int) -> None:
+    """ValueError unless `value` is lists of `shape` with whole numbers in low..high.
+
+    Before numpy sees it, which takes [true, 2] for [1, 2] and needs gigabytes for one long string.
+    """
+    if not isinstance(value, list) or len(value) != shape[0]:
+        got = f"{len(value)} entries" if isinstance(value, list) else type(value).__name__
+        raise ValueError(f"{name} must be a list of {shape[0]} entries, got {got}")
+    if len(shape) > 1:
+        for i, row in enumerate(value):
+            _check_lists(f"{name}[{i}]", row, shape[1:], low, high)
+    elif set(map(type, value)) - {int} or min(value) < low or max(value) > high:
+        for i, entry in enumerate(value):
+            whole(f"{name}[{i}]", entry, low, high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +128,16 @@ class Network:
     layers: tuple[Layer, ...]
 
     def __post_init__(self):
-        whole("n_inputs", self.n_inputs, 1, contract.MAX_WIDTH)
-        whole("timesteps", self.timesteps, 1, contract.MAX_TIMESTEPS)
+        ranges = {
+            "n_inputs": (1, contract.MAX_WIDTH),
+            "timesteps": (1, contract.MAX_TIMESTEPS),
+            "fraction": contract.FRACTION_RANGE,
+            "word": contract.WORD_RANGE,
+        }
+        for name, (low, high) in ranges.items():
+            object.__setattr__(self, name, whole(name, getattr(self, name), low, high))
         one_of("encoder", self.encoder, contract.ENCODERS)
         one_of("readout", self.readout, contract.READOUTS)
-        whole("fraction", self.fraction, *contract.FRACTION_RANGE)
-        whole("word", self.word, *contract.WORD_RANGE)
         if self.encoder == "rate" and not contract.is_power_of_two(self.timesteps):
             raise ValueError(f"timesteps must be a power of two for the rate encoder, got {self.timesteps}")
         if not isinstance(self.layers, tuple) or not 1 <= len(self.layers) <= contract.MAX_LAYERS:
@@ -130,7 +146,7 @@ class Network:
         checked = []
         for i, layer in enumerate(self.layers):
             checked.append(_checked_layer(layer, f"layers[{i}]", n_in, self))
-            n_in = layer.n_out
+            n_in = checked[-1].n_out
         object.__setattr__(self, "layers", tuple(checked))
 
     @property
@@ -185,7 +201,7 @@ class Network:
         fields = ("n_inputs", "timesteps", "encoder", "fraction", "word", "readout", "layers")
         _expect_keys("network", data, ("format", *fields))
         if data["format"] != FORMAT:
-            raise ValueError(f"format must be {FORMAT!r}, got {data['format']!r}")
+            raise ValueError(f"format must be {FORMAT!r}, got {data['format']!r:.80}")
         if not isinstance(data["layers"], list):
             raise ValueError(f"layers must be a list, got {type(data['layers']).__name__}")
         layers = []
@@ -212,7 +228,7 @@ def _expect_keys(name: str, data: object, keys: tuple[str, ...]) -> None:
     if not isinstance(data, dict):
         raise ValueError(f"{name} must be an object, got {type(data).__name__}")
     missing = [key for key in keys if key not in data]
-    unknown = [str(key)[:40] for key in data if key not in keys]
+    unknown = [str(key)[:40] for key in data if key not in keys][:5]
     if missing or unknown:
         raise ValueError(
             f"{name} must have exactly the keys {', '.join(keys)}; "
@@ -232,7 +248,7 @@ def _checked_layer(layer: Layer, name: str, n_in: int, network: Network) -> Laye
     lanes = whole(f"{name}.lanes", layer.lanes, int(folded), contract.MAX_LANES if folded else 0)
 
     rows = layer.weights
-    if not isinstance(rows, np.ndarray) and (not isinstance(rows, list) or not rows):
+    if not isinstance(rows, list | np.ndarray) or getattr(rows, "ndim", 2) != 2 or len(rows) == 0:
         raise ValueError(f"{name}.weights must be rows of whole numbers")
     n_out = len(rows[0]) if isinstance(rows[0], list | np.ndarray) else 0
     if not 1 <= n_out <= contract.MAX_WIDTH or n_in * n_out > contract.MAX_SYNAPSES:

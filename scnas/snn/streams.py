@@ -64,6 +64,7 @@ def max_weight(generator: str, length: int) -> int:
 
 def stream_thresholds(generator: str, length: int, timesteps: int, seed: int) -> np.ndarray:
     """R(t, c), [T, L] int64: a stream of magnitude w has its bit set iff w > R."""
+    max_weight(generator, length)  # refuses an unknown generator
     if generator == "sobol":
         return np.tile(van_der_corput(length), (timesteps, 1))
     return (lfsr_states(seed, timesteps * length) & 0xFF).reshape(timesteps, length)

@@ -1,0 +1,136 @@
+"""The whole path: a search on real data, its files, and what anyone can recompute from them."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from oracle import infer
+
+import scnas
+from scnas import config, run, tasks
+from scnas.nsga2 import pareto_front
+from scnas.search import Evaluation
+
+SMALL = [
+    "+experiment=smoke", "search.population_size=8", "search.generations=3", "executor.workers=1",
+    "train.epochs=3", "train.full_epochs=4", "train.final_seeds=2", "task.train_limit=400",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of one small run."""
+    folder = tmp_path_factory.mktemp("run")
+    run.run(config.load(SMALL), folder)
+    return folder
+
+
+def rows(folder):
+    with open(folder / "front.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    for name in (
+        "front.csv", "front.json", "front.png", "settings.yaml", "versions.json",
+        "winner/network.json", "winner/README.md",
+    ):  # fmt: skip
+        assert (finished / name).stat().st_size > 0, name
+    assert list((finished / "tensorboard").glob("events*"))
+    assert (finished / "front.png").read_bytes().startswith(b"\x89PNG")
+    assert [row["winner"] for row in rows(finished)].count("1") == 1
+
+
+def test_the_oracle_recomputes_every_accuracy_of_the_front(finished):
+    task = tasks.load(config.load(SMALL).task)
+    x, y = task.open_test()
+    for i, row in enumerate(rows(finished)):
+        network = json.loads((finished / "front" / f"{i:02d}.json").read_text())
+        for split, column in ((task.validation, "accuracy"), ((x, y), "test_accuracy")):
+            right = sum(
+                infer(network, sample.tolist()).label == label for sample, label in zip(*split, strict=True)
+            )
+            assert right / len(split[1]) == float(row[column]), (i, column)
+
+
+def test_the_front_is_feasible_and_no_member_beats_another(finished):
+    table = rows(finished)
+    scores = np.array([[float(row[name]) for name in ("error", "luts", "energy_nj")] for row in table])
+    assert len(pareto_front(scores, np.zeros(len(scores)))) == len(table)
+    errors = [float(row["error"]) for row in table]
+    assert errors == sorted(errors)
+    chip = scnas.target("ice40")
+    assert all(float(row["luts"]) <= chip.luts and float(row["brams"]) <= chip.brams for row in table)
+
+
+def test_the_cost_in_the_table_is_that_of_the_network_file(finished):
+    for i, row in enumerate(rows(finished)):
+        network = scnas.Network.load(finished / "front" / f"{i:02d}.json")
+        price = scnas.measure(network, "ice40")
+        assert (price.luts, price.ffs, price.brams, price.latency_clocks) == tuple(
+            int(row[name]) for name in ("luts", "ffs", "brams", "latency_clocks")
+        )
+        assert network.n_synapses == int(row["synapses"])
+
+
+def test_the_winner_is_the_network_of_its_row(finished):
+    place = [row["winner"] for row in rows(finished)].index("1")
+    winner = (finished / "winner" / "network.json").read_bytes()
+    assert winner == (finished / "front" / f"{place:02d}.json").read_bytes()
+
+
+def test_the_same_command_finds_the_same_front(finished, tmp_path):
+    run.run(config.load(SMALL), tmp_path)
+    assert (tmp_path / "front.csv").read_text() == (finished / "front.csv").read_text()
+
+
+def test_the_winner_follows_the_rule_by_hand():
+    def member(accuracy, luts):
+        a = scnas.Architecture(4, (luts, 2), ("lif",) * 2, (4, 4), (0, 0))
+        return Evaluation(a, {"accuracy": accuracy, "error": 1 - accuracy, "luts": luts}, 0.0, True)
+
+    front = [member(0.97, 90), member(0.965, 60), member(0.96, 30), member(0.955, 10)]
+    rule = config.Winner(within=0.01, smallest="luts")
+    assert run.choose(front, rule).metrics["luts"] == 30  # a full point below the best still counts
+    assert run.choose(front, config.Winner(within=0.0, smallest="luts")).metrics["luts"] == 90
+
+
+def test_nothing_that_fits_is_one_line_and_no_front(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"no feasible architecture among \d+ evaluated: luts must be at most 1"
+    ):
+        run.run(config.load([*SMALL, "search.budgets.luts=1"]), tmp_path)
+    assert not (tmp_path / "front.csv").exists()
+
+
+def test_a_custom_task_from_arrays(tmp_path):
+    dice = np.random.default_rng(0)
+    y = np.arange(240) % 3
+    x = np.clip(dice.normal(0.2, 0.1, (240, 9)) + 0.6 * (np.arange(9) // 3 == y[:, None]), 0, 1)
+    np.savez(tmp_path / "mine.npz", x=x, y=y)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    changes = ["task=npz", f"task.path={tmp_path / 'mine.npz'}", "task.train_limit=null"]
+    run.run(config.load([*SMALL, *changes]), folder)
+    assert float(rows(folder)[0]["test_accuracy"]) > 0.9
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_found(tmp_path):
+    command = [
+        sys.executable, "-m", "scnas", *SMALL, "search.generations=1000", f"hydra.run.dir={tmp_path / 'run'}",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list((tmp_path / "run").glob("tensorboard/events*")):
+        time.sleep(0.5)
+    time.sleep(15)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert "Traceback" not in err
+    assert rows(tmp_path / "run") and (tmp_path / "run" / "winner" / "network.json").exists(), out + err
