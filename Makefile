@@ -3,7 +3,7 @@
 #   make test    install, lint, tests
 #   make slow    the tests that take minutes
 # PYTHON=python3.12 chooses the interpreter, VENV=folder the environment. The torch of PyPI also runs on
-# NVIDIA GPUs and is large; TORCH_INDEX=https://download.pytorch.org/whl/cpu takes the small CPU build.
+# NVIDIA GPUs and is large; TORCH_INDEX=<index of its CPU wheels> takes a small build without them.
 
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python; do \

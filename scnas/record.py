@@ -163,11 +163,16 @@ class Recorder:
         self._log_front("front", front_figure(g.front, self.target, self.title, g.archive), g.front, g.number)
         best = f"best {100 * scalars['search/best_accuracy']:.1f}%" if g.front else "nothing fits yet"
         speed = f"{scalars['search/candidates_per_minute']:.0f} candidates/min"
-        self._show(completed=g.number + 1, text=f"{speed}, {best}, hypervolume {g.hypervolume:.4f}")
+        if self._progress is not None and self._bar is not None:
+            text = f"{speed}, {best}, hypervolume {g.hypervolume:.4f}"
+            self._progress.update(self._bar, completed=g.number + 1, text=text, refresh=True)
 
     def stage(self, what: str) -> None:
-        """Say on the terminal what happens now, after the search."""
-        self._show(total=None, text=what)
+        """Say on the terminal what happens now, after the search, and takes a while of unknown length."""
+        if self._progress is not None and self._bar is not None:
+            self._progress.remove_task(self._bar)
+            self._bar = self._progress.add_task(what, total=None, text=what)
+            self._progress.refresh()
 
     def finish(
         self,
@@ -197,10 +202,6 @@ class Recorder:
         if self._progress is not None:
             self._progress.stop()
         self._writer.close()
-
-    def _show(self, **fields: object) -> None:
-        if self._progress is not None and self._bar is not None:
-            self._progress.update(self._bar, **fields)
 
     def _log_front(self, name: str, figure: "Figure", front: Sequence["Evaluation"], step: int) -> None:
         self._writer.add_image(name, _pixels(figure), step, dataformats="HWC")
@@ -396,16 +397,11 @@ def front_figure(
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
     if winner is not None:
         x, y = winner.metrics["luts"], winner.metrics["accuracy"]
-        axes.scatter([x], [y], s=190, facecolors="none", edgecolors="crimson", linewidths=1.8, zorder=4)
         text = f"winner: {100 * y:.1f}%, {x:,.0f} {target.lut_unit}s"
         if "test_accuracy" in winner.metrics:
             text += f", test {100 * winner.metrics['test_accuracy']:.1f}%"
-        right = x > math.sqrt(luts.min() * luts.max()) if luts.min() > 0 else x > luts.mean()
-        axes.annotate(
-            text, (x, y), xytext=(-12 if right else 12, -22), textcoords="offset points",
-            ha="right" if right else "left", color="crimson", fontsize=9, zorder=5,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
-        )  # fmt: skip
+        ring = {"facecolors": "none", "edgecolors": "crimson", "linewidths": 1.8}
+        axes.scatter([x], [y], s=190, **ring, zorder=4, label=text)
     every = np.concatenate([luts, _points(behind)[0]]) if behind else luts
     if every.min() > 0 and every.max() / every.min() > 8:
         axes.set_xscale("log")
@@ -418,10 +414,10 @@ def front_figure(
             "capacity", (target.luts, 0.02), xycoords=("data", "axes fraction"), xytext=(-3, 0),
             textcoords="offset points", rotation=90, ha="right", fontsize=8, color="crimson",
         )  # fmt: skip
+    figure.legend(
+        loc="outside lower center", ncols=3, frameon=False, fontsize=9, markerscale=0.7, handletextpad=0.3
+    )
     if behind:
-        axes.legend(
-            loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=9, handletextpad=0.1
-        )  # fmt: skip
         # Chance level is not worth the room: what lies far below the front may leave the picture.
         span = accuracy.max() - accuracy.min() + 0.02
         axes.set_ylim(bottom=max(axes.get_ylim()[0], accuracy.min() - 0.3 * span))
@@ -574,9 +570,9 @@ def _winner_page(winner: "Evaluation", rule: config.Winner, title: str, target: 
 # Winner: {title} on {target.title}
 
 A spiking network of stochastic numbers: {network.n_inputs} inputs, {network.n_classes} classes, {time},
-{network.word} bits of membrane, readout `{network.readout}`. It is the member of the front with the
-smallest `{rule.smallest}` within {100 * rule.within:g} points of the best validation accuracy, a rule
-fixed before the search.
+{network.word} bits of membrane, readout `{network.readout}`. Picked from the front by a rule fixed before
+the search: the smallest `{rule.smallest}` at most {100 * rule.within:g} percentage points below the best
+validation accuracy.
 `network.json` holds all of it; every spike can be recomputed from that file alone.
 
 | figure | value | where it comes from |

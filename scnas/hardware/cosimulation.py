@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scnas.hardware.testbench import write_testbench
 from scnas.hardware.verilog import Design, write_design
 from scnas.snn.network import Network
 from scnas.snn.streams import rate_encode
@@ -48,7 +50,7 @@ class Expected(NamedTuple):
 class Simulated(NamedTuple):
     """What the RTL did: as Expected, and per sample the clocks from first input to `done`; -1: never done.
 
-    total_clocks: all clocks that were simulated.
+    total_clocks: all clocks that were simulated, in `seconds`.
     """
 
     scores: np.ndarray
@@ -57,6 +59,7 @@ class Simulated(NamedTuple):
     membranes: list[np.ndarray]
     clocks: np.ndarray
     total_clocks: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -161,9 +164,8 @@ def cosimulate(
             run = {"verilator": build_verilator, "icarus": build_icarus}[chosen](
                 network, design, Path(folder), seconds
             )
-            start = time.perf_counter()
+            build_seconds = time.perf_counter() - build_start
             got = run(spikes, gaps)
-            took = time.perf_counter() - start
     except ToolMissing as missing:
         return _unfinished("not_run", design, chosen, version, str(missing))
     except ToolFailed as failed:
@@ -179,8 +181,8 @@ def cosimulate(
         predicted_clocks=design.latency_clocks,
         simulator=chosen,
         version=version,
-        clocks_per_second=got.total_clocks / max(took, 1e-9),
-        build_seconds=start - build_start,
+        clocks_per_second=got.total_clocks / max(got.seconds, 1e-9),
+        build_seconds=build_seconds,
         message="",
     )
 
@@ -356,7 +358,10 @@ template <std::size_t W> int64_t get(const VlWide<W>& port, int low, int width) 
         value |= (int64_t)((port[(low + i) / 32] >> ((low + i) % 32)) & 1) << i;
     return value;
 }
-static int64_t sign(int64_t value, int width) { return (value ^ (1ll << (width - 1))) - (1ll << (width - 1)); }
+static int64_t sign(int64_t value, int width) {
+    int64_t top = 1ll << (width - 1);
+    return (value ^ top) - top;
+}
 
 static VerilatedContext context;
 static std::unique_ptr<Vscnas_top> top;
@@ -474,13 +479,14 @@ def build_verilator(network: Network, design: Design, folder: Path, seconds: flo
             split_trace(network, out["membranes"]),
             out["clocks"],
             int(out["total"]),
+            float(out["took"]),
         )
 
     return run
 
 
 RUNNER = r"""
-import ctypes, sys
+import ctypes, sys, time
 import numpy as np
 limit, gaps, classes, trace = map(int, sys.argv[1:])
 x = np.load("in.npy")
@@ -491,9 +497,12 @@ scores = np.zeros((n, classes), np.int64)
 labels, clocks = np.full(n, -1, np.int64), np.full(n, -1, np.int64)
 spikes, membranes = np.full((n, trace), 2, np.uint8), np.zeros((n, trace), np.int64)
 p = lambda a: a.ctypes.data_as(ctypes.c_void_p)
+start = time.perf_counter()
 total = library.run(p(x), ctypes.c_int64(n), ctypes.c_int64(limit), ctypes.c_uint32(gaps), p(scores),
                     p(labels), p(clocks), p(spikes), p(membranes))
-np.savez("out.npz", scores=scores, classes=labels, clocks=clocks, spikes=spikes, membranes=membranes, total=total)
+took = time.perf_counter() - start
+np.savez("out.npz", scores=scores, classes=labels, clocks=clocks, spikes=spikes, membranes=membranes,
+         total=total, took=took)
 """
 
 
@@ -521,5 +530,69 @@ def split_trace(network: Network, flat: np.ndarray) -> list[np.ndarray]:
     return parts
 
 
-def build_icarus(network, design, folder, seconds):
-    raise ToolFailed("later")
+# --- Icarus ------------------------------------------------------------------------------------------------
+
+
+def build_icarus(network: Network, design: Design, folder: Path, seconds: float):
+    """A function (spikes, gaps) -> Simulated that runs the design in Icarus Verilog, slowly."""
+    sources = [path.name for path in design.write(folder)]
+
+    def run(spikes: np.ndarray, gaps: int) -> Simulated:
+        if gaps:
+            raise ToolFailed("pauses in the input are played by Verilator only")
+        n, T, classes = len(spikes), network.timesteps, network.n_classes
+        unknown = np.zeros((n, classes), np.int64), np.zeros(n, np.int64)  # it is compared here, not there
+        limit = idle_limit(design, gaps)
+        write_testbench(network, design, folder, transfers(network, design, spikes), *unknown, limit)
+        run_tool(
+            ["iverilog", "-g2001", "-DSCNAS_DEBUG", "-o", "simulation", "testbench.v", *sources],
+            folder,
+            seconds,
+        )
+        start = time.perf_counter()
+        text = run_tool(["vvp", "-n", "simulation", "+trace"], folder, seconds)
+        took = time.perf_counter() - start
+        scores, labels, clocks = unknown[0], np.full(n, -1, np.int64), np.full(n, -1, np.int64)
+        firing = [(i, layer.n_out) for i, layer in enumerate(network.layers) if network.fires(i)]
+        spikes_seen = {i: np.full((n, T, size), 2, np.int64) for i, size in firing}
+        membranes = {i: np.zeros((n, T, size), np.int64) for i, size in firing}
+        step, total, W = defaultdict(int), 0, network.word
+        for line in text.splitlines():
+            match line.split():
+                case ["score", sample, j, value] if int(j) < classes:
+                    scores[int(sample), int(j)] = number(value)
+                case ["done", sample, label, waited]:
+                    labels[int(sample)], clocks[int(sample)] = number(label), int(waited)
+                case ["clocks", count]:
+                    total = int(count)
+                case ["step", sample, layer, fired, v]:
+                    s, i = int(sample), int(layer)
+                    t = step[s, i]
+                    step[s, i] += 1
+                    if t < T:
+                        spikes_seen[i][s, t] = fields(fired, spikes_seen[i].shape[2], 1)
+                        membranes[i][s, t] = fields(v, membranes[i].shape[2], W, signed=True)
+        return Simulated(
+            scores, labels, list(spikes_seen.values()), list(membranes.values()), clocks, total, took
+        )
+
+    return run
+
+
+UNKNOWN = np.iinfo(np.int64).min  # what no network computes: an x or z of the simulation
+
+
+def number(text: str) -> int:
+    """A decimal of the simulator; UNKNOWN if a bit of it is x or z."""
+    return int(text) if text.lstrip("-").isdigit() else UNKNOWN
+
+
+def fields(text: str, count: int, width: int, signed: bool = False) -> list[int]:
+    """`count` fields of `width` bits out of a hexadecimal word, lowest first; UNKNOWN where bits are."""
+    if set(text.lower()) & set("xz"):
+        return [UNKNOWN] * count
+    word, values = int(text, 16), []
+    for j in range(count):
+        value = word >> j * width & (2**width - 1)
+        values.append(value - 2**width if signed and value >> (width - 1) else value)
+    return values

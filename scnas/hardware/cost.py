@@ -1,34 +1,41 @@
 """What a network costs on a chip: LUT, FF, block RAM, clocks and energy, before and after training.
 
-One model, two readers. `estimate` knows the genes only and puts expected values where training will
-decide; `measure` reads the same structure off the weights. Both go through `_blocks`, so they cannot
-drift apart.
+One model, two readers. `measure` reads off a trained network what `scnas.hardware.verilog` will write for
+it: registers, adders, memories. `estimate` knows the genes only and puts the expected value in the place
+of everything that training decides. Both fill the same `Structure`, and everything after it is shared, so
+they cannot drift apart:
 
-    architectures or network -> _Layers (one row per layer) -> _blocks (how many of each circuit
-    block) -> figures per block of the target's family (FIGURES) -> sums per network
+    architectures or network -> Structure (one row per layer) -> blocks (how many of each circuit
+    block) -> figures per block of the target's family -> sums per network
 
-Every figure is modelled. At this stage LUT, FF and BRAM are uncalibrated: analytic counts set by a
-few published and measured block figures, not fitted to synthesis. Only `latency_clocks` is exact.
+Registers, block RAMs and clocks follow from the design itself. Logic is a sum over blocks with figures
+that are fitted to synthesis where FIGURES says so; energy is modelled, see ENERGY below.
 
 Letters: N layers of all networks in a batch, T timesteps, L clocks of a stream, M largest magnitude,
-W bits of a membrane, D largest delay.
+W bits of a word, D largest delay, F fraction bits, G groups of lanes.
 """
 
+import json
+from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from scnas.contract import NEURONS
-from scnas.hardware import schedule, targets
+from scnas.hardware import schedule, targets, verilog
 from scnas.hardware.targets import Target
-from scnas.snn.network import Network, count_bound
+from scnas.randomness import rng
+from scnas.snn.network import Layer, Network
 from scnas.space import Architecture
 
 BUDGETS = ("luts", "ffs", "brams", "latency_us")
 DEFAULT_ACTIVITY = 0.25  # share of inputs that spike in a step, where nothing was observed
+WEIGHT_SPREAD = 0.4  # of M: standard deviation of weights, as training draws them
 
 
 class Cost(NamedTuple):
@@ -57,16 +64,25 @@ class Cost(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Layers:
-    """Structure of all layers of a batch of networks; every field is an array [N] over layers.
+class Structure:
+    """All layers of a batch of networks; every field is an array [N] over layers, or expected values.
 
     network: index of the layer's network, ascending. first, last: ends of a network.
-    neuron: index into NEURONS, fires: whether there are neurons (else the layer only integrates).
-    synapses: non-zero weights. magnitudes: distinct non-zero |w| in the layer.
-    bound: largest |count| a step can reach. taps: inputs times delays in use.
-    delay_bits: flip-flops of the delay line, one per input and step up to its longest delay in use.
-    gain_terms, leak_terms, noise_terms, decay_terms, recovery_terms: signed binary digits of the
-    constants (1 for a power of two, 0 for zero). refractory: steps. spikes: input spikes per step.
+    fires: there are neurons (else the layer only integrates). feeds_parallel: a parallel layer follows.
+    waits: the input waits for a slower layer (`pause` of the design). period: clocks between steps.
+    live: neurons that something reads; synthesis removes the others of a parallel layer.
+    synapses: non-zero weights of live neurons. magnitudes: distinct non-zero |w| < M in the layer, and
+    magnitude_bits: the bits that their comparison needs. inputs_used: inputs with a synapse.
+    taps: pairs of input and delay in use (parallel) or n_in * delays in use (folded).
+    delay_bits: flip-flops that hold spikes of earlier steps.
+    same, mixed, pairs, ands: words of three synapses of one magnitude, of three, of two, of one.
+    adder_bits, carries: of the trees above them; difference_bits: of positive minus negative sums.
+    count_bits, total_bits, drive_bits, score_bits: sums over neurons (parallel) or of the one datapath
+    (folded) of the widths of a clock's count, of a step's, of the current, and of the score.
+    membrane_bits: registers of the membranes. saturating: neurons whose current can saturate.
+    score_width: of the port. gain, leak, noise, decay, recovery: signed binary digits of the constants.
+    refractory: steps. rom_bits: width of the weight ROM without constant columns.
+    spikes: input spikes per step.
     """
 
     network: np.ndarray
@@ -74,37 +90,138 @@ class _Layers:
     last: np.ndarray
     n_in: np.ndarray
     n_out: np.ndarray
+    live: np.ndarray
     neuron: np.ndarray
     fires: np.ndarray
+    feeds_parallel: np.ndarray
     lfsr: np.ndarray
     length: np.ndarray
     folded: np.ndarray
     lanes: np.ndarray
-    synapses: np.ndarray
-    magnitudes: np.ndarray
-    bound: np.ndarray
-    taps: np.ndarray
-    delay_bits: np.ndarray
-    gain_terms: np.ndarray
-    leak_terms: np.ndarray
-    noise_terms: np.ndarray
-    decay_terms: np.ndarray
-    recovery_terms: np.ndarray
-    refractory: np.ndarray
-    spikes: np.ndarray
     timesteps: np.ndarray
     word: np.ndarray
     fraction: np.ndarray
+    period: np.ndarray
+    waits: np.ndarray
+    synapses: np.ndarray
+    magnitudes: np.ndarray
+    magnitude_bits: np.ndarray
+    inputs_used: np.ndarray
+    taps: np.ndarray
+    delay_bits: np.ndarray
+    same: np.ndarray
+    mixed: np.ndarray
+    pairs: np.ndarray
+    ands: np.ndarray
+    adder_bits: np.ndarray
+    carries: np.ndarray
+    difference_bits: np.ndarray
+    count_bits: np.ndarray
+    total_bits: np.ndarray
+    drive_bits: np.ndarray
+    score_bits: np.ndarray
+    membrane_bits: np.ndarray
+    saturating: np.ndarray
+    score_width: np.ndarray
+    gain: np.ndarray
+    leak: np.ndarray
+    noise: np.ndarray
+    decay: np.ndarray
+    recovery: np.ndarray
+    refractory: np.ndarray
+    rom_bits: np.ndarray
+    spikes: np.ndarray
 
 
 _NEURON_INDEX = {name: i for i, name in enumerate(NEURONS)}
-_LIF, _STOCHASTIC, _HOMEOSTATIC, _IZHIKEVICH = (
-    _NEURON_INDEX[n] for n in ("lif", "stochastic_lif", "homeostatic_lif", "izhikevich")
+_STOCHASTIC, _HOMEOSTATIC, _IZHIKEVICH = (
+    _NEURON_INDEX[n] for n in ("stochastic_lif", "homeostatic_lif", "izhikevich")
 )
+_TREE = ("same", "mixed", "pairs", "ands", "adder_bits", "carries")
 
 
-def _layers_of_architectures(architectures: Sequence[Architecture]) -> _Layers:
-    """Expected structure: density's share of synapses, delays spread evenly over 0..D."""
+def tree_counts(groups: Sequence[int]) -> tuple[int, int, int, int, int, int]:
+    """What verilog.adder_tree makes of groups of synapses with one magnitude each: counts of _TREE.
+
+    groups: synapses per magnitude. A single synapse is one AND and no tree.
+    """
+    sizes, same, singles = [], 0, 0
+    for n in groups:
+        same += n // 3
+        singles += n % 3
+    if sum(groups) == 0:
+        return (0, 0, 0, 0, 0, 0)
+    if sum(groups) == 1:
+        return (0, 0, 0, 1, 0, 0)
+    while same > 1 and singles + 3 <= same - 2:
+        same -= 1
+        singles += 3
+    sizes = [3] * same
+    while singles > max(len(sizes) - 1, 0):
+        sizes.append(min(3, singles))
+        singles -= sizes[-1]
+    mixed, pairs, ands = len(sizes) - same, 0, 0
+    if mixed and sizes[-1] < 3:
+        mixed -= 1
+        pairs, ands = (1, 0) if sizes[-1] == 2 else (0, 1)
+    carries, adders, bits = singles, len(sizes) - 1, 0
+    words = sorted(sizes)
+    for i in range(adders):  # the two smallest words meet first
+        most = words[0] + words[1]
+        del words[:2]
+        fits = (most + 1).bit_length() == most.bit_length()
+        if singles and (fits or singles >= adders - i):
+            singles -= 1
+            most += 1
+        bits += most.bit_length()
+        insort(words, most)
+    return (same, mixed, pairs, ands, bits, carries)
+
+
+@cache
+def _expected_trees(top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Trees of a neuron with f synapses of each sign on average, weights spread over 1..top.
+
+    returns: f [K] ascending, and [8, K] expected counts: those of _TREE, difference_bits, count_bits.
+    Drawn, from an address of its own, so always the same.
+    """
+    grid = np.array([0, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512])
+    dice = rng(0, "expected trees", top)
+    table = np.zeros((8, len(grid)))
+    for column, f in enumerate(grid):
+        draws = int(np.clip(300 / (f + 0.1), 4, 60))
+        for _ in range(draws):
+            most = []
+            for _ in range(2):
+                leaves = dice.poisson(f)
+                weights = np.abs(dice.standard_normal(leaves)) * WEIGHT_SPREAD * top
+                magnitudes = np.clip(np.rint(weights), 1, top).astype(int)
+                groups = np.bincount(magnitudes)
+                table[:6, column] += tree_counts(groups[groups > 0].tolist())
+                most.append(leaves)
+            width = verilog.signed_bits(-most[1], most[0])
+            table[6, column] += width * bool(most[1])
+            table[7, column] += width
+        table[:, column] /= draws
+    return grid, table
+
+
+def _trees_of_architectures(top: np.ndarray, fan_in: np.ndarray) -> np.ndarray:
+    """Expected counts per neuron, [8, N], of neurons with fan_in [N] synapses of magnitude up to top [N]."""
+    found = np.zeros((8, len(top)))
+    f = fan_in / 2
+    for value in np.unique(top).tolist():
+        here = top == value
+        grid, table = _expected_trees(int(value))
+        beyond = np.maximum(0, f[here] - grid[-1])
+        for k in range(8):
+            slope = (table[k, -1] - table[k, -2]) / (grid[-1] - grid[-2])
+            found[k, here] = np.interp(f[here], grid, table[k]) + beyond * slope
+    return found
+
+
+def _structure_of_architectures(architectures: Sequence[Architecture]) -> Structure:
+    """Expected structure: density's share of synapses, normal weights, delays spread evenly over 0..D."""
     flat = chain.from_iterable
     depth = np.array([len(a.layer_widths) for a in architectures])
     total = int(depth.sum())
@@ -115,98 +232,215 @@ def _layers_of_architectures(architectures: Sequence[Architecture]) -> _Layers:
     def per_network(values: Iterable, dtype=np.int64) -> np.ndarray:
         return np.repeat(np.fromiter(values, dtype, len(depth)), depth)
 
-    network = np.repeat(np.arange(len(depth)), depth)
     last = np.zeros(total, bool)
     last[np.cumsum(depth) - 1] = True
     first = np.roll(last, 1)
     n_out = per_layer(a.layer_widths for a in architectures)
     n_in = np.where(first, per_network(a.n_inputs for a in architectures), np.roll(n_out, 1))
-    membrane = per_network((a.readout == "membrane" for a in architectures), bool)
+    fires = ~(last & per_network((a.readout == "membrane" for a in architectures), bool))
     neuron = per_layer((_NEURON_INDEX[n] for n in a.neuron_types) for a in architectures)
     lfsr = per_layer(((g == "lfsr" for g in a.generators) for a in architectures), bool)
+    folded = per_layer(((m == "folded" for m in a.mappings) for a in architectures), bool)
+    lanes = per_layer(a.lanes for a in architectures)
     length = per_layer(a.bitstream_lengths for a in architectures)
     delay = per_layer(a.delay_ranges for a in architectures)
     density = per_layer((a.densities for a in architectures), np.float64)
+    timesteps = per_network(a.timesteps for a in architectures)
+    word = per_network(a.word for a in architectures)
+    fraction = per_network(a.fraction for a in architectures)
+
     synapses = np.maximum(1, np.rint(density * n_in * n_out))
-    top = np.where(lfsr, 256, length)
     fan_in = synapses / n_out
-    ones = np.zeros(total)
-    return _Layers(
-        network=network,
+    top = np.where(lfsr, 256, length)
+    shift = fraction - np.log2(length)
+    per_input = synapses / n_in
+    used = n_in * -np.expm1(-per_input)
+    feeds_parallel = ~last & ~np.roll(folded, -1)
+    live = np.where(~folded & feeds_parallel, np.roll(used / n_in, -1), 1) * n_out
+    trees = np.where(folded, 0, live) * _trees_of_architectures(top, fan_in)
+    # weights of one sign add up to about fan_in / 2 * E|w|, and one of many neurons to more
+    reach = np.maximum(1, fan_in / 2 * np.maximum(1 / length, 0.8 * WEIGHT_SPREAD) * length + 1)
+    total_bits = np.log2(reach * np.where(folded, 1.5, 1)) + 1.5
+    units = np.where(folded, 1, live)
+    drive = np.minimum(total_bits + shift, word)
+    saturating = np.clip(total_bits + shift - word, 0, 1)
+    score = np.where(fires, _bits(timesteps), np.minimum(total_bits, word - shift) + np.log2(timesteps))
+    magnitudes = top * -np.expm1(-synapses / np.maximum(1, top * 2 * WEIGHT_SPREAD))
+    magnitudes = np.minimum(magnitudes, np.maximum(0, top - 1))
+    steps = np.where(folded, n_out * length * np.ceil(n_in * (delay + 1) / np.maximum(1, lanes)), length)
+    period = np.repeat(np.maximum.reduceat(steps, np.cumsum(depth) - depth), depth)
+    ones = np.ones(total)
+    return Structure(
+        network=np.repeat(np.arange(len(depth)), depth),
         first=first,
         last=last,
         n_in=n_in,
         n_out=n_out,
+        live=live,
         neuron=neuron,
-        fires=~(last & membrane),
+        fires=fires,
+        feeds_parallel=feeds_parallel,
         lfsr=lfsr,
         length=length,
-        folded=per_layer(((m == "folded" for m in a.mappings) for a in architectures), bool),
-        lanes=per_layer(a.lanes for a in architectures),
+        folded=folded,
+        lanes=lanes,
+        timesteps=timesteps,
+        word=word,
+        fraction=fraction,
+        period=period,
+        waits=first & (steps < period),
         synapses=synapses,
-        magnitudes=top * -np.expm1(synapses * np.log1p(-1 / (top + 1))),  # drawn evenly from M
-        bound=np.maximum(1, fan_in * np.where(lfsr, length, (length + 1) / 2)),
-        taps=n_in * (delay + 1),
-        delay_bits=n_in * delay * (synapses / (synapses + n_in)),  # longest of synapses / n_in delays
-        gain_terms=ones + 1,
-        leak_terms=ones + 1,
-        noise_terms=ones + 1,
-        decay_terms=ones + 1,
-        recovery_terms=ones + 6,  # a_k = 0.02 and b_k = 0.2 at F = 8
-        refractory=np.zeros(total),
+        magnitudes=magnitudes,
+        magnitude_bits=magnitudes * np.maximum(0, np.log2(top) - 1),
+        inputs_used=used,
+        taps=np.where(folded, n_in * (delay + 1), used * (1 + delay * (1 - 1 / np.maximum(1, per_input)))),
+        delay_bits=np.where(folded, 0, used * delay * per_input / (per_input + 1)),
+        **dict(zip(_TREE, trees[:6], strict=True)),
+        difference_bits=trees[6],
+        count_bits=trees[7],
+        total_bits=units * total_bits,
+        drive_bits=units * drive,
+        score_bits=last * n_out * score,
+        # `if` stays a multiple of what a spike adds, 2^shift times a gain of about 1/4
+        membrane_bits=fires
+        * live
+        * (word + (neuron != _IZHIKEVICH) - (neuron == 0) * np.maximum(0, shift - 2)),
+        saturating=units * saturating,
+        score_width=last * (score + np.where(fires, 1, shift + 1)),
+        gain=ones,
+        leak=1.0 * (neuron > 0),  # `if` has none
+        noise=ones,
+        decay=ones,
+        recovery=6 * ones,  # a_k = 0.02 and b_k = 0.2 at F = 8
+        refractory=0 * ones,
+        rom_bits=lanes * np.where(lfsr, 9, np.where(length <= 2, length + 1, np.log2(length) + 2)),
         spikes=DEFAULT_ACTIVITY * n_in,
-        timesteps=per_network(a.timesteps for a in architectures),
-        word=per_network(a.word for a in architectures),
-        fraction=per_network(a.fraction for a in architectures),
     )
 
 
-def _layers_of_network(network: Network, activity: Sequence[float] | None) -> _Layers:
-    """The structure that the weights of `network` have."""
+def _structure_of_network(network: Network, activity: Sequence[float] | None) -> Structure:
+    """The structure of the design that verilog.write_design makes of `network`."""
+    layers = network.layers
     if activity is None:
-        activity = [DEFAULT_ACTIVITY * layer.n_in for layer in network.layers]
-    if len(activity) != len(network.layers):
-        raise ValueError(
-            f"activity must have one entry per layer ({len(network.layers)}), got {len(activity)}"
-        )
-    for i, (spikes, layer) in enumerate(zip(activity, network.layers, strict=True)):
+        activity = [DEFAULT_ACTIVITY * layer.n_in for layer in layers]
+    if len(activity) != len(layers):
+        raise ValueError(f"activity must have one entry per layer ({len(layers)}), got {len(activity)}")
+    for i, (spikes, layer) in enumerate(zip(activity, layers, strict=True)):
         if not 0 <= spikes <= layer.n_in:
             raise ValueError(f"activity[{i}] must be 0 to {layer.n_in} spikes per step, got {spikes}")
+    steps = [verilog.layer_step_clocks(layer) for layer in layers]
+    lives = [np.ones(layer.n_out, bool) for layer in layers]  # neurons that something reads
+    for i in range(len(layers) - 2, -1, -1):
+        if layers[i].mapping == layers[i + 1].mapping == "parallel":
+            lives[i] = (layers[i + 1].weights[:, lives[i + 1]] != 0).any(axis=1)
     rows = []
-    for i, layer in enumerate(network.layers):
-        k = layer.constants
-        longest = np.where(layer.weights != 0, layer.delays, 0).max(axis=1)
+    for i, (layer, live) in enumerate(zip(layers, lives, strict=True)):
+        k, folded, fires, T = layer.constants, layer.mapping == "folded", network.fires(i), network.timesteps
+        last = i == len(layers) - 1
+        shift = network.fraction - (layer.length.bit_length() - 1)
+        low, high = verilog.count_bounds(layer, T)
+        if folded:
+            low, high = low.min(keepdims=True), high.max(keepdims=True)
+        else:
+            low, high = low[live], high[live]
+        current_low, current_high, saturates = (x[live] for x in verilog.current_bounds(layer, network))
+        totals = np.array([verilog.signed_bits(int(a), int(b)) for a, b in zip(low, high, strict=True)])
+        exists = (layer.weights != 0) & live
+        magnitudes = np.unique(np.abs(layer.weights[exists]))
+        magnitudes = magnitudes[magnitudes < layer.max_weight]
+        bits = verilog.number_width(layer)
+        delays = layer.delays_in_use or (0,)
+        counts = np.zeros(8)
+        if not folded:
+            for column in layer.weights.T[live]:
+                plus, minus = np.bincount(column[column > 0]), np.bincount(-column[column < 0])
+                counts[:6] += tree_counts(plus[plus > 0].tolist())
+                counts[:6] += tree_counts(minus[minus > 0].tolist())
+                width = verilog.signed_bits(-int(minus.sum()), int(plus.sum()))
+                counts[6:] += width * bool(minus.sum()), width
+        whole_inference = last and not fires and not folded and not saturates.any()
+        if not last:
+            scores = 0
+        elif fires:
+            scores = layer.n_out * verilog.unsigned_bits(T)
+        elif folded:
+            scores = layer.n_out * verilog.signed_bits(*verilog.score_bounds(network))
+        else:
+            ends = (low, high) if whole_inference else (current_low, current_high)
+            scores = sum(verilog.signed_bits(int(a) * T, int(b) * T) for a, b in zip(*ends, strict=True))
+        membranes = 0
+        if fires and not folded:
+            membranes = int(live.sum()) * network.word
+            if layer.neuron != "izhikevich":
+                thresholds = layer.threshold[live]
+                membranes = sum(verilog.sum_width(layer, network, int(t)) for t in thresholds)
+                membranes += int((thresholds <= k["v_rest"]).sum()) if not k["refractory"] else 0
+            if layer.neuron == "if":  # without a leak it stays a multiple of what a spike adds
+                step = max(1, 2**shift * k["gain_k"] >> network.fraction)
+                membranes -= ((step & -step).bit_length() - 1) * int((~saturates).sum())
+        if folded:
+            held = sum(d not in delays for d in range(max(delays))) * layer.n_in
+            taps = layer.n_in * len(delays)
+            rom_bits = _rom_columns(layer)
+        else:
+            held = int(np.where(exists, layer.delays, 0).max(axis=1).sum())
+            taps = len({(int(a), int(layer.delays[a, b])) for a, b in np.argwhere(exists)})
+            rom_bits = 0
         rows.append(
             dict(
                 network=0,
                 first=i == 0,
-                last=i == len(network.layers) - 1,
+                last=last,
                 n_in=layer.n_in,
                 n_out=layer.n_out,
+                live=int(live.sum()),
                 neuron=_NEURON_INDEX[layer.neuron],
-                fires=network.fires(i),
+                fires=fires,
+                feeds_parallel=not last and layers[i + 1].mapping == "parallel",
                 lfsr=layer.generator == "lfsr",
                 length=layer.length,
-                folded=layer.mapping == "folded",
+                folded=folded,
                 lanes=layer.lanes,
-                synapses=layer.n_synapses,
-                magnitudes=np.count_nonzero(np.unique(np.abs(layer.weights))),
-                bound=max(1, count_bound(layer)),
-                taps=layer.n_in * max(1, len(layer.delays_in_use)),
-                delay_bits=longest.sum(),
-                gain_terms=_signed_digits(k["gain_k"]),
-                leak_terms=_signed_digits(k["leak_k"]),
-                noise_terms=_signed_digits(k["noise_k"]),
-                decay_terms=_signed_digits(k["decay_k"]),
-                recovery_terms=_signed_digits(k["a_k"]) + _signed_digits(k["b_k"]),
-                refractory=k["refractory"],
-                spikes=activity[i],
-                timesteps=network.timesteps,
+                timesteps=T,
                 word=network.word,
                 fraction=network.fraction,
+                period=max(steps),
+                waits=i == 0 and steps[0] < max(steps),
+                synapses=int(exists.sum()),
+                magnitudes=len(magnitudes),
+                magnitude_bits=sum(bits - (int(m) & -int(m)).bit_length() for m in magnitudes),
+                inputs_used=int(exists.any(axis=1).sum()),
+                taps=taps,
+                delay_bits=held,
+                **dict(zip(_TREE, counts[:6], strict=True)),
+                difference_bits=counts[6],
+                count_bits=counts[7],
+                total_bits=totals.sum(),
+                drive_bits=np.minimum(totals + shift, network.word).sum(),
+                score_bits=scores,
+                membrane_bits=membranes,
+                saturating=int(saturates.any()) if folded else int(saturates.sum()),
+                score_width=verilog.signed_bits(*verilog.score_bounds(network)) if last else 0,
+                gain=_signed_digits(k["gain_k"]),
+                leak=_signed_digits(k["leak_k"]),
+                noise=_signed_digits(k["noise_k"]),
+                decay=_signed_digits(k["decay_k"]),
+                recovery=_signed_digits(k["a_k"]) + _signed_digits(k["b_k"]),
+                refractory=k["refractory"],
+                rom_bits=rom_bits,
+                spikes=activity[i],
             )
         )
-    return _Layers(**{name: np.array([row[name] for row in rows]) for name in rows[0]})
+    return Structure(**{f.name: np.array([row[f.name] for row in rows]) for f in fields(Structure)})
+
+
+def _rom_columns(layer: Layer) -> int:
+    """Columns of the weight ROM that are no constant; of a ROM in logic, equal ones count once."""
+    words = [int(word, 16) for word in verilog.weight_words(layer)]
+    width = layer.lanes * (verilog.weight_code(layer)[0] + 1)
+    columns = [sum((word >> bit & 1) << row for row, word in enumerate(words)) for bit in range(width)]
+    columns = [column for column in columns if column not in (0, 2 ** len(words) - 1)]
+    return len(columns) if len(words) * width > verilog.BLOCK_BITS else len(set(columns))
 
 
 def _signed_digits(k: int) -> int:
@@ -219,75 +453,172 @@ def _signed_digits(k: int) -> int:
 
 
 def _bits(n: np.ndarray) -> np.ndarray:
-    """Bits of an unsigned number up to n, as a real number that grows smoothly with n."""
-    return np.log2(1 + n)
+    """Bits of an unsigned number up to n, at least 1."""
+    return np.maximum(1, np.floor(np.log2(np.maximum(1, n))) + 1)
 
 
-def _blocks(x: _Layers) -> dict[str, np.ndarray]:
-    """Blocks that use logic, [N] each. What a block is counted in stands beside it."""
-    units = np.where(x.folded, 1, x.n_out)  # neuron datapaths and popcounts
-    top = np.where(x.lfsr, 256, x.length)
-    magnitude_bits = np.where(x.lfsr, 8, np.log2(x.length))  # of the compared number R
+@dataclass(frozen=True)
+class _Folding:
+    """Sizes that only folded layers have, [N] each."""
+
+    groups: np.ndarray
+    ring: np.ndarray  # bits
+    address: np.ndarray
+    counters: np.ndarray  # bits of the counters of groups, addresses and neurons
+    state: np.ndarray  # bits of a neuron's state
+    rom_in_logic: np.ndarray
+    states_in_block: np.ndarray
+    states_in_logic: np.ndarray  # registers on iCE40, LUT RAM elsewhere
+    thresholds_in_block: np.ndarray
+
+
+def _folding(x: Structure, family: str) -> _Folding:
     groups = np.ceil(x.taps / np.maximum(1, x.lanes))
-    score_bits = _bits(x.bound * x.timesteps) + 1 + x.fraction - np.log2(x.length)
-    drive_bits = np.minimum(_bits(x.bound) + 1 + x.fraction - np.log2(x.length), x.word)
-    lif_like = x.fires & (x.neuron != _IZHIKEVICH)
-    stochastic = x.fires & (x.neuron == _STOCHASTIC)
-    homeostatic = x.fires & (x.neuron == _HOMEOSTATIC)
-    izhikevich = x.fires & (x.neuron == _IZHIKEVICH)
-    leaky = lif_like & (x.neuron >= _LIF)
-    adders = (
-        lif_like * (2 + x.gain_terms)  # threshold, reset and saturation, membrane; gain shifts wires
-        + leaky * x.leak_terms
-        + stochastic * 1.0
-        + homeostatic * (2 + x.decay_terms)
-        + izhikevich * (7 + x.gain_terms + x.recovery_terms)
+    depth = x.n_out * groups
+    word = np.where(x.lfsr, 10, np.where(x.length <= 2, x.length + 1, np.log2(x.length) + 2))
+    adapts = x.fires & (x.neuron >= _HOMEOSTATIC)
+    state = x.fires * x.word * (1 + adapts) + x.fires * (x.refractory > 0) * _bits(x.refractory)
+    state = state + x.last * np.where(x.fires, _bits(x.timesteps), x.score_width)
+    counters = (groups > 1) * _bits(groups - 1) + (depth > 1) * _bits(depth - 1)
+    memory = x.folded & (x.n_out > 1)
+    in_block = x.n_out * state > verilog.BLOCK_BITS
+    if family == "ice40":  # has no LUT RAM; yosys takes a block where it saves 64 registers
+        in_block = in_block | (x.n_out * state > 1 + 64 * _block_rams(state, x.n_out, family))
+    return _Folding(
+        groups=groups,
+        ring=groups * x.lanes,
+        address=depth,
+        counters=counters + (x.n_out > 1) * _bits(x.n_out - 1),
+        state=state,
+        rom_in_logic=x.folded & (depth * x.lanes * word <= verilog.BLOCK_BITS),
+        states_in_block=memory & in_block,
+        states_in_logic=memory & ~in_block,
+        thresholds_in_block=x.folded & x.fires & (x.n_out * x.word > verilog.BLOCK_BITS),
     )
-    states = 1 + homeostatic + izhikevich  # words of state per neuron
+
+
+def _registers(x: Structure, family: str) -> np.ndarray:
+    """Flip-flops of every layer as the design declares them, [N]; those of the top are with its ends."""
+    f = _folding(x, family)
+    streams = x.length > 1
+    generator = np.where(x.lfsr, 16 + streams * _bits(x.length - 1), np.log2(x.length))
+    noise = 16 * (x.fires & (x.neuron == _STOCHASTIC))
+    whole = x.last & ~x.fires & (x.saturating < 0.5)  # sums go straight into the scores
+    scan = x.last * ((x.timesteps > 1) * _bits(x.timesteps - 1) + 1)
+    second = x.fires * ((x.neuron == _HOMEOSTATIC) * x.word + (x.neuron == _IZHIKEVICH) * (x.word + 1))
+    rests = (x.refractory > 0) * np.where(
+        x.neuron == _IZHIKEVICH,
+        np.ceil(np.log2(x.refractory + 1)),
+        1 + np.maximum(1, np.ceil(np.log2(np.maximum(1, x.refractory)))),
+    )
+    # bits of a score that can be anything: a count of spikes has no sign, an unsaturated sum low zeros
+    zeros = np.where(x.fires, 1, (~x.folded & (x.saturating < 0.5)) * (x.fraction - np.log2(x.length)))
+    score_shown = x.last * (x.score_width - zeros)
+    control = 2 + streams * (2 + ~whole) + generator + noise
+    neurons = x.membrane_bits + x.live * (second + x.fires * rests)
+    sums = x.count_bits + (streams & ~whole) * x.total_bits
+    parallel = control + x.delay_bits + sums + neurons + x.score_bits + scan + (x.last & x.fires)
+    folded = (
+        5 + ~x.first + generator + 16 * x.lfsr + noise + f.ring + x.delay_bits + f.counters
+        + _bits(x.lanes) + 1 + x.total_bits * (1 + (x.length * f.groups > 1))
+        + f.rom_in_logic * x.rom_bits + (x.fires & ~x.last) * x.n_out * (1 + x.feeds_parallel)
+        + scan + score_shown
+        + ~f.states_in_block * f.state  # the one that is read
+        + (f.states_in_logic * x.n_out * f.state if family == "ice40" else 0)
+    )  # fmt: skip
+    top = 3 + 1 + (x.timesteps > 1) * _bits(x.timesteps - 1) + x.waits * _bits(x.period - 1)
+    top = x.first * (top + np.where(x.folded, 0, x.inputs_used))
+    top = top + x.last * (2 * _bits(x.n_out - 1) + 1) + score_shown
+    return np.where(x.folded, folded, parallel) + top
+
+
+def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
+    """How many of each logic block every layer needs, [N] each. What a block is counted in: its comment."""
+    f = _folding(x, family)
+    wired, folded, W, n = ~x.folded, x.folded, x.word, x.live
+    whole = x.last & ~x.fires & wired & (x.saturating < 0.5)
+    leaky = x.fires & (x.neuron != _IZHIKEVICH)
+    stochastic, homeostatic, izhikevich = (
+        x.fires & (x.neuron == model) for model in (_STOCHASTIC, _HOMEOSTATIC, _IZHIKEVICH)
+    )
+    units = np.where(folded, 1, n)
+    number = np.where(x.lfsr, 8, np.log2(x.length))
+    membrane = wired * leaky * x.membrane_bits
+    more_gain = np.maximum(0, x.gain - 1)
+    products = x.recovery + more_gain  # shifted terms that an Izhikevich neuron adds
     return {
-        # stream bits: one comparator per distinct magnitude, shared by the whole layer (parallel),
-        # one per lane (folded)
-        "stream_bits": np.where(x.folded, x.lanes, np.minimum(x.magnitudes, top)) * magnitude_bits,
-        "counter": ~x.lfsr * np.log2(x.length),  # bits of a Sobol generator
-        "lfsr": x.lfsr * 1.0,
-        "noise_lfsr": stochastic * 1.0,
-        # parallel: AND and popcount per synapse that exists
-        "synapses": ~x.folded * x.synapses,
-        # folded: AND, sign and popcount per lane, a multiplexer that brings every tap to its lane
-        "lanes": x.folded * x.lanes * 1.0,
-        "tap_selects": x.folded * np.maximum(0, x.taps - x.lanes) * 1.0,
-        "group_bits": x.folded * (_bits(groups) + _bits(x.n_out)),
-        "folded_spikes": x.folded * x.fires * x.n_out * 1.0,
-        "folded_state_bits": x.folded * x.n_out * np.where(x.fires, x.word * states, 0),
-        "folded_score_bits": x.folded * ~x.fires * x.n_out * score_bits,
-        "count_bits": units * (_bits(x.bound) + 1),
-        "adder_bits": units * x.word * adders + units * np.where(x.fires, drive_bits, 0),
-        "square_bits": izhikevich * units * x.word * x.word,
-        "state_bits": ~x.folded * x.fires * x.n_out * x.word * states,
-        "refractory_bits": x.fires * units * _bits(x.refractory),
-        "delay_bits": x.delay_bits * 1.0,
-        "score_bits": ~x.folded * x.last * x.n_out * np.where(x.fires, _bits(x.timesteps), score_bits),
-        "argmax_bits": x.last * (x.n_out - 1) * np.where(x.fires, _bits(x.timesteps), score_bits),
+        # parallel: from spikes to the sum of a clock
+        "same": x.same * 1.0,  # words of three synapses of one magnitude
+        "mixed": x.mixed * 1.0,  # words of three synapses
+        "pairs": x.pairs * 1.0,
+        "ands": x.ands * 1.0,
+        "adder_bits": x.adder_bits * 1.0,
+        "carries": x.carries * 1.0,  # adders that take a synapse through their carry input
+        "difference_bits": x.difference_bits * 1.0,
+        "magnitude_bits": wired * x.magnitude_bits,  # bits compared with the generator's number
+        # parallel: from sums to spikes
+        "total_bits": wired * ~whole * (x.length > 1) * x.total_bits,
+        "saturated_bits": x.saturating * W,
+        "membrane_bits": membrane,
+        "leak_bits": membrane * x.leak,
+        "gain_bits": membrane * more_gain,
+        "noise_bits": membrane * stochastic * x.noise,
+        "adaptation_bits": wired * homeostatic * n * W,
+        "decay_bits": wired * homeostatic * n * W * x.decay,
+        "izhikevich_bits": wired * izhikevich * n * W,
+        "recovery_bits": wired * izhikevich * n * W * products,
+        "square_bits": wired * izhikevich * n * W * W,
+        "refractory_bits": x.fires * units * (x.refractory > 0) * _bits(x.refractory),
+        # parallel: readout
+        "score_bits": wired * x.score_bits,
+        "scan_bits": wired * x.last * n * x.score_width,
+        # registers that have no logic before them
+        "plain_registers": (x.first & wired) * x.inputs_used + x.delay_bits
+        + folded * (x.fires & ~x.last) * n * (1 + x.feeds_parallel),
+        # folded
+        "lanes": folded * x.lanes * 1.0,
+        "lane_bits": folded * x.lanes * number,
+        "ring_bits": folded * f.ring * 1.0,
+        "turning_bits": folded * (f.groups > 1) * f.ring,
+        "counter_bits": folded * f.counters,
+        "rom_bits": f.rom_in_logic * f.address * x.rom_bits,  # ROM made of logic
+        "folded_total_bits": folded * x.total_bits,
+        "threshold_bits": folded * x.fires * ~f.thresholds_in_block * n * W,
+        "state_bits": folded * f.state,
+        "logic_state_bits": f.states_in_logic * f.state * n,
+        "datapath_bits": folded * leaky * W,
+        "folded_leak_bits": folded * leaky * W * (x.leak + more_gain),
+        "folded_noise_bits": folded * stochastic * W * x.noise,
+        "folded_adaptation_bits": folded * homeostatic * W * (1 + x.decay),
+        "folded_izhikevich_bits": folded * izhikevich * W * (1 + products),
+        "folded_square_bits": folded * izhikevich * W * W,
+        # both
+        "lfsr": x.lfsr + stochastic * 1.0,
+        "generator_bits": (x.length > 1) * np.log2(x.length),
+        "step_bits": (x.first + x.last) * (x.timesteps > 1) * _bits(x.timesteps - 1)
+        + x.waits * _bits(x.period - 1),
+        "argmax_bits": x.last * (x.score_width + 2 * _bits(n - 1)),
         "layers": np.ones(len(x.network)),
-        "step_bits": x.last * _bits(x.timesteps),
         "networks": x.last * 1.0,
-    }
+    }  # fmt: skip
 
 
-def _memory(x: _Layers, family: str) -> np.ndarray:
-    """Block RAMs of the weights of folded layers, [N].
+def _memories(x: Structure, family: str) -> np.ndarray:
+    """Block RAMs of every layer, [N]: weights, states and thresholds of folded layers."""
+    f = _folding(x, family)
+    total = np.zeros(len(x.network))
+    for used, width, depth in (
+        (x.folded & ~f.rom_in_logic & (f.address > 1), x.rom_bits, f.address),
+        (f.states_in_block, f.state, x.n_out),
+        (f.thresholds_in_block, x.word, x.n_out),
+    ):
+        total = total + used * _block_rams(width, depth, family)
+    return total
 
-    A word holds what `lanes` taps need: sign and magnitude, or sign and stream where that is
-    shorter; one word per neuron and group of taps.
-    """
-    magnitude = np.where(x.lfsr, 9, np.minimum(_bits(x.length), x.length))
-    width = np.ceil(x.lanes * (1 + np.ceil(magnitude)))
-    depth = x.n_out * np.ceil(x.taps / np.maximum(1, x.lanes))
-    blocks = np.min(
-        [np.ceil(width / w) * np.ceil(depth / d) for w, d in _MEMORY_SHAPES[family]],
-        axis=0,
-    )
-    return np.where(x.folded, blocks, 0)
+
+def _block_rams(width: np.ndarray, depth: np.ndarray, family: str) -> np.ndarray:
+    """Block RAMs of a memory of `depth` words of `width` bits, all of the same best shape."""
+    return np.min([np.ceil(width / w) * np.ceil(depth / d) for w, d in _MEMORY_SHAPES[family]], axis=0)
 
 
 # Width and depth of one block RAM. iCE40: FPGA-DS-02029; ECP5: FPGA-DS-02012; 7 series: UG473.
@@ -300,58 +631,68 @@ _MEMORY_SHAPES = {
 
 # -- figures of a block --------------------------------------------------------------------------
 
-# LUT4 per block. Synthesis of a 64x32 layer of 16-bit LIF neurons with yosys gave 5,908 LUT4 dense
-# and 3,592 with 30% of the weights: about 2 per synapse and 67 per neuron, which 4 adder words of 16
-# bits and a count of 9 bits share out. The rest is counted by hand: one LUT per bit of an adder, a
-# register beside it, a third of a LUT per compared bit. Uncalibrated.
-_LUT4 = {
-    "stream_bits": 1 / 3,
-    "counter": 1.0,
-    "lfsr": 12.0,
-    "noise_lfsr": 12.0,
-    "synapses": 2.0,
-    "lanes": 4.0,
-    "tap_selects": 0.7,
-    "group_bits": 1.5,
-    "folded_spikes": 1.0,
-    "folded_state_bits": 0.1,
-    "folded_score_bits": 0.1,
-    "count_bits": 1.0,
-    "adder_bits": 0.8,
-    "square_bits": 1.1,
-    "refractory_bits": 2.0,
+# Logic per block, counted by hand for a chip of LUT4 with one output each: where a fit starts, and what
+# holds where nothing was fitted. A 64x32 layer of 16-bit LIF neurons was seen to take about 2 LUT4 per
+# synapse and 67 per neuron (yosys, synth_ice40).
+LUT4 = {
+    "same": 2.0,
+    "mixed": 4.5,
+    "pairs": 2.0,
+    "ands": 1.0,
+    "adder_bits": 1.0,
+    "carries": 1.0,
+    "difference_bits": 1.5,
+    "magnitude_bits": 0.35,
+    "total_bits": 1.0,
+    "saturated_bits": 1.0,
+    "membrane_bits": 2.0,
+    "leak_bits": 1.0,
+    "gain_bits": 1.0,
+    "noise_bits": 1.0,
+    "adaptation_bits": 3.0,
+    "decay_bits": 1.0,
+    "izhikevich_bits": 8.0,
+    "recovery_bits": 1.0,
+    "square_bits": 1.5,
+    "refractory_bits": 3.0,
     "score_bits": 1.0,
-    "argmax_bits": 1.5,
-    "layers": 8.0,
+    "scan_bits": 0.6,
+    "plain_registers": 0.01,
+    "lanes": 4.0,
+    "lane_bits": 1.0,
+    "ring_bits": 0.1,
+    "turning_bits": 1.0,
+    "counter_bits": 2.0,
+    "rom_bits": 0.3,
+    "folded_total_bits": 1.5,
+    "threshold_bits": 0.2,
+    "state_bits": 1.0,
+    "logic_state_bits": 0.8,
+    "datapath_bits": 5.0,
+    "folded_leak_bits": 1.0,
+    "folded_noise_bits": 1.0,
+    "folded_adaptation_bits": 2.0,
+    "folded_izhikevich_bits": 3.0,
+    "folded_square_bits": 1.5,
+    "lfsr": 10.0,
+    "generator_bits": 1.0,
     "step_bits": 1.5,
+    "argmax_bits": 2.0,
+    "layers": 5.0,
     "networks": 10.0,
 }
-_FF = {
-    "counter": 1.0,
-    "lfsr": 16.0,
-    "noise_lfsr": 16.0,
-    "group_bits": 1.0,
-    "folded_spikes": 1.0,
-    "folded_state_bits": 1.0,
-    "folded_score_bits": 1.0,
-    "count_bits": 1.0,
-    "state_bits": 1.0,
-    "refractory_bits": 1.0,
-    "delay_bits": 1.0,
-    "score_bits": 1.0,
-    "argmax_bits": 0.2,
-    "layers": 3.0,
-    "step_bits": 1.0,
-    "networks": 4.0,
-}
-# A flip-flop without logic before it takes a logic cell of its own on iCE40.
-_ICE40_CELLS = _LUT4 | {"delay_bits": 1.0}
-# A LUT6 holds two LUT5 that share inputs: a full adder pair instead of one, 4:1 multiplexers.
-_LUT6 = {name: figure * (0.65 if name != "adder_bits" else 1.0) for name, figure in _LUT4.items()}
-FIGURES: Mapping[str, Mapping[str, Mapping[str, float]]] = {
-    "ice40": {"luts": _ICE40_CELLS, "ffs": _FF},
-    "ecp5": {"luts": _LUT4, "ffs": _FF},
-    "xilinx": {"luts": _LUT6, "ffs": _FF},
+# On iCE40 a register without logic before it takes a logic cell of its own; the sum of a step feeds both
+# a register and the neuron, and a cell has one output.
+ICE40_CELLS = LUT4 | {"plain_registers": 1.0, "total_bits": 2.0, "ring_bits": 1.0, "logic_state_bits": 1.0}
+# A LUT6 holds two LUT5 that share inputs, and a carry chain takes two operands of three inputs.
+LUT6 = {name: figure * (1.0 if "bits" in name else 0.65) for name, figure in LUT4.items()}
+PRIOR: Mapping[str, Mapping[str, float]] = {"ice40": ICE40_CELLS, "ecp5": LUT4, "xilinx": LUT6}
+# What a fit to synthesis found, see scnas.hardware.calibration. Family -> figures and how far they were off.
+FIGURES_FILE = Path(__file__).with_name("figures.json")
+FITTED: Mapping[str, dict] = json.loads(FIGURES_FILE.read_text())
+# Used by the model. Family -> block -> LUTs of that family; fitted where there is a fit.
+FIGURES: Mapping[str, Mapping[str, float]] = {
+    family: prior | FITTED.get(family, {}).get("figures", {}) for family, prior in PRIOR.items()
 }
 
 
@@ -373,7 +714,7 @@ _INTERVAL = {
 }
 
 
-def _toggles(x: _Layers) -> np.ndarray:
+def _toggles(x: Structure, family: str) -> np.ndarray:
     """Expected net toggles of each layer in one inference, [N].
 
     A stream of a weight spread evenly over 0..M changes in half of the clocks (sobol) or a third
@@ -383,26 +724,38 @@ def _toggles(x: _Layers) -> np.ndarray:
     rate = np.where(x.lfsr, 1 / 3, 1 / 2)
     active = x.spikes / x.n_in
     fan_in = x.synapses / x.n_out
-    blocks = _blocks(x)
-    groups = np.ceil(x.taps / np.maximum(1, x.lanes))
-    clocks = np.where(x.folded, x.n_out * x.length * groups, x.length)  # per step
+    b, f = blocks(x, family), _folding(x, family)
+    clocks = np.where(x.folded, x.n_out * x.length * f.groups, x.length)  # of work in a step
     operands = np.where(x.folded, x.lanes * active, x.synapses * active)
     busy = np.minimum(1, np.where(x.folded, x.lanes, fan_in) * active)  # a count that moves
-    units = np.where(x.folded, 1, x.n_out)
     updates = np.where(x.folded, x.n_out, 1)  # of a datapath in a step
+    arithmetic = (
+        "membrane",
+        "leak",
+        "noise",
+        "adaptation",
+        "decay",
+        "izhikevich",
+        "recovery",
+        "square",
+        "datapath",
+    )
+    neuron_bits = sum(
+        v for k, v in b.items() if k.removeprefix("folded_").removesuffix("_bits") in arithmetic
+    )
     per_clock = (
         operands * rate * 3
-        + np.where(x.folded, x.lanes, np.minimum(x.magnitudes, x.synapses)) * rate
-        + units * busy * 2.5
+        + np.where(x.folded, x.lanes, x.magnitudes) * rate
+        + np.where(x.folded, 1, x.n_out) * busy * 2.5
         + np.where(x.lfsr, 8, 2)
-        + np.where(x.folded, x.lanes * 2.0 + 4, 0)  # the weight word and its address
+        + x.folded * (2.0 * x.lanes + 4)  # the weight word and its address
     )
     per_step = (
-        0.25 * updates * (blocks["adder_bits"] + blocks["square_bits"])
+        0.25 * updates * neuron_bits
         + 0.25 * x.n_out * x.word * x.fires
-        + 2 * active * (1 - active) * (x.delay_bits + x.n_in)
-        + 0.3 * (blocks["score_bits"] + blocks["folded_score_bits"])
-        + blocks["noise_lfsr"] * 8
+        + 2 * active * (1 - active) * (x.delay_bits + x.n_in + x.folded * f.ring * f.groups)
+        + 0.3 * x.score_bits
+        + b["lfsr"] * 8
     )
     return x.timesteps * (clocks * per_clock + per_step)
 
@@ -410,28 +763,29 @@ def _toggles(x: _Layers) -> np.ndarray:
 # -- the model -----------------------------------------------------------------------------------
 
 
-def _costs(x: _Layers, latencies: Sequence[int], chip: Target) -> list[Cost]:
+def _costs(
+    x: Structure, latencies: Sequence[int], chip: Target, figures: Mapping[str, float] | None
+) -> list[Cost]:
     """Cost of every network in the batch."""
+    figures = FIGURES[chip.family] if figures is None else figures
     n = len(latencies)
-    blocks = _blocks(x)
-    figures = FIGURES[chip.family]
+    logic = blocks(x, chip.family)
 
     def total(values: np.ndarray) -> np.ndarray:
         return np.bincount(x.network, weights=values, minlength=n)
 
-    def count(resource: str) -> list[int]:
-        figure = figures[resource]
-        return np.ceil(total(sum(k * blocks[name] for name, k in figure.items())) - 1e-6).astype(int).tolist()
+    def whole(values: np.ndarray) -> list[int]:
+        return np.rint(total(values)).astype(int).tolist()
 
     clocks = np.array(latencies, dtype=np.int64)
     latency_us = clocks / chip.clock_mhz
     static = chip.static_mw * latency_us
-    dynamic = (clocks * E_CLOCK_PJ + total(_toggles(x)) * E_TOGGLE_PJ) * 1e-3
+    dynamic = (clocks * E_CLOCK_PJ + total(_toggles(x, chip.family)) * E_TOGGLE_PJ) * 1e-3
     (static_low, static_high), (low, high) = _INTERVAL[chip.energy_label]
     columns = (
-        count("luts"),
-        count("ffs"),
-        total(_memory(x, chip.family)).astype(int).tolist(),
+        whole(sum(figure * logic[name] for name, figure in figures.items())),
+        whole(_registers(x, chip.family)),
+        whole(_memories(x, chip.family)),
         clocks.tolist(),
         latency_us.tolist(),
         (static + dynamic).tolist(),
@@ -443,43 +797,52 @@ def _costs(x: _Layers, latencies: Sequence[int], chip: Target) -> list[Cost]:
     return list(map(Cost, *columns))
 
 
-def estimate_many(architectures: Sequence[Architecture], target: str | Target) -> list[Cost]:
+def estimate_many(
+    architectures: Sequence[Architecture],
+    target: str | Target,
+    figures: Mapping[str, float] | None = None,
+) -> list[Cost]:
     """Modelled cost of every architecture before training, in order. See `estimate`."""
     if not architectures:
         return []
-    return _costs(_layers_of_architectures(architectures), list(map(_latency, architectures)), _chip(target))
+    latencies = list(map(_latency, architectures))
+    return _costs(_structure_of_architectures(architectures), latencies, _chip(target), figures)
 
 
-def estimate(architecture: Architecture, target: str | Target) -> Cost:
+def estimate(
+    architecture: Architecture, target: str | Target, figures: Mapping[str, float] | None = None
+) -> Cost:
     """Modelled cost of `architecture` on `target` before it is trained.
 
-    Takes `kept_synapses` as the non-zero weights, all D + 1 delays as used, weights and delays spread
-    evenly, constants as powers of two, no refractory steps, and DEFAULT_ACTIVITY. LUT, FF, BRAM and
-    energy are uncalibrated; the clocks are exact if training uses every delay.
+    Takes `kept_synapses` as the non-zero weights, all D + 1 delays as used, weights as normally
+    distributed, delays evenly, gains and leaks as powers of two, no refractory steps, and
+    DEFAULT_ACTIVITY. The clocks are exact if training uses every delay. figures: LUTs per block
+    instead of FIGURES, from a fit of one's own.
     """
-    return estimate_many([architecture], target)[0]
+    return estimate_many([architecture], target, figures)[0]
 
 
-def measure(network: Network, target: str | Target, activity: Sequence[float] | None = None) -> Cost:
+def measure(
+    network: Network,
+    target: str | Target,
+    activity: Sequence[float] | None = None,
+    figures: Mapping[str, float] | None = None,
+) -> Cost:
     """Modelled cost of a trained network on `target`, from the structure its weights really have.
 
     activity: mean input spikes per step of each layer, 0..n_in; DEFAULT_ACTIVITY * n_in if None.
-    LUT, FF, BRAM and energy are uncalibrated; the clocks are exact.
+    figures: as in `estimate`. The clocks are exact; FITTED tells how far the rest was off.
     """
-    steps = [
-        schedule.step_clocks(
-            layer.mapping,
-            layer.length,
-            layer.n_in,
-            layer.n_out,
-            max(1, len(layer.delays_in_use)),
-            layer.lanes,
-        )
-        for layer in network.layers
-    ]
+    steps = [verilog.layer_step_clocks(layer) for layer in network.layers]
     mappings = [layer.mapping for layer in network.layers]
     clocks = schedule.latency_clocks(network.timesteps, steps, mappings, network.n_classes, network.readout)
-    return _costs(_layers_of_network(network, activity), [clocks], _chip(target))[0]
+    return _costs(_structure_of_network(network, activity), [clocks], _chip(target), figures)[0]
+
+
+def logic_blocks(network: Network, target: str | Target) -> dict[str, float]:
+    """Blocks of the whole network, as `FIGURES` counts them: what a fit to synthesis needs."""
+    x = _structure_of_network(network, None)
+    return {name: float(count.sum()) for name, count in blocks(x, _chip(target).family).items()}
 
 
 def _latency(a: Architecture) -> int:

@@ -5,10 +5,9 @@ layer is started by a one-clock `go` pulse; the new input spikes are visible in 
 
 Layer l needs S_l = `step_clocks` for one step and passes `go` on d_l clocks after it received it:
 
-    parallel             d = S + 2   a register for the sum of one stream clock, one for the total of the
-                                     step; then the neurons update: the `go` of the next layer
-    parallel, L = 1      d = S + 1   one sum is the total
-    folded, first layer  d = S + 2   as above, but the spikes are loaded in the clock of `go` itself
+    parallel             d = S + 1   the sum of the last stream clock waits one clock in a register; in the
+                                     next clock the neurons update: the `go` of the next layer
+    folded, first layer  d = S + 2   as above, and one register more, before the neuron datapath
     folded, later layer  d = S + 3   and one clock to load the spikes of the layer before
 
 No register lies in a loop between steps, so a step of input is taken every P = max(S_l) clocks and step t

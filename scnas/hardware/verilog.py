@@ -563,7 +563,7 @@ def parallel_readout(
             grown = sign_extended(source, a, width)
             enable = "summed" if whole_inference else "update"
             body += register(f"score_{j}", f"score_{j} + {grown}", width, enable)
-            zeros = shift if whole_inference else 0
+            zeros = min(shift, SW - width) if whole_inference else 0  # fewer only if the score is always 0
             padding = SW - width - zeros
             sign = f"{{{padding}{{score_{j}[{width - 1}]}}}}, " if padding else ""
             shown.append(f"{{{sign}score_{j}" + (f", {zeros}'d0}}" if zeros else "}"))

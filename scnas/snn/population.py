@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 from scnas.randomness import integer, rng
 from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Layer, Network
-from scnas.snn.neurons import Constants
-from scnas.snn.scans import scan
+from scnas.snn.neurons import Constants, exact_dtype, scan
 from scnas.snn.streams import max_weight, noise_sequence, ones_table
 from scnas.space import Architecture
 
@@ -40,13 +40,14 @@ class _Synapses(torch.autograd.Function):
 
     spikes: [P or 1, T, B, n_in] (1: the input, shared by all). weights: [P, n_in, n_out] real.
     positions: [P, n_in, n_out] real delays, or None. matrix: [P, 1 or T, n_in, n_out], the signed
-    ones of every stream in current units (times 2^F / L). limits: [P, 1, 1] largest delay.
+    ones of every stream in current units (times 2^F / L). limits: [P, 1, 1] largest delay. widths:
+    [P, 1, 1], how softly the gradient sees a delay, in steps.
     returns [P, T, B, n_out]. The current is linear in a weight with slope 2^F per active spike,
     which is exact for sobol streams but for rounding, and the mean over seeds for lfsr.
     """
 
     @staticmethod
-    def forward(ctx, spikes, weights, positions, matrix, limits, width, one):
+    def forward(ctx, spikes, weights, positions, matrix, limits, widths, one):
         timesteps, batch, n_in = spikes.shape[1:]
         n_out = weights.shape[2]
         span = 0 if positions is None else int(limits.max())
@@ -59,13 +60,13 @@ class _Synapses(torch.autograd.Function):
                 out = part
             else:
                 out[:, d:] += part
-        ctx.save_for_backward(spikes, weights, positions, matrix, limits)
-        ctx.width, ctx.one, ctx.span = width, one, span
+        ctx.save_for_backward(spikes, weights, positions, matrix, limits, widths)
+        ctx.one, ctx.span = one, span
         return out.view(len(weights), timesteps, batch, n_out)
 
     @staticmethod
     def backward(ctx, gradient):
-        spikes, weights, positions, matrix, limits = ctx.saved_tensors
+        spikes, weights, positions, matrix, limits, width = ctx.saved_tensors
         timesteps, batch, n_in = spikes.shape[1:]
         count, _, n_out = weights.shape
         gradient = gradient.contiguous()
@@ -75,7 +76,7 @@ class _Synapses(torch.autograd.Function):
         if positions is not None:
             to_positions = torch.zeros_like(positions)
             placed = torch.round(positions)
-            soft = _shares(positions, limits, ctx.span, ctx.width)
+            soft = _shares(positions, limits, ctx.span, width)
             mean = sum(share * d for d, share in enumerate(soft))
         for d in range(ctx.span + 1):
             rows = (timesteps - d) * batch
@@ -89,7 +90,7 @@ class _Synapses(torch.autograd.Function):
                 here = placed == d
                 to_weights += per_weight * here
                 # d/dposition of a softmax over exp(-(d - position)^2 / (2 width^2))
-                to_positions += per_weight * weights * soft[d] * (d - mean) / ctx.width**2
+                to_positions += per_weight * weights * soft[d] * (d - mean) / width**2
                 at = matrix * here[:, None]
             if to_spikes is not None:
                 back = _product(gradient[:, d:], (at[:, d:] if at.shape[1] > 1 else at).transpose(2, 3))
@@ -107,7 +108,7 @@ def _product(rows: Tensor, matrix: Tensor) -> Tensor:
     return torch.matmul(rows.expand(count, -1, -1, -1), matrix)
 
 
-def _shares(positions: Tensor, limits: Tensor, span: int, width: float) -> list[Tensor]:
+def _shares(positions: Tensor, limits: Tensor, span: int, width: Tensor) -> list[Tensor]:
     """How much of a synapse sits at each delay 0..span when its position is seen softly."""
     weights = [torch.exp(-((d - positions) ** 2) / (2 * width**2)) * (limits >= d) for d in range(span + 1)]
     total = sum(weights)
@@ -133,12 +134,13 @@ class LayerStack:
         self.words = [a.word for a in architectures]
         self.keys = [a.training_key.name for a in architectures]
         self.kept = [a.kept_synapses[index] for a in architectures]
+        self.tops = [max_weight(g, n) for g, n in zip(self.generators, self.lengths, strict=True)]
+        self.spans = [a.delay_ranges[index] for a in architectures]
         self.seeds = [integer(seed, "generator", key, index) for key in self.keys]
         self.noise_seeds = [integer(seed, "noise", key, index) for key in self.keys]
-        count = len(architectures)
+        self.count = count = len(architectures)
         n_in, n_out = (max(size[axis] for size in self.sizes) for axis in (0, 1))
         one = 2**self.fraction
-        delays = [a.delay_ranges[index] for a in architectures]
 
         weight = np.zeros((count, n_in, n_out), dtype=np.float32)
         position = np.zeros((count, n_in, n_out), dtype=np.float32)
@@ -146,7 +148,7 @@ class LayerStack:
         for p, (a, b) in enumerate(self.sizes):
             dice = rng(seed, "weights", self.keys[p], index)
             weight[p, :a, :b] = (dice.standard_normal((a, b)) * WEIGHT_SPREAD).clip(-1, 1)
-            position[p, :a, :b] = dice.random((a, b)) * delays[p]
+            position[p, :a, :b] = dice.random((a, b)) * self.spans[p]
             real[p, :a, :b] = True
         self.constants = [
             self._fixed(model, word) for model, word in zip(self.models, self.words, strict=True)
@@ -175,18 +177,16 @@ class LayerStack:
             "gain": column(np.log2(target / drive)).clamp(*self.gain_range),
             "leak": column(np.full(count, -2.0)).clamp(*self.leak_range),
         }
-        if any(delays):
+        if any(self.spans):
             self.tensors["position"] = torch.tensor(position)
+        self.tables = [self._table(p) for p in range(count)]
         self.buffers = {
             "real": torch.tensor(real),
             "keep": torch.tensor(real),
-            "limit": column(delays),
-            "magnitudes": column(
-                [max_weight(g, n) for g, n in zip(self.generators, self.lengths, strict=True)]
-            ),
+            "limit": column(self.spans),
+            "magnitudes": column(self.tops),
             "bound": column(half, torch.float64),
             "base": column(base, torch.float64),
-            "tables": self._tables(),
             "noise": torch.tensor(self._noise(), dtype=torch.float64),
             **{
                 name: column([c[name] for c in self.constants], torch.float64)
@@ -213,15 +213,13 @@ class LayerStack:
             c["noise_k"] = min(2 ** round(math.log2(wanted)), half // 2)
         return c
 
-    def _tables(self) -> Tensor:
-        """Ones of every magnitude in current units for the lfsr layers, [lfsr layers, T, M + 1]."""
-        one = 2**self.fraction
-        tables = [
-            ones_table("lfsr", self.lengths[p], self.timesteps, self.seeds[p]) * (one // self.lengths[p])
-            for p, generator in enumerate(self.generators)
-            if generator == "lfsr"
-        ]
-        return torch.tensor(np.array(tables), dtype=torch.float32)
+    def _table(self, p: int) -> np.ndarray:
+        """Ones of every magnitude in current units, [T, M + 1] float32; empty for a sobol layer, whose
+        streams hold exactly w ones."""
+        if self.generators[p] == "sobol":
+            return np.zeros((0, 0), np.float32)
+        ones = ones_table("lfsr", self.lengths[p], self.timesteps, self.seeds[p])
+        return (ones * (2**self.fraction // self.lengths[p])).astype(np.float32)
 
     def _noise(self) -> np.ndarray:
         return np.array(
@@ -234,11 +232,6 @@ class LayerStack:
     def to(self, device: torch.device) -> None:
         self.tensors = {name: t.to(device).requires_grad_() for name, t in self.tensors.items()}
         self.buffers = {name: t.to(device) for name, t in self.buffers.items()}
-        self.parts = [  # candidates whose streams repeat every step, and those whose streams run on
-            (name, torch.tensor([p for p, g in enumerate(self.generators) if g == name], device=device))
-            for name in ("sobol", "lfsr")
-            if name in self.generators
-        ]
 
     # -- integers -------------------------------------------------------------------------------
 
@@ -272,49 +265,65 @@ class LayerStack:
 
     # -- forward --------------------------------------------------------------------------------
 
-    def forward(self, spikes: Tensor, width: float) -> tuple[Tensor, Tensor | None]:
+    def forward(self, spikes: Tensor, softness: float) -> tuple[Tensor, Tensor | None]:
         """Currents and spikes [P, T, B, n_out] of input spikes [P or 1, T, B, n_in].
 
-        width: how softly the gradient sees a delay, in steps. Spikes are None where the layer only
-        integrates.
+        softness: how the gradient sees a delay, from 1 (half the range of the layer at once) to 0 (half a
+        step). Spikes are None where the layer only integrates.
         """
         half = self.buffers["bound"].float()[:, None]
-        current = self._currents(spikes, width).clamp(-half, half - 1)
+        current = self._currents(spikes, softness).clamp(-half, half - 1)
         if not self.fires:
             return current, None
-        fired = scan(
-            self.models, current, self.neuron_constants(), self.fraction, max(self.words), self.powers_of_two
-        )
-        return current, fired
+        constants = self.neuron_constants()
+        parts, indices = [], []
+        for model in dict.fromkeys(self.models):
+            index = self._where(self.models, model)
+            dtype = exact_dtype(model, max(self.words), self.fraction, self.powers_of_two)
+            mine = constants.select(index).to(dtype)
+            parts.append(scan(model, current.index_select(0, index), mine, self.fraction)[0])
+            indices.append(index)
+        # Noise can drive a padded neuron over its threshold.
+        return current, _interleave(parts, indices) * self.buffers["real"].any(1)[:, None, None]
 
-    def _currents(self, spikes: Tensor, width: float) -> Tensor:
+    def _where(self, names: list[str], name: str) -> Tensor:
+        """Candidates whose entry in `names` is `name`."""
+        found = [p for p, other in enumerate(names) if other == name]
+        return torch.tensor(found, device=self.tensors["weight"].device)
+
+    def _currents(self, spikes: Tensor, softness: float) -> Tensor:
         integers = self.integer_weights()
-        if len(self.parts) == 1:
-            return self._part(self.parts[0][0], None, integers, spikes, width)
-        parts = [self._part(name, index, integers, spikes, width) for name, index in self.parts]
-        return _interleave(parts, [index for _, index in self.parts])
+        parts, indices = [], []
+        for generator in dict.fromkeys(self.generators):
+            index = self._where(self.generators, generator)
+            parts.append(self._part(generator, index, integers, spikes, softness))
+            indices.append(index)
+        return _interleave(parts, indices)
 
     def _part(
-        self, generator: str, index: Tensor | None, integers: Tensor, spikes: Tensor, width: float
+        self, generator: str, index: Tensor, integers: Tensor, spikes: Tensor, softness: float
     ) -> Tensor:
+        """Currents of the candidates in `index`, whose streams all come from `generator`."""
+
         def pick(x: Tensor) -> Tensor:
-            return x if index is None or len(x) == 1 else x.index_select(0, index)
+            return x.index_select(0, index)
 
         integers, one = pick(integers), float(2**self.fraction)
         if generator == "sobol":
             matrix = (integers * (one / pick(self.buffers["magnitudes"])))[:, None]
         else:
-            lookup = integers.abs().long().flatten(1)[:, None].expand(-1, self.timesteps, -1)
-            ones = self.buffers["tables"].gather(2, lookup).view(-1, self.timesteps, *integers.shape[1:])
+            tables = torch.tensor(np.array([self.tables[p] for p in index.tolist()]), device=index.device)
+            lookup = integers.abs().nan_to_num(0.0).long().flatten(1)[:, None].expand(-1, self.timesteps, -1)
+            ones = tables.gather(2, lookup).view(-1, self.timesteps, *integers.shape[1:])
             matrix = ones * integers.sign()[:, None]
         positions = self.tensors.get("position")
         return _Synapses.apply(
-            pick(spikes),
+            pick(spikes) if len(spikes) > 1 else spikes,
             pick(self.tensors["weight"]),
             None if positions is None else pick(positions),
             matrix,
             pick(self.buffers["limit"]),
-            width,
+            pick((self.buffers["limit"] * softness / 2).clamp(min=0.5)),
             one,
         )
 
@@ -398,13 +407,16 @@ class PopulationStack:
         powers_of_two: bool = True,
     ):
         first = architectures[0]
-        self.architectures = list(architectures)
+        self.architectures, self.count = list(architectures), len(architectures)
         self.readout, self.fraction = first.readout, first.fraction
         self.layers = [LayerStack(architectures, i, seed, powers_of_two) for i in range(first.n_layers)]
         for layer in self.layers:
             layer.to(device)
         fan_in = torch.tensor([max(1.0, a.kept_synapses[-1] / a.n_outputs) for a in architectures])
         spread = first.timesteps * WEIGHT_SPREAD * torch.sqrt(fan_in * RATE_GUESS)
+        # A score is a sum of T currents: exact in float32 below 2^24.
+        largest = max(min(2 ** (a.word - 1), a.layer_sizes[-1][0] * 2**a.fraction) for a in architectures)
+        self.score_dtype = torch.float32 if first.timesteps * largest < 2**24 else torch.float64
         self.scale = (-torch.log(spread)).to(device).requires_grad_()
 
     @property
@@ -417,18 +429,28 @@ class PopulationStack:
                     kinds.setdefault(name, []).append(tensor)
         return kinds
 
-    def scores(self, spikes: Tensor, width: float = 0.5) -> tuple[Tensor, list[Tensor]]:
+    def scores(self, spikes: Tensor, softness: float = 0.0) -> tuple[Tensor, list[Tensor]]:
         """Integer scores [P, B, n_classes] of input spikes [T, B, n_inputs], and spikes of each layer."""
         spikes = spikes[None]
         fired = []
         for layer in self.layers:
-            current, spikes = layer.forward(spikes, width)
+            current, spikes = layer.forward(spikes, softness)
             fired.append(spikes)
-        return (current if self.readout == "membrane" else spikes).sum(1), fired
+        return (current if self.readout == "membrane" else spikes).sum(1, dtype=self.score_dtype), fired
 
-    def logits(self, scores: Tensor) -> Tensor:
+    def factors(self) -> Tensor:
+        """What turns an integer score into a logit, [P]."""
         unit = 2**self.fraction if self.readout == "membrane" else 1
-        return scores * (torch.exp(self.scale)[:, None, None] / unit)
+        return torch.exp(self.scale) / unit
+
+    def losses(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy of each candidate, [P], of scores [P, B, n_classes] and labels [B]."""
+        count, batch, classes = scores.shape
+        logits = scores * self.factors().to(scores.dtype)[:, None, None]
+        flat = functional.cross_entropy(
+            logits.reshape(-1, classes), labels.expand(count, -1).reshape(-1), reduction="none"
+        )
+        return flat.view(count, batch).mean(1)
 
     def clamp(self) -> None:
         for layer in self.layers:
@@ -449,3 +471,35 @@ class PopulationStack:
             readout=architecture.readout,
             layers=tuple(layer.export(p, architecture) for layer in self.layers),
         )
+
+
+class TorchPass:
+    """Gradients and scores of a stack by torch on any device; the CPU has its own, cpu.CpuPass.
+
+    Inputs are spikes [T, B, n_inputs] float32.
+    """
+
+    def __init__(self, stack: PopulationStack):
+        self.stack = stack
+
+    def gradients(self, spikes: Tensor, labels: Tensor, softness: float) -> Tensor:
+        """Mean cross-entropy of every candidate, [P]; the gradient of their sum goes into the tensors."""
+        for tensors in self.stack.parameters.values():
+            for tensor in tensors:
+                tensor.grad = None
+        losses = self.stack.losses(self.stack.scores(spikes, softness)[0], labels)
+        losses.sum().backward()
+        return losses.detach()
+
+    @torch.no_grad()
+    def scores(self, spikes: Tensor) -> tuple[Tensor, np.ndarray]:
+        """Integer scores [P, B, n_classes], and spikes that each layer fired, [P, layers]."""
+        scores, fired = self.stack.scores(spikes)
+        counts = []
+        for layer, spikes in zip(self.stack.layers, fired, strict=True):
+            if spikes is None:
+                counts.append(np.zeros(self.stack.count))
+            else:  # padding counts for nothing, even where noise makes it fire
+                each = spikes.sum((1, 2), dtype=torch.float64) * layer.buffers["real"][:, 0]
+                counts.append(each.sum(1).cpu().numpy())
+        return scores, np.stack(counts, 1)

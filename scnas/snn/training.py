@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
 from scnas.contract import is_power_of_two
 from scnas.randomness import rng
+from scnas.snn.cpu import CpuPass
 from scnas.snn.network import Network
-from scnas.snn.population import PopulationStack
+from scnas.snn.population import PopulationStack, TorchPass
 from scnas.snn.streams import van_der_corput
 from scnas.space import Architecture
 from scnas.tasks import Split, Task
@@ -160,17 +160,26 @@ def plan_groups(
     return groups
 
 
-def _envelope(architectures: Sequence[Architecture]) -> Architecture:
-    """The widest layers and longest delays of all: what a group is padded to."""
-    first = architectures[0]
+class _Envelope(NamedTuple):
+    """What a group is padded to: the widest layers and longest delays of all. It may hold layers too
+    large for any architecture."""
 
-    def widest(gene: str) -> tuple:
-        return tuple(max(column) for column in zip(*(getattr(a, gene) for a in architectures), strict=True))
+    timesteps: int
+    layer_sizes: list[tuple[int, int]]
+    delay_ranges: list[int]
 
-    return replace(first, layer_widths=widest("layer_widths"), delay_ranges=widest("delay_ranges"))
+
+def _envelope(architectures: Sequence[Architecture]) -> _Envelope:
+    sizes = zip(*(a.layer_sizes for a in architectures), strict=True)
+    delays = zip(*(a.delay_ranges for a in architectures), strict=True)
+    return _Envelope(
+        architectures[0].timesteps,
+        [tuple(map(max, zip(*layer, strict=True))) for layer in sizes],
+        list(map(max, delays)),
+    )
 
 
-def work_of(a: Architecture) -> int:
+def work_of(a: Architecture | _Envelope) -> int:
     """About the operations of one sample: products, and some forty for each neuron update."""
     return a.timesteps * sum(
         n_in * n_out * (d + 1) + 40 * n_out
@@ -198,32 +207,52 @@ def memory_bytes(group: Sequence[Architecture], batch_size: int) -> int:
 
 
 class Samples:
-    """A split on the device, encoded when asked: batch(index) -> spikes [T, B, n] float32."""
+    """A split as a pass takes it, encoded when asked. labels: [N] on the device.
+
+    On a CPU arrays: levels 0..T, [B, 1, n] uint8, with their `ramp` R_T(t), or spikes [B, T, n]
+    uint8. On other devices spikes [T, B, n] float32.
+    """
 
     def __init__(self, split: Split, encoder: str, timesteps: int, device: torch.device):
-        self.encoder, self.timesteps = encoder, timesteps
+        self.timesteps, self.device = timesteps, device
         self.labels = torch.tensor(split.y, dtype=torch.int64, device=device)
+        self.ramp = None
+        data = np.asarray(split.x)
         if encoder == "rate":
-            levels = np.rint(np.asarray(split.x, dtype=np.float64) * timesteps).astype(np.int16)
-            self.data = torch.tensor(levels, device=device)
-            self.ramp = torch.tensor(van_der_corput(timesteps), dtype=torch.int16, device=device)
-        else:
-            self.data = torch.tensor(np.asarray(split.x, dtype=np.uint8), device=device)
+            self.ramp = van_der_corput(timesteps)
+            levels = np.rint(data.astype(np.float64) * timesteps)
+            data = levels.astype(np.uint8 if timesteps < 256 else np.int16)[:, None]
+        self.data = data if device.type == "cpu" else torch.tensor(data, device=device)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, index: Tensor | slice) -> Tensor:
-        chosen = self.data[index]
-        if self.encoder == "rate":
-            return (chosen[None] > self.ramp[:, None, None]).float()
-        return chosen.transpose(0, 1).float()
+    def batch(self, index: np.ndarray | slice) -> tuple[np.ndarray | Tensor, np.ndarray | Tensor]:
+        """Inputs and labels of some samples."""
+        if self.device.type == "cpu":
+            return self.data[index], self.labels.numpy()[index]
+        if not isinstance(index, slice):
+            index = torch.tensor(index, device=self.device)
+        x = self.data[index]
+        if self.ramp is not None:
+            x = x > torch.tensor(self.ramp, device=self.device)[None, :, None]
+        return x.transpose(0, 1).float(), self.labels[index]
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All samples in order: spikes [T, B, n] and labels [B]."""
+    def batches(self, size: int) -> Iterator[tuple[np.ndarray | Tensor, np.ndarray | Tensor]]:
+        """All samples in order."""
         for start in range(0, len(self), size):
-            part = slice(start, start + size)
-            yield self.batch(part), self.labels[part]
+            yield self.batch(slice(start, start + size))
+
+    def spikes_per_step(self) -> float:
+        """Mean number of input spikes in a step."""
+        return float(self.data.sum(dtype=np.int64 if self.device.type == "cpu" else torch.int64)) / (
+            len(self) * self.timesteps
+        )
+
+
+def open_pass(stack: PopulationStack, samples: Samples) -> CpuPass | TorchPass:
+    """What computes gradients and scores on the device of `samples`."""
+    return CpuPass(stack, samples.ramp) if samples.device.type == "cpu" else TorchPass(stack)
 
 
 # -- training -----------------------------------------------------------------------------------
@@ -268,6 +297,7 @@ def _train_stack(
     timesteps = group[0].timesteps
     train = Samples(task.train, task.encoder, timesteps, device)
     validation = Samples(task.validation, task.encoder, timesteps, device)
+    learner = open_pass(stack, train)
     kinds = stack.parameters
     optimiser = torch.optim.Adam(
         [
@@ -279,19 +309,15 @@ def _train_stack(
     masks = {id(layer.tensors["weight"]): layer.buffers["keep"] for layer in stack.layers}
     diverged: dict[int, str] = {}
     steps = math.ceil(len(train) / budget.batch_size)
-    span = max(max(a.delay_ranges) for a in group)
     for epoch in range(budget.epochs):
         progress = epoch / max(1, budget.epochs)
         _prune(stack, progress, budget)
-        width = max(0.5, span / 2 * (1 - progress / 0.7))  # delays: seen broadly first, sharply at the end
+        softness = max(0.0, 1 - progress / 0.7)  # delays are seen broadly first, sharply at the end
         order = rng(seed, "minibatch", epoch).permutation(len(train))
         for i in range(steps):
             _set_rates(optimiser, budget, (epoch * steps + i) / (budget.epochs * steps))
-            index = torch.tensor(order[i * budget.batch_size : (i + 1) * budget.batch_size], device=device)
-            scores, _ = stack.scores(train.batch(index), width)
-            losses = _losses(stack.logits(scores), train.labels[index])
-            optimiser.zero_grad(set_to_none=True)
-            losses.sum().backward()
+            index = order[i * budget.batch_size : (i + 1) * budget.batch_size]
+            learner.gradients(*train.batch(index), softness)
             norms = _clip(kinds, masks, budget.clip)
             for p in torch.nonzero(~torch.isfinite(norms)).flatten().tolist():
                 diverged.setdefault(p, f"diverged: its gradient is not finite in epoch {epoch}")
@@ -299,8 +325,10 @@ def _train_stack(
             stack.clamp()
     _prune(stack, 1.0, budget)
     seconds = (time.perf_counter() - started) / len(group)
-    seen = evaluate(stack, validation)
-    trained_on = evaluate(stack, train)
+    seen = evaluate(learner, validation)
+    trained_on = evaluate(learner, train)
+    numbers = [t.detach().isfinite().reshape(len(group), -1).all(1) for ts in kinds.values() for t in ts]
+    finite = torch.stack(numbers).all(0).tolist()
     results = []
     for p, architecture in enumerate(group):
         figures = (
@@ -309,6 +337,8 @@ def _train_stack(
         silent = [i for i, rate in enumerate(seen.activity[p]) if rate == 0]
         if p in diverged:
             results.append(_failure(architecture, diverged[p], seconds))
+        elif not finite[p]:
+            results.append(_failure(architecture, "diverged: its parameters are not finite", seconds))
         elif not all(math.isfinite(figure) for figure in figures):
             results.append(_failure(architecture, "diverged: its loss is not finite", seconds))
         elif silent:
@@ -337,15 +367,6 @@ def _set_rates(optimiser: torch.optim.Optimizer, budget: Budget, progress: float
     factor = min(1.0, (progress + 1e-3) / 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
     for group in optimiser.param_groups:
         group["lr"] = budget.learning_rate * RATES[group["kind"]] * factor
-
-
-def _losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of each candidate, [P], of logits [P, B, classes]."""
-    count, batch, classes = logits.shape
-    flat = functional.cross_entropy(
-        logits.reshape(-1, classes), labels.expand(count, -1).reshape(-1), reduction="none"
-    )
-    return flat.view(count, batch).mean(1)
 
 
 @torch.no_grad()
@@ -390,22 +411,22 @@ def lowest_best(scores: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(stack: PopulationStack, samples: Samples, batch_size: int = 256) -> Evaluated:
+def evaluate(learner: CpuPass | TorchPass, samples: Samples, batch_size: int = 256) -> Evaluated:
     """The exact forward pass of every candidate on all samples."""
-    count = len(stack.architectures)
-    loss = torch.zeros(count, dtype=torch.float64)
-    right = torch.zeros(count, dtype=torch.int64)
-    spikes = torch.zeros(count, len(stack.layers), dtype=torch.float64)
+    stack = learner.stack
+    loss = torch.zeros(stack.count, dtype=torch.float64)
+    right = torch.zeros(stack.count, dtype=torch.int64)
+    fired = np.zeros((stack.count, len(stack.layers)))
     for x, y in samples.batches(batch_size):
-        scores, fired = stack.scores(x)
-        loss += _losses(stack.logits(scores), y).double().cpu() * len(y)
+        scores, counts = learner.scores(x)
+        y = torch.as_tensor(y)
+        loss += stack.losses(scores, y).double().cpu() * len(y)
         right += (lowest_best(scores) == y).sum(1).cpu()
-        spikes[:, 0] += float(x.sum())
-        for i, layer in enumerate(fired[:-1]):
-            spikes[:, i + 1] += layer.sum((1, 2, 3), dtype=torch.float64).cpu()
-    timesteps = samples.timesteps
+        fired += counts
+    rates = fired / (len(samples) * samples.timesteps)
+    into = np.concatenate([np.full((stack.count, 1), samples.spikes_per_step()), rates[:, :-1]], 1)
     return Evaluated(
         (loss / len(samples)).tolist(),
         (right.double() / len(samples)).tolist(),
-        [tuple(row) for row in (spikes / (len(samples) * timesteps)).tolist()],
+        [tuple(row) for row in into.tolist()],
     )

@@ -1,0 +1,98 @@
+"""The two ways to compute gradients and scores, kernels on a CPU and torch anywhere, are one."""
+
+import numpy as np
+import pytest
+import torch
+
+from scnas.snn.cpu import CpuPass
+from scnas.snn.population import PopulationStack, TorchPass
+from scnas.snn.streams import rate_encode, van_der_corput
+from scnas.space import SearchSpace
+
+# float32 sums in another order: 1e-5 of the norm of a gradient is what they may differ by.
+TOLERANCE = 1e-5
+ROUNDING = 1e-6  # where a gradient is the difference of float32 numbers near 1
+
+
+def population(seed, **changes):
+    """Six random candidates of one depth: all models, generators, delays, densities and lengths."""
+    dice = np.random.default_rng(seed)
+    depth = 1 + seed % 3
+    space = SearchSpace(
+        7, 4, depth, depth, width_choices=(3, 5, 17), delay_choices=(0, 1, 3), L_choices=(1, 4, 16, 128),
+        timesteps_choices=(8,), word_choices=((6, 8) if seed % 4 == 0 else (12, 16)), **changes,
+    )  # fmt: skip
+    return [space.random_architecture(dice) for _ in range(6)]
+
+
+def stacks(seed, powers_of_two=True, **changes):
+    """The same population twice, with thresholds, gains and leaks moved off their start."""
+    made = []
+    for _ in range(2):
+        stack = PopulationStack(population(seed, **changes), seed, torch.device("cpu"), powers_of_two)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for layer in stack.layers:
+                for name in ("threshold", "gain", "leak"):
+                    tensor = layer.tensors[name]
+                    tensor += 0.7 * torch.randn(tensor.shape, generator=generator)
+                layer.clamp()
+            stack.prune(1.0, "layer")
+        made.append(stack)
+    return made
+
+
+def batch(seed, encoder, timesteps=8, samples=9):
+    """Inputs for both passes, and labels."""
+    dice = np.random.default_rng(seed)
+    labels = dice.integers(0, 4, samples)
+    if encoder == "rate":
+        x = dice.random((samples, 7))
+        levels = np.rint(x * timesteps).astype(np.uint8)[:, None]
+        return levels, rate_encode(x, timesteps), labels
+    spikes = (dice.random((samples, timesteps, 7)) < 0.4).astype(np.uint8)
+    return spikes, spikes, labels
+
+
+def passes(seed, encoder, **changes):
+    ours, reference = stacks(seed, **changes)
+    x, spikes, labels = batch(seed, encoder)
+    cpu = CpuPass(ours, van_der_corput(8) if encoder == "rate" else None)
+    return cpu, x, TorchPass(reference), torch.tensor(spikes).transpose(0, 1).float(), labels
+
+
+@pytest.mark.parametrize("encoder", ["rate", "events"])
+@pytest.mark.parametrize("readout", ["membrane", "spikes"])
+@pytest.mark.parametrize("seed", range(12))
+def test_scores_and_spike_counts_are_equal(seed, readout, encoder):
+    powers = seed % 2 == 0
+    cpu, x, torch_pass, spikes, _ = passes(seed, encoder, readout=readout, powers_of_two=powers)
+    ours, theirs = cpu.scores(x), torch_pass.scores(spikes)
+    assert (ours[0] == theirs[0].double()).all()
+    assert (ours[1] == theirs[1]).all()
+    if seed % 3:  # deep enough to have hidden layers
+        assert ours[1][:, 0].any(), "a silent population would agree with anything"
+
+
+@pytest.mark.parametrize("encoder", ["rate", "events"])
+@pytest.mark.parametrize("readout", ["membrane", "spikes"])
+@pytest.mark.parametrize("seed", range(12))
+def test_gradients_agree(seed, readout, encoder):
+    powers = seed % 2 == 0
+    cpu, x, torch_pass, spikes, labels = passes(seed, encoder, readout=readout, powers_of_two=powers)
+    softness = (0.0, 0.5, 1.0)[seed % 3]
+    ours = cpu.gradients(x, labels, softness)
+    theirs = torch_pass.gradients(spikes, torch.tensor(labels), softness)
+    assert torch.allclose(ours.double(), theirs.double(), rtol=TOLERANCE)
+    compared = 0
+    for kind, tensors in cpu.stack.parameters.items():
+        for mine, other in zip(tensors, torch_pass.stack.parameters[kind], strict=True):
+            padding = torch.ones_like(mine, dtype=torch.bool)
+            for layer in cpu.stack.layers:
+                if layer.tensors.get(kind) is mine and kind in ("weight", "position"):
+                    padding = layer.buffers["real"]
+            difference = (mine.grad - other.grad) * padding
+            allowed = TOLERANCE * float((other.grad * padding).norm()) + ROUNDING
+            assert float(difference.norm()) <= allowed, kind
+            compared += int((other.grad != 0).sum())
+    assert compared > 50, "gradients of nothing would agree with anything"

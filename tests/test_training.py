@@ -1,0 +1,857 @@
+"""scnas.snn.training and population: what was trained is what is exported, whoever trains beside it.
+
+Letters: P candidates, T steps, B samples, D the largest delay, F fraction bits.
+"""
+
+import math
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import infer
+
+from scnas.contract import GENERATORS, NEURONS
+from scnas.snn import population, training
+from scnas.snn.module import IntegerNetwork
+from scnas.snn.population import LayerStack, PopulationStack, _shares, _Synapses
+from scnas.snn.streams import rate_encode
+from scnas.snn.training import (
+    Budget,
+    Samples,
+    check_fits,
+    evaluate,
+    lowest_best,
+    plan_groups,
+    train_group,
+    train_population,
+)
+from scnas.space import Architecture
+from scnas.tasks import Split, Task
+from scnas.tasks.digits import digits
+
+CPU = torch.device("cpu")
+
+
+def values_task(samples=96, n=12, classes=3, seed=0) -> Task:
+    """Values around one prototype per class: easy to learn, small enough to train in a blink."""
+    rng = np.random.default_rng(seed)
+    prototypes = rng.random((classes, n))
+
+    def split(count: int) -> Split:
+        y = np.arange(count) % classes
+        x = (prototypes[y] + rng.normal(0, 0.15, (count, n))).clip(0, 1)
+        return Split(x.astype(np.float32), y.astype(np.int64))
+
+    return Task("values", "rate", n, classes, None, split(samples), split(samples // 2), split(4))
+
+
+def events_task(samples=60, timesteps=6, n=10, classes=2, seed=1) -> Task:
+    """Classes differ in where the spikes are, and when."""
+    rng = np.random.default_rng(seed)
+    rates = rng.random((classes, timesteps, n)) * 0.8
+
+    def split(count: int) -> Split:
+        y = np.arange(count) % classes
+        return Split((rng.random((count, timesteps, n)) < rates[y]).astype(np.uint8), y.astype(np.int64))
+
+    return Task("events", "events", n, classes, timesteps, split(samples), split(samples // 2), split(4))
+
+
+VALUES, EVENTS = values_task(), events_task()
+QUICK = Budget(epochs=2, batch_size=16)
+
+
+def arch(
+    task: Task = VALUES, hidden=(8,), neuron="lif", length=16, delay=0, density=1.0, generator="sobol", **more
+):
+    """An architecture for `task` whose layers are alike."""
+    n = len(hidden) + 1
+    return Architecture(
+        task.n_inputs, (*hidden, task.n_classes), (neuron,) * n, (length,) * n, (delay,) * n, (density,) * n,
+        (generator,) * n, timesteps=task.timesteps or 8, **more,
+    )  # fmt: skip
+
+
+def accuracy(network, split: Split) -> float:
+    return float((IntegerNetwork(network).predict(split.x).numpy() == split.y).mean())
+
+
+def figures(trained) -> tuple:
+    """Everything a training says but the time it took."""
+    return trained._replace(network=trained.network and trained.network.to_dict(), seconds=0.0)
+
+
+# --- what is trained is what is exported ----------------------------------------------------------
+
+KINDS = {
+    "small": [
+        *[arch(neuron=neuron, generator=generator) for neuron, generator in product(NEURONS, GENERATORS)],
+        *[arch(neuron=neuron, delay=3, density=0.5, readout="spikes") for neuron in NEURONS],
+        arch(delay=5, generator="lfsr", length=4), arch(length=1), arch(length=256), arch(generator="lfsr", length=1),
+    ],
+    "words": [
+        arch(word=4), arch(word=6, neuron="izhikevich"), arch(word=8, neuron="homeostatic_lif"),
+        arch(word=5, neuron="stochastic_lif", generator="lfsr"), arch(word=24, neuron="homeostatic_lif"),
+        arch(word=20, neuron="stochastic_lif"), arch(word=17), arch(fraction=4, word=12),
+        arch(fraction=12, length=4096, word=20), arch(fraction=0, length=1, word=16, neuron="izhikevich"),
+    ],
+    "shapes": [
+        arch(hidden=()), arch(hidden=(), readout="spikes", neuron="homeostatic_lif"), arch(hidden=(6, 5)),
+        arch(hidden=(7, 3, 9), neuron="if", delay=1), arch(hidden=(1,)), arch(density=0.1),
+        replace(arch(), timesteps=1), replace(arch(delay=20), timesteps=16),
+        replace(arch(hidden=(5, 6)), neuron_types=("izhikevich", "lif", "lif"), generators=("lfsr", "sobol", "lfsr"),
+                bitstream_lengths=(4, 16, 64), delay_ranges=(0, 4, 1), densities=(0.3, 1, 0.5)),
+    ],
+    "events": [
+        *[arch(EVENTS, neuron=neuron, delay=4) for neuron in NEURONS],
+        arch(EVENTS, generator="lfsr", readout="spikes"), arch(EVENTS, hidden=(4, 4), word=12),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("powers_of_two", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_accuracy_is_that_of_the_exported_network(kind, powers_of_two):
+    """On all samples by the module, on some by the oracle; nothing is rounded on the way."""
+    task = EVENTS if kind == "events" else VALUES
+    budget = replace(QUICK, powers_of_two=powers_of_two)
+    results = train_population(KINDS[kind], task, budget, seed=3)
+    assert [r.architecture for r in results] == KINDS[kind]
+    good = [r for r in results if r.failed is None]
+    assert len(good) > 0.7 * len(results)
+    for r in good:
+        assert r.validation_accuracy == accuracy(r.network, task.validation), r.architecture
+        assert r.train_accuracy == accuracy(r.network, task.train), r.architecture
+        assert math.isfinite(r.train_loss) and math.isfinite(r.validation_loss)
+        data, x = r.network.to_dict(), task.validation.x[:3]
+        module = IntegerNetwork(r.network)
+        inferences = [infer(data, sample) for sample in x]
+        assert module(x).tolist() == [e.scores for e in inferences], r.architecture
+        assert module.predict(x).tolist() == [e.label for e in inferences], r.architecture
+        a = r.architecture
+        assert r.network.encoder == task.encoder and r.network.readout == a.readout
+        for i, layer in enumerate(r.network.layers):
+            assert (layer.n_in, layer.n_out) == a.layer_sizes[i]
+            assert layer.neuron == a.neuron_types[i] and layer.generator == a.generators[i]
+            assert layer.length == a.bitstream_lengths[i]
+            assert layer.n_synapses <= a.kept_synapses[i]
+            assert set(layer.delays_in_use) <= set(range(a.delay_ranges[i] + 1))
+            if powers_of_two and a.fires(i):
+                assert all(
+                    k == 0 or k.bit_count() == 1 for k in map(layer.constants.get, ("gain_k", "leak_k"))
+                )
+    if not powers_of_two:
+        gains = [
+            layer.constants["gain_k"] for r in good for layer in r.network.layers if layer.constants["gain_k"]
+        ]
+        assert any(k.bit_count() > 1 for k in gains)
+    if any(any(a.delay_ranges) for a in KINDS[kind]):
+        assert any(len(layer.delays_in_use) > 1 for r in good for layer in r.network.layers)
+
+
+def extreme(stack: PopulationStack, seed: int) -> None:
+    """Parameters from all over their ranges, the ends more often than anything."""
+    dice = torch.Generator().manual_seed(seed)
+
+    def drawn(like: torch.Tensor) -> torch.Tensor:
+        return torch.rand(like.shape, generator=dice)
+
+    with torch.no_grad():
+        for layer in stack.layers:
+            for name, t in layer.tensors.items():
+                share, ends = drawn(t), drawn(t)
+                share = torch.where(ends < 0.2, 0.0, torch.where(ends > 0.8, 1.0, share))
+                low, high = {
+                    "weight": (-1.0, 1.0), "threshold": (0.0, 8.0), "position": (0.0, layer.buffers["limit"]),
+                    "gain": layer.gain_range, "leak": layer.leak_range,
+                }[name]  # fmt: skip
+                t.copy_(low + share * (high - low))
+        stack.clamp()
+        stack.prune(1.0, "layer")
+
+
+STACKS = {  # what can be stacked; the word and the fraction decide the float type
+    "W16 F8": [arch(neuron=n, generator=g, length=8) for n, g in product(NEURONS, GENERATORS)],
+    "W12 F8, delays": [arch(neuron=n, delay=3, word=12, density=0.5) for n in NEURONS],
+    "W4 to W16": [arch(neuron=n, word=w) for n, w in zip(NEURONS, (4, 6, 8, 11, 16), strict=True)],
+    "W17 to W24": [arch(neuron=n, word=w) for n, w in zip(NEURONS, (24, 20, 17, 22, 24), strict=True)],
+    "F12": [arch(neuron=n, fraction=12, word=w, length=64) for n, w in zip(NEURONS, (18, 19, 16, 20, 24), strict=True)],
+    "F0": [arch(neuron=n, fraction=0, word=w, length=1) for n, w in zip(NEURONS, (11, 12, 13, 16, 8), strict=True)],
+    "F4, spikes": [arch(neuron=n, fraction=4, length=4, readout="spikes", delay=9) for n in NEURONS],
+    "unequal": [arch(hidden=(h, 9 - h), neuron=n, delay=h % 3) for h, n in zip((1, 8, 4, 3, 6), NEURONS, strict=True)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("powers_of_two", [True, False])
+@pytest.mark.parametrize("name", STACKS)
+def test_the_stacked_forward_pass_is_the_oracle(name, powers_of_two):
+    """Wherever training may lead, its forward pass is the exported network: every spike and score."""
+    group, x = STACKS[name], VALUES.validation.x[:4]
+    spikes = torch.tensor(rate_encode(x, 8)).transpose(0, 1).float()
+    fired = scored = 0
+    for seed in range(4):
+        stack = PopulationStack(group, 0, CPU, powers_of_two)
+        extreme(stack, seed)
+        with torch.no_grad():
+            scores, layers = stack.scores(spikes)
+        for p, a in enumerate(group):
+            data = stack.export(p, a, "rate").to_dict()
+            inferences = [infer(data, sample) for sample in x]
+            assert scores[p].tolist() == [e.scores for e in inferences], (a, seed)
+            for i, (_, n_out) in enumerate(a.layer_sizes):
+                if a.fires(i):
+                    got = layers[i][p, :, :, :n_out].transpose(0, 1).numpy()  # padding is on the right
+                    assert np.array_equal(got, [e.spikes[i] for e in inferences]), (a, i, seed)
+                    fired += got.sum()
+            scored += len({tuple(e.scores) for e in inferences}) > 1
+    assert fired > 100 and scored > 5
+
+
+def test_a_score_beyond_float32_is_still_exact():
+    """W = 24 and F = 12: 1,024 currents of half a million each need 29 bits."""
+    task = values_task(n=130)
+    a = Architecture(130, (3,), ("lif",), (2,), (0,), timesteps=1024, word=24, fraction=12)
+    stack = PopulationStack([a, a], 0, CPU)
+    with torch.no_grad():
+        stack.layers[0].tensors["weight"].fill_(1.0)
+        stack.layers[0].tensors["weight"][0, :, 1] = 0.5
+        stack.layers[0].tensors["weight"][0, 7, 2] = 0.5
+    samples = Samples(task.validation, "rate", 1024, CPU)
+    x, _ = next(samples.batches(4))
+    with torch.no_grad():
+        scores = stack.scores(x)[0]
+    module = IntegerNetwork(stack.export(0, a, "rate"))
+    expected = module(task.validation.x[:4])
+    assert scores[0].double().tolist() == expected.tolist()
+    assert expected.max() > 2**25 and (expected % 4096 == 0).all()
+    assert lowest_best(scores[0]).tolist() == module.predict(task.validation.x[:4]).tolist()
+
+
+def test_activity_counts_the_spikes_into_each_layer():
+    for task, a in (
+        (VALUES, arch(hidden=(6, 5))),
+        (EVENTS, arch(EVENTS, hidden=(6, 5), neuron="stochastic_lif")),
+    ):
+        stack = PopulationStack([a, replace(a, layer_widths=(20, 30, task.n_classes))], 0, CPU)
+        seen = evaluate(stack, Samples(task.validation, task.encoder, a.timesteps, CPU), batch_size=7)
+        module = IntegerNetwork(stack.export(0, a, task.encoder))
+        given = module.encode(task.validation.x).numpy()
+        expected = [
+            s.sum() / len(given) / a.timesteps for s in (given, *module.spikes(task.validation.x)[:-1])
+        ]
+        assert seen.activity[0] == pytest.approx(expected, rel=1e-12) and min(expected) > 0
+        assert seen.accuracy[0] == accuracy(module.network, task.validation)
+
+
+def test_padding_is_not_counted_even_where_noise_makes_it_fire():
+    a = replace(arch(neuron="stochastic_lif", hidden=(3,)), timesteps=64)
+    stack = PopulationStack([a, replace(a, layer_widths=(40, 3))], 0, CPU)
+    with torch.no_grad():
+        stack.layers[0].tensors["leak"].fill_(-8)  # forgets nothing, so noise adds up
+        stack.layers[0].tensors["threshold"].fill_(0.1)
+        stack.layers[0].tensors["weight"].fill_(-1.0)
+    samples = Samples(VALUES.validation, "rate", 64, CPU)
+    seen = evaluate(stack, samples)
+    module = IntegerNetwork(stack.export(0, a, "rate"))
+    spikes = module.spikes(VALUES.validation.x)[0]
+    assert seen.activity[0][1] == spikes.sum() / len(spikes) / 64
+
+
+# --- neighbours -----------------------------------------------------------------------------------
+
+
+def alone_and_together(group: list[Architecture], task: Task, budget: Budget) -> list[tuple]:
+    together = train_group(group, task, budget, 5, "cpu")
+    return [(train_group([a], task, budget, 5, "cpu")[0], t) for a, t in zip(group, together, strict=True)]
+
+
+MIXED = [
+    arch(hidden=(4,)), arch(hidden=(9,), neuron="stochastic_lif"), arch(hidden=(6,), neuron="izhikevich"),
+    arch(hidden=(7,), generator="lfsr", length=4), arch(hidden=(5,), neuron="homeostatic_lif", word=12, density=0.5),
+    arch(hidden=(8,), delay=1), arch(hidden=(3,), delay=6), arch(hidden=(5,), neuron="if", density=0.2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_candidate_starts_the_same_alone_and_in_a_group(epochs):
+    """Without training everything is equal; one epoch moves nothing but the last bits of sums."""
+    for single, grouped in alone_and_together(MIXED, VALUES, replace(QUICK, epochs=epochs)):
+        assert single.failed is None is grouped.failed
+        if epochs == 0:
+            assert single.validation_accuracy == grouped.validation_accuracy
+            assert single.activity == grouped.activity
+            assert single.network == grouped.network
+        for one, other in zip(single.network.layers, grouped.network.layers, strict=True):
+            assert (one.seed, one.noise_seed) == (other.seed, other.noise_seed)
+            assert (one.weights != other.weights).mean() <= 0.05 * epochs
+            assert (one.delays != other.delays).mean() <= 0.05 * epochs
+            assert np.abs(one.threshold - other.threshold).max() <= 2 * epochs
+            assert one.constants == other.constants
+
+
+def test_the_result_does_not_depend_on_the_order():
+    forward = train_population(MIXED, VALUES, QUICK, seed=1)
+    backward = train_population(MIXED[::-1], VALUES, QUICK, seed=1)
+    assert [r.architecture for r in backward] == MIXED[::-1]
+    assert list(map(figures, forward)) == list(map(figures, backward[::-1]))
+
+
+def test_same_seed_same_result_and_another_seed_another():
+    first, again, other = (train_population(MIXED[:3], VALUES, QUICK, seed=s) for s in (1, 1, 2))
+    assert list(map(figures, first)) == list(map(figures, again))
+    for a, b in zip(first, other, strict=True):
+        assert not np.array_equal(a.network.layers[0].weights, b.network.layers[0].weights)
+        assert a.network.layers[0].seed != b.network.layers[0].seed
+
+
+def test_two_architectures_have_numbers_of_their_own():
+    a, b = train_population([arch(length=16), arch(length=8)], VALUES, replace(QUICK, epochs=0))
+    assert a.network.layers[0].seed != b.network.layers[0].seed
+    assert a.network.layers[0].noise_seed != b.network.layers[0].noise_seed
+    signs = [np.sign(r.network.layers[0].weights) for r in (a, b)]
+    assert (signs[0] != signs[1]).mean() > 0.2
+
+
+def test_what_differs_in_mapping_only_is_trained_once(monkeypatch):
+    trained = []
+    stack = training._train_stack
+    monkeypatch.setattr(
+        training, "_train_stack", lambda group, *rest: (trained.extend(group), stack(group, *rest))[1]
+    )
+    plain = arch()
+    mapped = [
+        plain, replace(plain, mappings=("folded", "parallel"), lanes=(4, 0)), arch(hidden=(5,)),
+        replace(plain, mappings=("folded", "folded"), lanes=(2, 8)), plain,
+    ]  # fmt: skip
+    results = train_population(mapped, VALUES, QUICK)
+    assert sorted(trained, key=repr) == sorted([plain, arch(hidden=(5,))], key=repr)
+    assert [r.architecture for r in results] == mapped
+    for i in (1, 3, 4):
+        assert results[i].validation_accuracy == results[0].validation_accuracy
+        for one, other in zip(results[0].network.layers, results[i].network.layers, strict=True):
+            assert replace(one, mapping="parallel", lanes=0).__dict__.keys() == other.__dict__.keys()
+            assert np.array_equal(one.weights, other.weights) and np.array_equal(
+                one.threshold, other.threshold
+            )
+            assert one.constants == other.constants and one.seed == other.seed
+    assert [(layer.mapping, layer.lanes) for layer in results[1].network.layers] == [
+        ("folded", 4),
+        ("parallel", 0),
+    ]
+    assert [(layer.mapping, layer.lanes) for layer in results[3].network.layers] == [
+        ("folded", 2),
+        ("folded", 8),
+    ]
+    assert [(layer.mapping, layer.lanes) for layer in results[4].network.layers] == [("parallel", 0)] * 2
+
+
+def test_nothing_to_train():
+    assert train_population([], VALUES, QUICK) == []
+
+
+# --- one that fails takes no other down -----------------------------------------------------------
+
+
+def sabotaged(monkeypatch, victim: Architecture, act) -> None:
+    """Every stack that holds `victim` starts with act(layers, index of the victim)."""
+    begin = PopulationStack.__init__
+
+    def begun(self, architectures, *rest, **more):
+        begin(self, architectures, *rest, **more)
+        if victim in architectures:
+            with torch.no_grad():
+                act(self, list(architectures).index(victim))
+
+    monkeypatch.setattr(PopulationStack, "__init__", begun)
+
+
+def ruin(kind: str, layer: int):
+    def act(stack: PopulationStack, p: int) -> None:
+        (stack.scale if kind == "scale" else stack.layers[layer].tensors[kind])[p] = float("nan")
+
+    return act
+
+
+@pytest.mark.parametrize(
+    "kind, layer",
+    [("weight", 0), ("weight", 1), ("threshold", 0), ("gain", 0), ("leak", 0), ("scale", 0), ("position", 0)],
+)
+@pytest.mark.parametrize("generator", GENERATORS)
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_a_candidate_that_diverges_fails_alone(monkeypatch, kind, layer, generator, epochs):
+    group = [arch(hidden=(h,), delay=2, generator=g) for h, g in ((5, "sobol"), (6, generator), (7, "lfsr"))]
+    budget = replace(QUICK, epochs=epochs)
+    healthy = train_group(group, VALUES, budget, 0, "cpu")
+    assert [r.failed for r in healthy] == [None] * 3
+    sabotaged(monkeypatch, group[1], ruin(kind, layer))
+    results = train_group(group, VALUES, budget, 0, "cpu")
+    assert results[1].failed.startswith("diverged: ") and "\n" not in results[1].failed
+    assert results[1].network is None and math.isnan(results[1].validation_accuracy)
+    assert [figures(results[i]) for i in (0, 2)] == [figures(healthy[i]) for i in (0, 2)]
+
+
+def test_a_gradient_that_explodes_is_reported_and_stays_where_it_is(monkeypatch):
+    """The loss of one candidate is multiplied beyond every float."""
+    group = [arch(hidden=(h,)) for h in (5, 6, 7)]
+    healthy = train_group(group, VALUES, QUICK, 0, "cpu")
+    losses = training._losses
+
+    def exploding(logits, labels):
+        return losses(logits, labels) * torch.tensor([1.0, float("inf"), 1.0])[: len(logits)]
+
+    monkeypatch.setattr(training, "_losses", exploding)
+    results = train_group(group, VALUES, QUICK, 0, "cpu")
+    assert results[1].failed == "diverged: its gradient is not finite in epoch 0"
+    assert [figures(results[i]) for i in (0, 2)] == [figures(healthy[i]) for i in (0, 2)]
+
+
+def test_a_candidate_that_falls_silent_is_reported(monkeypatch):
+    def silence(stack: PopulationStack, p: int) -> None:
+        stack.layers[1].tensors["weight"][p] = -1.0
+
+    group = [arch(hidden=(h, h)) for h in (5, 6, 7)]
+    sabotaged(monkeypatch, group[1], silence)
+    results = train_group(group, VALUES, replace(QUICK, epochs=0), 0, "cpu")
+    assert [r.failed for r in results] == [None, "dead: layer 1 never spikes on the validation data", None]
+    assert results[1].network is None and results[1].activity == ()
+
+
+def test_a_task_without_a_spike_is_reported():
+    dark = replace_split(VALUES, validation=Split(np.zeros_like(VALUES.validation.x), VALUES.validation.y))
+    (result,) = train_population([arch()], dark, replace(QUICK, epochs=0))
+    assert result.failed == "dead: the input never spikes on the validation data"
+
+
+def replace_split(task: Task, **splits) -> Task:
+    parts = dict(train=task.train, validation=task.validation, test=task.open_test()) | splits
+    return Task(task.name, task.encoder, task.n_inputs, task.n_classes, task.timesteps, **parts)
+
+
+class Memory:
+    """A machine that holds so many candidates; `heavy` never fits."""
+
+    def __init__(
+        self, monkeypatch, room: int, heavy=None, error=torch.OutOfMemoryError("CUDA out of memory.")
+    ):
+        self.tried, stack = [], training._train_stack
+
+        def train(group, *rest):
+            self.tried.append(len(group))
+            if len(group) > room or heavy in group:
+                raise error
+            return stack(group, *rest)
+
+        monkeypatch.setattr(training, "_train_stack", train)
+
+
+GROUP = [arch(hidden=(h,)) for h in (4, 5, 6, 7, 8)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
+    ],
+)
+def test_a_group_that_does_not_fit_is_split(monkeypatch, error):
+    expected = [train_group([a], VALUES, QUICK, 0, "cpu")[0] for a in GROUP]
+    memory = Memory(monkeypatch, room=1, error=error)
+    results = train_group(GROUP, VALUES, QUICK, 0, "cpu")
+    assert memory.tried[0] == 5 and memory.tried.count(1) == 5
+    assert list(map(figures, results)) == list(map(figures, expected))
+
+
+def test_one_that_never_fits_fails_alone(monkeypatch):
+    Memory(monkeypatch, room=9, heavy=GROUP[2])
+    results = train_population(GROUP, VALUES, QUICK)
+    assert [r.architecture for r in results] == GROUP
+    assert [r.failed for r in results] == [None, None, "out of memory", None, None]
+    assert results[2].network is None and math.isnan(results[2].validation_loss)
+
+
+def test_any_other_error_is_no_lack_of_memory(monkeypatch):
+    Memory(monkeypatch, room=0, error=RuntimeError("shape mismatch"))
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        train_population(GROUP, VALUES, QUICK)
+
+
+# --- groups ---------------------------------------------------------------------------------------
+
+
+def random_architectures(seed: int, count: int) -> list[Architecture]:
+    rng = np.random.default_rng(seed)
+
+    def one() -> Architecture:
+        n = int(rng.integers(1, 4))
+        return Architecture(
+            12, (*rng.choice([2, 8, 64, 256], n - 1).tolist(), 3), rng.choice(NEURONS, n), rng.choice([4, 16], n),
+            rng.choice([0, 0, 3], n), rng.choice([0.2, 1.0], n), rng.choice(GENERATORS, n),
+            rng.choice(["parallel", "folded"], n), None, int(rng.choice([4, 8])), int(rng.choice([12, 16, 20])),
+        )  # fmt: skip
+
+    return [one() for _ in range(count)]
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6), st.sampled_from([0.0001, 0.01, 2.0]))
+def test_groups_are_one_kind_fit_the_memory_and_hold_everything_once(seed, memory):
+    everything, budget = random_architectures(seed, 25), Budget(memory_gib=memory)
+    groups = plan_groups(everything, VALUES, budget)
+    members = [a for group in groups for a in group]
+    assert len(members) == len(set(members)) and set(members) == {a.training_key for a in everything}
+    for group in groups:
+        assert len({(a.n_layers, a.timesteps, a.fraction, a.readout) for a in group}) == 1
+        assert len(group) == 1 or training.memory_bytes(group, budget.batch_size) <= memory * 2**30
+    shuffled = [everything[i] for i in np.random.default_rng(seed).permutation(25)]
+    assert plan_groups(shuffled + shuffled[:5], VALUES, budget) == groups
+
+
+def test_less_memory_makes_smaller_groups():
+    many = [arch(hidden=(60 + i,)) for i in range(12)]
+    sizes = [len(plan_groups(many, VALUES, Budget(memory_gib=gib))) for gib in (2.0, 0.01, 1e-6)]
+    assert sizes[0] < sizes[1] < sizes[2] == 12
+
+
+def test_groups_of_the_widest_layers_can_be_planned():
+    """Each fits the contract; padded to both of them, the layer in between would not."""
+    a, b = arch(hidden=(2**14, 2)), arch(hidden=(2, 2**14))
+    assert sorted(map(len, plan_groups([a, b], VALUES, Budget()))) in ([1, 1], [2])
+
+
+@pytest.mark.parametrize(
+    "architecture, task, message",
+    [
+        (replace(arch(), n_inputs=13), VALUES,
+         "task values has 12 inputs and 3 classes, the architecture 13 and 3"),
+        (replace(arch(), layer_widths=(8, 4)), VALUES,
+         "task values has 12 inputs and 3 classes, the architecture 12 and 4"),
+        (replace(arch(), timesteps=6), VALUES,
+         "timesteps must be a power of two for the rate encoder, got 6"),
+        (replace(arch(EVENTS), timesteps=7), EVENTS, "timesteps must be 6 for task events, got 7"),
+        (arch(hidden=(2**12,), fraction=12), VALUES,
+         "a layer of 4096 inputs with fraction 12 exceeds what float32 sums hold exactly"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_the_task_is_refused(architecture, task, message):
+    for call in (
+        lambda: check_fits(architecture, task),
+        lambda: train_population([arch(task), architecture], task, QUICK),
+    ):
+        with pytest.raises(ValueError) as refusal:
+            call()
+        assert message in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_the_largest_sum_that_fits_is_accepted():
+    check_fits(arch(hidden=(2**12 - 1,), fraction=12), VALUES)
+
+
+# --- density and delays ---------------------------------------------------------------------------
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(0, 10**6),
+    st.floats(0.01, 1.0),
+    st.lists(st.floats(0, 1), min_size=0, max_size=4),
+)
+def test_density_is_reached_exactly_and_the_largest_stay(seed, density, schedule):
+    a = [replace(arch(hidden=(h,)), densities=(density, 1.0)) for h in (7, 11)]
+    stack = LayerStack(a, 0, seed, True)
+    stack.to(CPU)
+    keep = stack.buffers["keep"]
+    before = keep.clone()
+    for progress in [*sorted(schedule), 1.0]:
+        stack.prune(progress, "layer")
+        assert not (keep & ~before).any()  # what is gone does not come back
+        before = keep.clone()
+    for p, (n_in, n_out) in enumerate(stack.sizes):
+        assert keep[p].sum() == a[p].kept_synapses[0] == max(1, round(density * n_in * n_out))
+        magnitude, kept = stack.tensors["weight"][p].detach().abs(), keep[p]
+        pruned = stack.buffers["real"][p] & ~kept
+        if pruned.any():
+            assert magnitude[kept].min() >= magnitude[pruned].max()
+    assert not (keep & ~stack.buffers["real"]).any()
+
+
+def test_density_per_neuron_leaves_every_neuron_its_share():
+    a = replace(arch(hidden=(9,)), densities=(0.25, 1.0))
+    stack = LayerStack([a, arch(hidden=(12,))], 0, 0, True)
+    stack.to(CPU)
+    stack.prune(0.5, "neuron")
+    assert (stack.buffers["keep"][0, :, :9].sum(0) == round((1 - 0.75 * 0.5) * 12)).all()
+    stack.prune(1.0, "neuron")
+    assert (stack.buffers["keep"][0, :, :9].sum(0) == 3).all()
+    assert stack.buffers["keep"][1].sum() == 12 * 12
+
+
+@pytest.mark.parametrize("per", ["layer", "neuron"])
+def test_a_trained_network_is_as_sparse_as_asked(per, monkeypatch):
+    """Weights are made large, so that none that is kept rounds to zero."""
+
+    def enlarge(stack: PopulationStack, p: int) -> None:
+        for layer in stack.layers:
+            weight = layer.tensors["weight"]
+            weight.copy_(torch.where(weight < 0, weight - 0.4, weight + 0.4))
+
+    a = arch(hidden=(10, 6), density=0.25, length=256)
+    sabotaged(monkeypatch, a, enlarge)
+    (result,) = train_population([a], VALUES, replace(QUICK, epochs=4, prune_per=per, learning_rate=0.003))
+    assert result.failed is None
+    for layer, kept in zip(result.network.layers, a.kept_synapses, strict=True):
+        if per == "layer":
+            assert layer.n_synapses == kept == round(0.25 * layer.n_in * layer.n_out)
+        else:
+            share = max(1, round(kept / layer.n_out))
+            assert (np.count_nonzero(layer.weights, axis=0) == share).all()
+
+
+def test_pruning_follows_the_cubic_schedule(monkeypatch):
+    shares = []
+    monkeypatch.setattr(PopulationStack, "prune", lambda self, progress, per: shares.append(progress))
+    budget = Budget(epochs=10, batch_size=96, prune_from=0.2, prune_to=0.7)
+    train_population([arch()], VALUES, budget)
+    expected = [1 - (1 - min(1, max(0, (e / 10 - 0.2) / 0.5))) ** 3 for e in range(11)]
+    assert shares == pytest.approx(expected) and shares[-1] == 1
+
+
+def test_delays_are_learned_within_their_range():
+    """From every start, however hard the optimiser pulls."""
+    a = replace(arch(EVENTS, hidden=(12,)), delay_ranges=(4, 2))
+    (result,) = train_population([a], EVENTS, Budget(epochs=4, batch_size=8, learning_rate=0.5))
+    assert result.failed is None
+    for layer, most in zip(result.network.layers, (4, 2), strict=True):
+        assert layer.delays.min() >= 0 and layer.delays.max() == most
+        assert (layer.delays[layer.weights == 0] == 0).all()
+    before = PopulationStack([a], 0, CPU).export(0, a, "events")
+    both = (before.layers[0].weights != 0) & (result.network.layers[0].weights != 0)
+    assert (before.layers[0].delays != result.network.layers[0].delays)[both].mean() > 0.1
+
+
+# --- gradients ------------------------------------------------------------------------------------
+
+
+def synapses(seed: int, span: int, steps_of_streams: int, shared: bool):
+    """Random input of _Synapses in float64: P = 2, T = 5, B = 3, 4 inputs, 3 neurons."""
+    dice = torch.Generator().manual_seed(seed)
+
+    def rand(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=dice, dtype=torch.float64)
+
+    spikes = (rand(1 if shared else 2, 5, 3, 4) < 0.5).double()
+    weights = rand(2, 4, 3) * 2 - 1
+    positions = rand(2, 4, 3) * span if span else None
+    matrix = torch.round(rand(2, steps_of_streams, 4, 3) * 40 - 20)
+    limits = torch.tensor([span, max(0, span - 1)], dtype=torch.float64).view(2, 1, 1)
+    if positions is not None:
+        positions = positions.minimum(limits)
+    return spikes, weights, positions, matrix, limits, rand(2, 1, 1) + 0.5, rand(2, 5, 3, 3) * 2 - 1
+
+
+def late(spikes: torch.Tensor, d: int) -> torch.Tensor:
+    """Spikes that arrive d steps later; none before step 0."""
+    return torch.cat([torch.zeros_like(spikes[:, :d]), spikes[:, : spikes.shape[1] - d]], 1)
+
+
+def dense(spikes, factors) -> torch.Tensor:
+    """Sum over delays d of the late spikes times factors[d], [P, T or 1, n_in, n_out], term by term."""
+    return sum((late(spikes, d)[..., None] * f[:, :, None]).sum(3) for d, f in enumerate(factors))
+
+
+CASES = [(seed, span, streams, shared) for seed, (span, streams, shared) in enumerate(
+    product((0, 1, 3, 4), (1, 5), (True, False)))]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed, span, streams, shared", CASES)
+def test_synapses_against_a_dense_formulation(seed, span, streams, shared):
+    spikes, weights, positions, matrix, limits, widths, pull = synapses(seed, span, streams, shared)
+    leaves = [t.requires_grad_() for t in (spikes, weights, positions) if t is not None]
+    out = _Synapses.apply(spikes, weights, positions, matrix, limits, widths, 256.0)
+    here = [torch.ones_like(weights)] if positions is None else [
+        (torch.round(positions) == d).double() for d in range(span + 1)
+    ]  # fmt: skip
+    exact = dense(spikes, [(matrix * h[:, None].detach()) for h in here])
+    assert torch.equal(out, exact)  # integers
+    got = torch.autograd.grad((out * pull).sum(), leaves)
+    (to_spikes,) = torch.autograd.grad((exact * pull).sum(), [spikes], retain_graph=True)
+    linear = dense(spikes.detach(), [256 * (weights * h.detach())[:, None] for h in here])
+    (to_weights,) = torch.autograd.grad((linear * pull).sum(), [weights])
+    torch.testing.assert_close(got[0], to_spikes, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(got[1], to_weights, rtol=1e-12, atol=1e-12)
+    if positions is not None:
+        soft = [torch.exp(-((d - positions) ** 2) / (2 * widths**2)) * (limits >= d) for d in range(span + 1)]
+        shares = [256 * (weights.detach() * s / sum(soft))[:, None] for s in soft]
+        (to_positions,) = torch.autograd.grad((dense(spikes.detach(), shares) * pull).sum(), [positions])
+        torch.testing.assert_close(got[2], to_positions, rtol=1e-9, atol=1e-9)
+        assert to_positions.abs().max() > 1
+
+
+@pytest.mark.parametrize("width", [0.5, 1.0, 2.0])
+def test_shares_are_a_distribution_with_the_slope_of_finite_differences(width):
+    positions = torch.tensor([0.0, 0.3, 1.5, 2.0, 2.9, 4.0], dtype=torch.float64).view(1, 6, 1)
+    limits, widths, step = torch.full((1, 1, 1), 4.0), torch.full((1, 1, 1), width, dtype=torch.float64), 1e-5
+
+    def mean(at: torch.Tensor) -> torch.Tensor:
+        return sum(d * share for d, share in enumerate(_shares(at, limits, 4, widths)))
+
+    soft = _shares(positions, limits, 4, widths)
+    assert sum(soft).flatten().tolist() == pytest.approx([1] * 6)
+    assert all((share > 0).all() for share in soft)
+    second = sum(d * d * share for d, share in enumerate(soft)) - mean(positions) ** 2
+    slope = (mean(positions + step) - mean(positions - step)) / (2 * step)
+    # The law behind the gradient: the mean delay moves by its variance over the square of the width.
+    torch.testing.assert_close(slope, second / width**2, rtol=1e-6, atol=1e-8)
+
+
+def test_no_share_beyond_the_limit():
+    soft = _shares(torch.full((2, 1, 1), 1.0), torch.tensor([1.0, 3.0]).view(2, 1, 1), 3, torch.ones(2, 1, 1))
+    assert [bool(s[0] > 0) for s in soft] == [True, True, False, False]
+    assert all(s[1] > 0 for s in soft)
+
+
+def test_softness_goes_from_half_the_range_to_half_a_step(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        population._Synapses,
+        "apply",
+        lambda *args: (seen.append(args[5].flatten().tolist()), _apply(*args))[1],
+    )
+    stack = PopulationStack([arch(delay=6), arch(delay=1), arch()], 0, CPU)
+    for softness in (1.0, 0.5, 0.0):
+        stack.scores(torch.zeros(8, 1, 12), softness)
+    assert seen[0::2] == [[3.0, 0.5, 0.5], [1.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
+
+
+_apply = _Synapses.apply
+
+
+# --- the small parts, by hand ---------------------------------------------------------------------
+
+
+def test_samples_are_the_encoded_split():
+    samples = Samples(VALUES.validation, "rate", 8, CPU)
+    assert np.array_equal(
+        samples.batch(slice(0, 5)).numpy(), rate_encode(VALUES.validation.x[:5], 8).swapaxes(0, 1)
+    )
+    picked = samples.batch(torch.tensor([7, 3]))
+    assert torch.equal(picked[:, 1], samples.batch(slice(3, 4))[:, 0]) and picked.dtype == torch.float32
+    events = Samples(EVENTS.validation, "events", 6, CPU)
+    assert np.array_equal(events.batch(slice(2, 4)).numpy(), EVENTS.validation.x[2:4].swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("size", [1, 7, 48, 1000])
+def test_batches_hold_every_sample_once_and_in_order(size):
+    samples = Samples(VALUES.validation, "rate", 4, CPU)
+    batches = list(samples.batches(size))
+    assert torch.equal(torch.cat([x for x, _ in batches], 1), samples.batch(slice(None)))
+    assert torch.cat([y for _, y in batches]).tolist() == VALUES.validation.y.tolist()
+    assert all(x.shape[1] == len(y) <= size for x, y in batches)
+
+
+def test_every_sample_is_trained_on_once_an_epoch_in_an_order_of_its_own(monkeypatch):
+    seen = []
+    batch = Samples.batch
+
+    def spied(self, index):
+        if isinstance(index, torch.Tensor):
+            seen.append(index.tolist())
+        return batch(self, index)
+
+    monkeypatch.setattr(Samples, "batch", spied)
+    train_population([arch()], VALUES, Budget(epochs=2, batch_size=40))
+    assert [len(index) for index in seen] == [40, 40, 16] * 2
+    epochs = [sum(seen[:3], []), sum(seen[3:], [])]
+    assert all(sorted(order) == list(range(96)) for order in epochs) and epochs[0] != epochs[1]
+
+
+def test_losses_are_mean_cross_entropies():
+    logits = torch.tensor([[[0.0, 0.0], [0.0, math.log(3)]], [[math.log(4), 0.0], [0.0, 0.0]]])
+    labels = torch.tensor([0, 1])
+    # ln 2 and ln(4/3); ln(5/4) and ln 2.
+    expected = [(math.log(2) + math.log(4 / 3)) / 2, (math.log(5 / 4) + math.log(2)) / 2]
+    assert training._losses(logits, labels).tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_lowest_of_the_highest_scores_wins():
+    scores = torch.tensor([[[3.0, 3, 1], [0, 2, 2], [-5, -5, -5]], [[1.0, 2, 3], [3, 2, 1], [0, 0, 1]]])
+    assert lowest_best(scores).tolist() == [[0, 1, 0], [2, 0, 2]]
+
+
+def test_clipping_worked_by_hand():
+    """Norms 5, 0.5 and infinity: scaled to 1, left alone, dropped. Masked weights count for nothing."""
+    weight, scale = torch.zeros(3, 1, 2, requires_grad=True), torch.zeros(3, requires_grad=True)
+    unused = torch.zeros(3, 1, 1, requires_grad=True)
+    weight.grad = torch.tensor([[[3.0, 100.0]], [[0.3, 0.0]], [[float("nan"), 1.0]]])
+    scale.grad = torch.tensor([4.0, 0.4, 7.0])
+    keep = torch.tensor([[[True, False]], [[True, True]], [[True, True]]])
+    kinds = {"weight": [weight], "scale": [scale], "leak": [unused]}
+    norms = training._clip(kinds, {id(weight): keep}, 1.0)
+    assert norms[:2].tolist() == pytest.approx([5, 0.5]) and not math.isfinite(norms[2])
+    assert weight.grad.flatten().tolist() == pytest.approx([0.6, 0, 0.3, 0, 0, 0])
+    assert scale.grad.tolist() == pytest.approx([0.8, 0.4, 0])
+    assert unused.grad is None
+
+
+def test_the_learning_rate_warms_up_and_comes_to_rest():
+    group = {"lr": 0.0, "kind": "position"}
+    optimiser = type("Optimiser", (), {"param_groups": [group]})()
+    rates = []
+    for progress in np.linspace(0, 1, 101):
+        training._set_rates(optimiser, Budget(learning_rate=0.1), progress)
+        rates.append(group["lr"])
+    top = int(np.argmax(rates))
+    assert 4 <= top <= 6 and rates[top] == pytest.approx(0.5, rel=0.02)  # five times that of the weights
+    assert 0 < rates[0] < 0.1 * rates[top] and rates[-1] == pytest.approx(0, abs=1e-12)
+    assert rates[50] == pytest.approx(0.25)
+    assert all(np.diff(rates[: top + 1]) > 0) and all(np.diff(rates[top:]) < 0)
+
+
+# --- learning really happens ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real_digits() -> Task:
+    return digits()
+
+
+LEARNERS = {
+    "lif": dict(neuron="lif"),
+    "izhikevich": dict(neuron="izhikevich"),
+    "stochastic_lif, lfsr": dict(neuron="stochastic_lif", generator="lfsr"),
+    "homeostatic_lif, delays": dict(neuron="homeostatic_lif", delay=2),
+    "if, a quarter of the synapses, narrow": dict(neuron="if", density=0.25, word=12),
+}
+
+
+def test_digits_are_learned(real_digits):
+    """Chance is 10%. Each kind of network passes 85% of unseen digits within a few epochs."""
+    group = [arch(real_digits, hidden=(24,), **kind) for kind in LEARNERS.values()]
+    results = train_population(group, real_digits, Budget(epochs=5, batch_size=32))
+    reached = {name: r.validation_accuracy for name, r in zip(LEARNERS, results, strict=True)}
+    assert min(reached.values()) > 0.85, reached
+    untrained = train_population(group, real_digits, Budget(epochs=0))
+    assert all(u.failed or u.validation_accuracy < 0.4 for u in untrained)
+    assert all(u.failed or u.train_loss > 2 * r.train_loss for u, r in zip(untrained, results, strict=True))
+
+
+def test_events_are_learned_by_their_time():
+    """The classes spike equally often in every input, one early and one late: only delays or leaks can tell."""
+    rng = np.random.default_rng(2)
+    y = np.arange(80) % 2
+    x = np.zeros((80, 6, 4), np.uint8)
+    for i, label in enumerate(y):
+        for n in range(4):
+            x[i, rng.choice(3, 2, replace=False) + 3 * label, n] = 1
+    parts = [Split(x[at], y[at].astype(np.int64)) for at in (slice(0, 40), slice(40, 80), slice(0, 2))]
+    task = Task("early or late", "events", 4, 2, 6, *parts)
+    a = arch(task, hidden=(10,), delay=4)
+    (result,) = train_population([a], task, Budget(epochs=25, batch_size=8))
+    assert result.validation_accuracy > 0.9
