@@ -33,7 +33,7 @@ from scnas.space import SearchSpace
 OBJECTIVES = ("error", "luts", "ffs", "brams", "latency_us", "energy_nj")
 DEVICES = ("auto", "cpu", "cuda")
 EXECUTORS = ("local",)
-JOBS = ("search",)
+JOBS = ("search", "verify")
 MAX_SEED = 2**63 - 1
 
 
@@ -235,23 +235,38 @@ class Executor:
 
 
 @dataclass
+class Build:
+    """What is done to the winner. timeout_s: for every tool."""
+
+    simulate: bool = MISSING  # the RTL on every test sample
+    synthesize: bool = MISSING  # place and route, and a bitstream
+    timeout_s: float = MISSING
+
+    def __post_init__(self):
+        number("build.timeout_s", self.timeout_s, 0, 1e7, above=True)
+
+
+@dataclass
 class Config:
-    """Everything a run depends on."""
+    """Everything a run depends on. job: one of JOBS. run: the folder of a finished run, for the jobs
+    that look at one."""
 
     job: str = MISSING
+    run: str | None = MISSING
     space: Space = MISSING
     target: Target = MISSING
     task: Task = MISSING
     train: Train = MISSING
     search: Search = MISSING
     executor: Executor = MISSING
+    build: Build = MISSING
 
     def __post_init__(self):
         one_of("job", self.job, JOBS)
 
 
 ConfigStore.instance().store(name="schema", node=Config)
-GROUPS = (*(f.name for f in fields(Config) if f.name != "job"), "experiment")
+GROUPS = (*(f.name for f in fields(Config) if is_dataclass(get_type_hints(Config)[f.name])), "experiment")
 
 
 # -- from Hydra to dataclasses ----------------------------------------------------------------------

@@ -7,6 +7,7 @@ the same way wherever it lands, so the result does not depend on the number of w
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -48,10 +49,22 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ctrl-C is the parent's to handle; a worker ignores it from its first instruction on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _start_worker(task: Task) -> None:
     global _task
     _task = task
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(1)
 
 
@@ -111,7 +124,8 @@ class Local:
             )
         # The largest first, so that no worker starts a long group when the others are done.
         order = sorted(range(len(jobs)), key=lambda i: -training.work(jobs[i][1]))
-        futures = {
-            i: self._pool.submit(_train_group, jobs[i][1], budget, jobs[i][0], self.device) for i in order
-        }
+        with _interrupts_ignored():  # by the workers, which start here and inherit it
+            futures = {
+                i: self._pool.submit(_train_group, jobs[i][1], budget, jobs[i][0], self.device) for i in order
+            }
         return [futures[i].result() for i in range(len(jobs))]

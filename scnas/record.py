@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from scnas.hardware.targets import Target
     from scnas.search import Evaluation, Generation, Reference
+    from scnas.winner import Built
 
 # Metrics in the order of every table; others follow by name.
 METRICS = (
@@ -134,6 +135,7 @@ class Recorder:
         self._seconds = 0.0  # of the search, when the latest generation was done
         self._progress = _progress()
         self._bar = None
+        self._notes: list[str] = []
 
     def __enter__(self) -> "Recorder":
         if self._progress is not None:
@@ -180,6 +182,7 @@ class Recorder:
         front: Sequence["Evaluation"],
         winner: "Evaluation",
         interrupted: bool = False,
+        built: "Built | None" = None,
     ) -> None:
         """Write the front and the winner, and say on the terminal what there is and where.
 
@@ -188,7 +191,8 @@ class Recorder:
         where = (self.title, self.target)
         figure = front_figure(front, self.target, self.title, last.archive, winner)
         write_front(self.folder, front, winner, figure, self.reference.objectives, *where)
-        write_winner(self.folder, winner, self.settings.search.winner, *where)
+        hardware = "" if built is None else "\n" + built.page
+        write_winner(self.folder, winner, self.settings.search.winner, *where, hardware)
         for name in FINAL_METRICS:
             if name in winner.metrics:
                 self._writer.add_scalar(f"winner/{name}", winner.metrics[name], last.number)
@@ -196,6 +200,12 @@ class Recorder:
         self._writer.file_writer.add_summary(self._end_of_session)
         self.close()
         show(self.folder, front, winner, self.target, interrupted)
+        for line in [*self._notes, *(built.lines() if built is not None else ())]:
+            print(line, flush=True)
+
+    def note(self, what: str) -> None:
+        """Something to say at the end."""
+        self._notes.append(what)
 
     def close(self) -> None:
         """Leave the terminal as it was and the log on the disk. Twice is fine."""
@@ -522,13 +532,13 @@ def _plain(metrics: Mapping[str, object]) -> dict[str, object]:
 
 
 def write_winner(
-    folder: Path, winner: "Evaluation", rule: config.Winner, title: str, target: "Target"
+    folder: Path, winner: "Evaluation", rule: config.Winner, title: str, target: "Target", hardware: str = ""
 ) -> None:
-    """winner/network.json and winner/README.md."""
+    """winner/network.json and winner/README.md, which ends with the page on the hardware."""
     place = folder / "winner"
     place.mkdir(exist_ok=True)
     winner.network.save(place / "network.json")
-    write_whole(place / "README.md", _winner_page(winner, rule, title, target))
+    write_whole(place / "README.md", _winner_page(winner, rule, title, target) + hardware)
 
 
 _MEANING = {  # metric: what it is, where it comes from
@@ -537,6 +547,10 @@ _MEANING = {  # metric: what it is, where it comes from
     "luts": ("{unit}s", "modelled"),
     "ffs": ("flip-flops", "modelled"),
     "brams": ("block RAMs", "modelled"),
+    "routed_luts": ("{unit}s", "placed and routed"),
+    "routed_ffs": ("flip-flops", "placed and routed"),
+    "routed_brams": ("block RAMs", "placed and routed"),
+    "fmax_mhz": ("highest clock, MHz", "placed and routed, worst case of the tool"),
     "latency_clocks": ("clocks from the first input step to the class", "exact"),
     "latency_us": ("latency at {clock:g} MHz, us", "exact clocks, the clock not yet routed"),
     "energy_nj": ("energy of one inference, nJ", "modelled, {label}"),

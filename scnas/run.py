@@ -1,4 +1,4 @@
-"""The story of a run: search, retrain the front, choose, open the test data, record."""
+"""The story of a run: search, retrain the front, choose, open the test data, build, check, record."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scnas import executor, record, tasks
+from scnas import executor, record, tasks, winner
 from scnas.config import Config, Winner
 from scnas.hardware import targets
 from scnas.randomness import integer
@@ -16,19 +16,29 @@ from scnas.search import (
     Generation,
     Reference,
     capacity,
+    describe,
     evolve,
     likely_to_fit,
     nothing_fits,
     pareto_front,
 )
-from scnas.snn.module import IntegerNetwork
-from scnas.snn.network import Network
 from scnas.snn.training import Budget
-from scnas.tasks import Split
 
 
 def run(settings: Config, folder: Path) -> None:
-    """Search, retrain, choose, test; everything that is left behind lies in `folder`.
+    """Do the job that `settings` name; `folder` is for what a search leaves behind."""
+    match settings.job:
+        case "search":
+            search(settings, folder)
+        case "verify":
+            if settings.run is None:
+                raise ValueError("run must name the folder of a finished run for job=verify, got null")
+            for line in winner.verify(Path(settings.run), settings.build.timeout_s):
+                print(line, flush=True)
+
+
+def search(settings: Config, folder: Path) -> None:
+    """Search, retrain, choose, test, build, check; everything that is left behind lies in `folder`.
 
     Ctrl-C ends the stage it meets and records what is there. Raises ValueError, one line, where the
     data, the settings or the target leave nothing to find.
@@ -54,8 +64,8 @@ def run(settings: Config, folder: Path) -> None:
         generation, interrupted = None, False
         try:
             first = likely_to_fit(space, settings.search.population_size, chip, budgets, seed)
-            search = evolve(space, evaluator, reference, settings.search.population_size, seed, first)
-            for generation in search:
+            generations = evolve(space, evaluator, reference, settings.search.population_size, seed, first)
+            for generation in generations:
                 recorder.generation(generation)
                 _check_failures(generation, settings.search.max_failed_share)
                 if generation.number + 1 >= settings.search.generations:
@@ -77,13 +87,30 @@ def run(settings: Config, folder: Path) -> None:
             except KeyboardInterrupt:
                 interrupted = True
 
-        # Ranked again by what the full budget made of them; nothing is chosen after this point.
+        # Ranked again by what the full budget made of them; the test data decide nothing after this.
         front = pareto_front(members, settings.search.objectives)
-        winner = choose(front, settings.search.winner)
+        ranked = by_rule(front, settings.search.winner)
         test = task.open_test()
-        front = [_tested(member, test) for member in front]
-        winner = next(member for member in front if member.architecture == winner.architecture)
-        recorder.finish(generation, front, winner, interrupted)
+        front = [_with(m, {"test_accuracy": winner.accuracy(m.network, test)}) for m in front]
+        for chosen in ranked:
+            recorder.stage(f"building {describe(chosen.architecture)}")
+            built = winner.build(
+                chosen.network, chosen.architecture.name, test, chip, settings.build, folder / "winner",
+                folder / "synthesis",
+            )  # fmt: skip
+            if built.fits:
+                break
+            recorder.note(f"{describe(chosen.architecture)} does not route, the next by the rule is taken")
+        else:
+            raise ValueError(
+                f"none of the {len(ranked)} members of the front that the rule allows can be routed on "
+                f"{chip.title}; search.winner.within is {settings.search.winner.within:g}"
+            )
+        front = [_with(m, built.figures if m.architecture == chosen.architecture else {}) for m in front]
+        chosen = next(m for m in front if m.architecture == chosen.architecture)
+        recorder.finish(generation, front, chosen, interrupted, built)
+    if built.broken is not None:
+        raise RuntimeError(f"the hardware of the winner is not what it should be: {built.broken}")
 
 
 def budget(settings: Config, epochs: int) -> Budget:
@@ -128,26 +155,16 @@ def retrain(
     return members
 
 
-def choose(front: Sequence[Evaluation], rule: Winner) -> Evaluation:
-    """The member with the smallest `rule.smallest` among those whose validation accuracy is at most
-    `rule.within` below the best; of equals the more accurate one."""
+def by_rule(front: Sequence[Evaluation], rule: Winner) -> list[Evaluation]:
+    """The members that may win, the winner first: of those whose validation accuracy is at most
+    `rule.within` below the best, the smallest `rule.smallest`; of equals the more accurate one."""
     best = max(member.metrics["accuracy"] for member in front)
     near = [member for member in front if member.metrics["accuracy"] >= best - rule.within - 1e-12]
-    return min(near, key=lambda e: (e.metrics[rule.smallest], e.metrics["error"], e.architecture.name))
+    return sorted(near, key=lambda e: (e.metrics[rule.smallest], e.metrics["error"], e.architecture.name))
 
 
-def accuracy(network: Network, split: Split, batch_size: int = 500) -> float:
-    """Share of `split` that the exported integer network classifies correctly."""
-    module = IntegerNetwork(network)
-    right = 0
-    for start in range(0, len(split.y), batch_size):
-        part = slice(start, start + batch_size)
-        right += int((module.predict(split.x[part]).numpy() == split.y[part]).sum())
-    return right / len(split.y)
-
-
-def _tested(member: Evaluation, test: Split) -> Evaluation:
-    return replace(member, metrics={**member.metrics, "test_accuracy": accuracy(member.network, test)})
+def _with(member: Evaluation, metrics: dict[str, float]) -> Evaluation:
+    return replace(member, metrics={**member.metrics, **metrics})
 
 
 def _check_failures(generation: Generation, largest: float) -> None:

@@ -454,8 +454,13 @@ def nas(
     chip = targets.target(target)
     whole("population_size", population_size, 2, 65536)
     whole("generations", generations, 1, 1_000_000)
-    if max_luts is not None:
-        whole("max_luts", max_luts, 1, 2**31)
+    for name, limit in (("max_luts", max_luts), ("max_ffs", max_ffs), ("max_brams", max_brams)):
+        if limit is not None:
+            whole(name, limit, int(name == "max_luts"), 2**31)
+    if max_latency_us is not None:
+        real = isinstance(max_latency_us, int | float | np.number) and not isinstance(max_latency_us, bool)
+        if not real or not 0 < max_latency_us < np.inf:
+            raise ValueError(f"max_latency_us must be a number above 0, got {max_latency_us!r}")
     objectives = tuple(one_of("objectives", name, OBJECTIVES) for name in objectives)
     if not objectives or len(set(objectives)) < len(objectives):
         raise ValueError(f"objectives must be one or more different ones, got {objectives}")

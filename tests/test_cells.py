@@ -328,7 +328,7 @@ MISTAKES = {
     "rest forgotten": ("assign resting = rest;", "assign resting = 1'b0;"),
     "reset to rest": ("RESET = V_RESET - V_REST", "RESET = 0"),
     "noise forgotten": ("x <= p + noise", "x <= p"),
-    "a logical shift": ("(current * gain) >>> FRACTION", "(current * gain) >> FRACTION"),
+    "gain forgotten": ("(current * gain) >>> FRACTION", "current"),
 }
 
 
@@ -338,8 +338,16 @@ def test_a_broken_neuron_differs(before, after, tmp_path):
     source = (HDL / "sc_lif_neuron.v").read_text()
     assert source.count(before) == 1, "the mistake no longer applies; update the test"
     rng = np.random.default_rng(5)
-    for _ in range(12):
-        parameters, constants, currents, noise, steps, wanted = random_case("stochastic_lif", 12, 4, rng)
+    exactly = (
+        {"V_THRESHOLD": 100},
+        {"gain_k": 16},
+        [99, 1, 100],
+        [0] * 3,
+        [1] * 3,
+        [(0, 99), (1, 0), (1, 0)],
+    )
+    for case in [exactly] + [random_case("stochastic_lif", 12, 4, rng) for _ in range(12)]:
+        parameters, constants, currents, noise, steps, wanted = case
         got = drive_neuron(
             "sc_lif_neuron", 12, 4, parameters, constants, currents, noise, steps, tmp_path,
             source.replace(before, after),

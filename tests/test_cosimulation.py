@@ -130,7 +130,7 @@ def test_the_torch_module_is_the_default_expectation():
 
 def busy_network():
     """Saturates, delays, rests, draws noise: every feature in one small network, and it is not silent."""
-    for seed in range(420, 1420):  # 426 today; what makes it fit is below
+    for seed in range(1000):
         rng = np.random.default_rng(seed)
         network = random_network(
             rng, (12, 8, 4), neuron="stochastic_lif", generator="lfsr", length=8, word=8, fraction=4,
@@ -140,16 +140,23 @@ def busy_network():
         layers = tuple(replace(one, constants=one.constants | quiet) for one in network.layers)
         network = replace(network, layers=layers)
         x = random_input(rng, network, 12)
+        _, high, saturates = current_bounds(network.layers[0], network)
+        if not saturates.any():
+            continue
+        j = int(np.flatnonzero(saturates)[0])  # all it likes at once: its current saturates
+        x[::3] = network.layers[0].weights[:, j] * (1 if high[j] == 127 else -1) > 0
+        if not (oracle.infer(network.to_dict(), x[0]).currents[0] == 127).any():  # I is even below that
+            continue
         expected = expectation(network, x)
         rates = [layer.mean() for layer in expected.spikes]
         lowest = min(int(layer.min()) for layer in expected.membranes)
         enough = min(rates) > 0.05 and max(rates) < 0.6 and len(set(expected.classes)) > 1
-        if enough and lowest == -128 and current_bounds(network.layers[0], network)[2].any():
+        if enough and lowest == -128:
             return network, x, expected
     raise AssertionError("no such network")
 
 
-# Planted faults: file, pattern, what replaces its first occurrence. Each is plausible and must be seen.
+# Planted faults: file, pattern, what replaces it. Each is plausible and must be seen.
 FAULTS = {
     "threshold off by one": ("sc_lif_neuron.v", r"= V_THRESHOLD - V_REST;", "= V_THRESHOLD - V_REST + 1;"),
     "saturation missing": ("sc_lif_neuron.v", r"wire too_low = .*;", "wire too_low = 1'b0;"),
@@ -167,7 +174,7 @@ FAULTS = {
     "last of equals wins": ("sc_argmax.v", r"score > best_score", "score >= best_score"),
     "state survives a start": ("design.v", r"clear_n <= ~start;", "clear_n <= 1'b1;"),
     "no clamp of the current": ("design.v", r"(current_\d+_fits) = .*;", r"\1 = 1'b1;"),
-    "a threshold signal stuck": ("design.v", r"wire above_(\d+) = .*;", r"wire above_\1 = 1'b0;"),
+    "threshold signals stuck": ("design.v", r"wire above_(2\d0) = .*;", r"wire above_\1 = 1'b0;"),
 }
 
 
@@ -193,7 +200,7 @@ class Broken:
 
 def broken(network, file, pattern, after):
     design = write_design(network)
-    text, planted = re.subn(pattern, after, design.sources[file], count=1)
+    text, planted = re.subn(pattern, after, design.sources[file])
     assert planted, "the fault no longer applies; update the test"
     return Broken(design, design.sources | {file: text})
 
@@ -210,7 +217,7 @@ def test_the_busy_network_passes(busy):
 def test_a_planted_fault_is_caught(fault, busy):
     network, x, expected = busy
     design = broken(network, *fault)
-    result = cosimulate(network, x, FAST, expected=expected, design=design)
+    result = cosimulate(network, x, FAST, debug=True, expected=expected, design=design)
     assert result.status == "failed", result.summary()
     assert result.mismatches > 0 and result.first is not None and result.passed is False
 
@@ -325,8 +332,7 @@ def test_the_winners_testbench_checks_itself(byte_serial, tmp_path):
     x = random_input(rng, network, 5)
     expected = expectation(network, x)
     design = write_design(network, byte_serial=byte_serial)
-    bits = cosimulation.transfers(network, design, cosimulation.input_spikes(network, x))
-    testbench.write_winner(network, bits, expected.scores, expected.classes, tmp_path, design)
+    cosimulation.write_winner(network, x, tmp_path, design=design, expected=expected)
     icarus, _ = testbench.commands(design)
     assert icarus in (tmp_path / "README.md").read_text()
     out = run_tool(["sh", "-c", icarus], tmp_path, 60)
@@ -343,8 +349,7 @@ def test_the_winners_testbench_runs_in_verilator(tmp_path, monkeypatch):
     x = random_input(rng, network, 3)
     expected = expectation(network, x)
     design = write_design(network)
-    bits = cosimulation.transfers(network, design, cosimulation.input_spikes(network, x))
-    testbench.write_winner(network, bits, expected.scores, expected.classes, tmp_path, design)
+    cosimulation.write_winner(network, x, tmp_path, design=design, expected=expected)
     beside = os.path.dirname(find_tool("verilator-cli"))
     monkeypatch.setenv("PATH", f"{beside}{os.pathsep}{os.environ['PATH']}")
     out = run_tool(["sh", "-c", testbench.commands(design)[1]], tmp_path, 300)

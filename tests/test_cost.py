@@ -179,7 +179,7 @@ def test_estimate_expects_what_measure_finds(seed, mapping):
     before, after = estimate(as_drawn(network), "ice40"), measure(network, "ice40")
     assert before.latency_clocks == after.latency_clocks
     assert before.brams == pytest.approx(after.brams, rel=0.25)
-    assert before.luts == pytest.approx(after.luts, rel=0.1)
+    assert before.luts == pytest.approx(after.luts, rel=0.15)  # a leak of 1/4 or 1/2 is cheaper
     assert before.ffs == pytest.approx(after.ffs, rel=0.1)
     assert before.energy_nj == pytest.approx(after.energy_nj, rel=0.1)
 

@@ -96,8 +96,8 @@ def test_the_winner_follows_the_rule_by_hand():
 
     front = [member(0.97, 90), member(0.965, 60), member(0.96, 30), member(0.955, 10)]
     rule = config.Winner(within=0.01, smallest="luts")
-    assert run.choose(front, rule).metrics["luts"] == 30  # a full point below the best still counts
-    assert run.choose(front, config.Winner(within=0.0, smallest="luts")).metrics["luts"] == 90
+    assert run.by_rule(front, rule)[0].metrics["luts"] == 30  # a full point below the best still counts
+    assert run.by_rule(front, config.Winner(within=0.0, smallest="luts"))[0].metrics["luts"] == 90
 
 
 def test_nothing_that_fits_is_one_line_and_no_front(tmp_path):

@@ -1,10 +1,13 @@
 import importlib.metadata
 import time
 
+import numpy as np
 import pytest
+from networks import random_network
 
 from scnas.hardware import synthesis
-from scnas.hardware.synthesis import _count, _Failed, _Tools, synthesize, tool_versions
+from scnas.hardware.cost import measure
+from scnas.hardware.synthesis import _count, _Failed, _Tools, synthesize, synthesize_network, tool_versions
 
 COUNTER = """
 module counter (input clk, input rst_n, output reg [7:0] q);
@@ -102,6 +105,16 @@ def test_a_time_out_is_not_an_error(tmp_path):
     result = synthesize(COUNTER, "counter", "ice40", timeout_s=0.01, cache=tmp_path)
     assert (result.status, result.message) == ("timeout", "yosys did not finish in time")
     assert not list(tmp_path.iterdir())  # and nobody remembers it
+
+
+@needs("ice40")
+def test_inputs_come_in_bytes_where_pins_are_few():
+    network = random_network(np.random.default_rng(0), (48, 3), neuron="lif", length=4, readout="membrane")
+    wide, on_large = synthesize_network(network, "ice40", level="pack")
+    narrow, on_small = synthesize_network(network, "ice40_up5k", level="pack")
+    assert (wide.byte_serial, narrow.byte_serial) == (False, True)
+    assert on_large.fits and on_small.fits
+    assert on_large.ffs == measure(network, "ice40").ffs
 
 
 def test_a_missing_tool_says_what_to_install(monkeypatch):

@@ -50,12 +50,14 @@ module sc_homeostatic_lif_reference #(
 
     integer waiting;
     reg signed [DATA_WIDTH-1:0] a;
-    reg signed [95:0] v, p, adaptation;
+    reg signed [95:0] p, adaptation;
     reg fires;
 
+    wire signed [95:0] remaining = v_out + mul(REST - v_out, leak_k);
+    wire signed [95:0] drive = mul(I_t, gain_k);
+
     always @* begin
-        v = v_out;
-        p = sat(v + mul(REST - v, leak_k) + mul(I_t, gain_k) + noise_in);
+        p = sat(remaining + drive + noise_in);
         fires = waiting == 0 && p >= THRESHOLD + a;
         adaptation = a - mul(a, DECAY);
         if (fires) adaptation = adaptation + BUMP;

@@ -59,14 +59,19 @@ module sc_izhikevich_reference #(
 
     integer waiting;
     reg signed [DATA_WIDTH-1:0] u;
-    reg signed [127:0] v, p, recovery;
+    reg signed [127:0] p, recovery;
     reg fires;
 
+    wire signed [127:0] v = v_out;
+    wire signed [127:0] square = mul(v, v);
+    wire signed [127:0] drive = mul(I_t, gain_k);
+    wire signed [127:0] target = mul(B, v);
+    wire signed [127:0] moved = mul(A, target - u);
+
     always @* begin
-        v = v_out;
-        p = sat(v + 128'sd4 * mul(v, v) + 128'sd5 * v + ONE_POINT_FOUR - u + mul(I_t, gain_k) + noise_in);
+        p = sat(v + 128'sd4 * square + 128'sd5 * v + ONE_POINT_FOUR - u + drive + noise_in);
         fires = waiting == 0 && p >= THRESHOLD;
-        recovery = u + mul(A, mul(B, v) - u);
+        recovery = u + moved;
         if (fires) recovery = recovery + D;
         recovery = sat(recovery);
     end

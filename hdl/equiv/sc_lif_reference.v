@@ -42,11 +42,13 @@ module sc_lif_reference #(
     endfunction
 
     integer waiting;  // refractory steps still to come
-    reg signed [95:0] v, p;
+    reg signed [95:0] p;
+
+    wire signed [95:0] remaining = v_out + mul(REST - v_out, leak_k);
+    wire signed [95:0] drive = mul(I_t, gain_k);
 
     always @* begin
-        v = v_out;
-        p = v + mul(REST - v, leak_k) + mul(I_t, gain_k) + noise_in;
+        p = remaining + drive + noise_in;
         if (p > HIGHEST) p = HIGHEST;
         if (p < LOWEST) p = LOWEST;
     end

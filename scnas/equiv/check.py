@@ -230,7 +230,7 @@ def _script(top_name: str, files: Sequence[str], hidden: Hidden) -> list[str]:
     """Yosys commands that read a miter and tie the wires of `hidden` to the states they mean."""
     lines = [f"read_verilog -sv -formal {name}" for name in files]
     lines += [f"hierarchy -check -top {top_name}", "proc", "flatten"]
-    lines += [f"connect -set {name} {path}" for name, (_, _, path) in hidden.wires.items()]
+    lines += [f"connect -nounset -set {name} {path}" for name, (_, _, path) in hidden.wires.items()]
     return lines + [f"prep -top {top_name}"]
 
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scnas.hardware.testbench import write_testbench
+from scnas.hardware.testbench import write_folder, write_testbench
 from scnas.hardware.verilog import Design, write_design
 from scnas.snn.network import Network
 from scnas.snn.streams import rate_encode
@@ -211,6 +211,26 @@ def input_spikes(network: Network, x: np.ndarray) -> np.ndarray:
     if network.encoder == "rate":
         return rate_encode(x, network.timesteps)
     return np.ascontiguousarray(x, dtype=np.uint8)
+
+
+def write_winner(
+    network: Network,
+    x: np.ndarray,
+    folder: str | Path,
+    *,
+    design: Design | None = None,
+    expected: Expected | None = None,
+) -> Design:
+    """Write everything a hardware person needs of `network` into `folder`; the design.
+
+    design.v and its cells, a self-checking testbench that plays the samples `x` (a few dozen will do: Icarus
+    is slow), and a README with ports, clocks and commands. design, expected: as in `cosimulate`.
+    """
+    design = design or write_design(network)
+    expected = expected or expectation(network, x)
+    stimuli = transfers(network, design, input_spikes(network, x))
+    write_folder(network, design, folder, stimuli, expected.scores, expected.classes)
+    return design
 
 
 def compare(

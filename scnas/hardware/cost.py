@@ -80,7 +80,9 @@ class Structure:
     count_bits, total_bits, drive_bits, score_bits: sums over neurons (parallel) or of the one datapath
     (folded) of the widths of a clock's count, of a step's, of the current, and of the score.
     membrane_bits: registers of the membranes. saturating: neurons whose current can saturate.
-    score_width: of the port. gain, leak, noise, decay, recovery: signed binary digits of the constants.
+    score_width: of the port. gain, noise, decay, recovery: signed binary digits of the constants.
+    leak: adders that 1 - leak takes in a neuron; spread: the same in a folded datapath, whose
+    comparisons stay as wide as its products.
     refractory: steps. rom_bits: width of the weight ROM without constant columns.
     spikes: input spikes per step.
     """
@@ -125,6 +127,7 @@ class Structure:
     score_width: np.ndarray
     gain: np.ndarray
     leak: np.ndarray
+    spread: np.ndarray
     noise: np.ndarray
     decay: np.ndarray
     recovery: np.ndarray
@@ -308,7 +311,8 @@ def _structure_of_architectures(architectures: Sequence[Architecture]) -> Struct
         saturating=units * saturating,
         score_width=last * (score + np.where(fires, 1, shift + 1)),
         gain=ones,
-        leak=1.0 * (neuron > 0),  # `if` has none
+        leak=np.where(neuron > 0, 0.5, 0),  # of 1/2 .. 1/16, where training leaves it
+        spread=np.where(neuron > 0, 0.5, 0.6),
         noise=ones,
         decay=ones,
         recovery=6 * ones,  # a_k = 0.02 and b_k = 0.2 at F = 8
@@ -422,7 +426,8 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
                 saturating=int(saturates.any()) if folded else int(saturates.sum()),
                 score_width=verilog.signed_bits(*verilog.score_bounds(network)) if last else 0,
                 gain=_signed_digits(k["gain_k"]),
-                leak=_signed_digits(k["leak_k"]),
+                leak=_leak_adders(layer.neuron, k["leak_k"], network.fraction)[0],
+                spread=_leak_adders(layer.neuron, k["leak_k"], network.fraction)[1],
                 noise=_signed_digits(k["noise_k"]),
                 decay=_signed_digits(k["decay_k"]),
                 recovery=_signed_digits(k["a_k"]) + _signed_digits(k["b_k"]),
@@ -432,6 +437,25 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
             )
         )
     return Structure(**{f.name: np.array([row[f.name] for row in rows]) for f in fields(Structure)})
+
+
+def _leak_adders(neuron: str, leak_k: int, fraction: int) -> tuple[float, float]:
+    """Adders that the leak takes in a neuron and in a folded datapath, in units of an eighth's.
+
+    Shares of one adder were read off neurons synthesised alone (yosys, iCE40, 10 and 16 bits): a leak of
+    1/2 is a shift, 1/4 a sum of two shifts.
+    """
+    one = 2**fraction
+    if neuron == "izhikevich":
+        return 0.0, 0.0
+    if leak_k == 0:
+        return 0.0, 0.6
+    if 2 * leak_k == one:
+        return 0.0, 0.0
+    if 4 * leak_k == one:
+        return 0.3, 0.0
+    terms = max(1, _signed_digits(one - leak_k) - 1)
+    return float(terms), float(terms)
 
 
 def _rom_columns(layer: Layer) -> int:
@@ -587,13 +611,13 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
         "state_bits": folded * f.state,
         "logic_state_bits": f.states_in_logic * f.state * n,
         "datapath_bits": folded * leaky * W,
-        "folded_leak_bits": folded * leaky * W * (x.leak + more_gain),
+        "folded_leak_bits": folded * leaky * W * (x.spread + more_gain),
         "folded_noise_bits": folded * stochastic * W * x.noise,
         "folded_adaptation_bits": folded * homeostatic * W * (1 + x.decay),
         "folded_izhikevich_bits": folded * izhikevich * W * (1 + products),
         "folded_square_bits": folded * izhikevich * W * W,
         # both
-        "lfsr": x.lfsr + stochastic * 1.0,
+        "lfsr": x.lfsr * np.where(folded, 2.2, 1.0) + stochastic,  # one that can go back is twice as large
         "generator_bits": (x.length > 1) * np.log2(x.length),
         "step_bits": (x.first + x.last) * (x.timesteps > 1) * _bits(x.timesteps - 1)
         + x.waits * _bits(x.period - 1),
@@ -632,8 +656,8 @@ _MEMORY_SHAPES = {
 # -- figures of a block --------------------------------------------------------------------------
 
 # Logic per block, counted by hand for a chip of LUT4 with one output each: where a fit starts, and what
-# holds where nothing was fitted. A 64x32 layer of 16-bit LIF neurons was seen to take about 2 LUT4 per
-# synapse and 67 per neuron (yosys, synth_ice40).
+# holds where nothing was fitted. Those of neurons, folded datapaths and LFSRs were read off these cells
+# synthesised alone with 10 and 16 bits (yosys 0.70, synth_ice40, packed by nextpnr 0.11.1).
 LUT4 = {
     "same": 2.0,
     "mixed": 4.5,
@@ -645,15 +669,15 @@ LUT4 = {
     "magnitude_bits": 0.35,
     "total_bits": 1.0,
     "saturated_bits": 1.0,
-    "membrane_bits": 2.0,
-    "leak_bits": 1.0,
+    "membrane_bits": 2.6,
+    "leak_bits": 1.4,
     "gain_bits": 1.0,
-    "noise_bits": 1.0,
-    "adaptation_bits": 3.0,
-    "decay_bits": 1.0,
-    "izhikevich_bits": 8.0,
-    "recovery_bits": 1.0,
-    "square_bits": 1.5,
+    "noise_bits": 1.4,
+    "adaptation_bits": 4.7,
+    "decay_bits": 1.2,
+    "izhikevich_bits": 1.5,
+    "recovery_bits": 0.5,
+    "square_bits": 5.5,
     "refractory_bits": 3.0,
     "score_bits": 1.0,
     "scan_bits": 0.6,
@@ -668,13 +692,13 @@ LUT4 = {
     "threshold_bits": 0.2,
     "state_bits": 1.0,
     "logic_state_bits": 0.8,
-    "datapath_bits": 5.0,
-    "folded_leak_bits": 1.0,
-    "folded_noise_bits": 1.0,
-    "folded_adaptation_bits": 2.0,
-    "folded_izhikevich_bits": 3.0,
-    "folded_square_bits": 1.5,
-    "lfsr": 10.0,
+    "datapath_bits": 7.1,
+    "folded_leak_bits": 9.2,
+    "folded_noise_bits": 1.2,
+    "folded_adaptation_bits": 3.0,
+    "folded_izhikevich_bits": 2.0,
+    "folded_square_bits": 4.8,
+    "lfsr": 27.0,
     "generator_bits": 1.0,
     "step_bits": 1.5,
     "argmax_bits": 2.0,

@@ -27,6 +27,8 @@ from pathlib import Path
 from scnas.files import read_json, write_whole
 from scnas.hardware import targets
 from scnas.hardware.targets import Target
+from scnas.hardware.verilog import Design, write_design
+from scnas.snn.network import Network
 
 LEVELS = ("synthesis", "pack", "route")
 INSTALL = "pip install 'scnas[hardware]'"
@@ -237,6 +239,22 @@ def synthesize(
         write_whole(bitstream, bits)
         result = replace(result, bitstream=str(bitstream))
     return result
+
+
+# Pins of the packages in _FLOWS, as nextpnr counts them.
+_PINS = {"ice40": 206, "ice40_up5k": 39, "ecp5": 205, "ecp5_25k": 197}
+
+
+def synthesize_network(network: Network, chip: str | Target, **settings) -> tuple[Design, Synthesis]:
+    """The design of `network` for `chip` and what the tools make of it.
+
+    Inputs come in bytes where the package has too few pins for all of them (`design.byte_serial`, which
+    adds clocks: see `design.latency_clocks`). settings: those of `synthesize`.
+    """
+    design = write_design(network)
+    if sum(port.width for port in design.ports) > _PINS.get(_name(chip), 10**9):
+        design = write_design(network, byte_serial=True)
+    return design, synthesize("\n".join(design.sources.values()), design.top, chip, **settings)
 
 
 def _run_flow(

@@ -4,13 +4,12 @@ The testbench plays whole inferences, one after another without a reset, and com
 clocks. It runs in Icarus Verilog and in Verilator.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from scnas.files import write_whole
-from scnas.hardware.verilog import Design, unsigned_bits, write_design
+from scnas.hardware.verilog import Design, unsigned_bits
 from scnas.snn.network import Network
 
 ICARUS = "iverilog -g2001 -o simulation testbench.v {sources} && vvp -n simulation"
@@ -163,14 +162,14 @@ def commands(design: Design) -> tuple[str, str]:
 
 
 def readme(network: Network, design: Design, samples: int) -> str:
-    """README.md of a winner's folder."""
+    """The page on the hardware: ports, clocks, how to check it and how to build a bitstream."""
     icarus, verilator = commands(design)
     sources = " ".join(design.sources)
     rows = "\n".join(f"| `{p.name}` | {p.direction} | {p.width} | {p.meaning} |" for p in design.ports)
     transfer = "bytes" if design.byte_serial else "steps of spikes"
     count = network.timesteps * (-(-network.n_inputs // 8) if design.byte_serial else 1)
     return f"""\
-# {design.top}
+# The hardware: `{design.top}`
 
 | port | direction | bits | meaning |
 |---|---|---:|---|
@@ -215,22 +214,20 @@ board, give a constraint file that names its pins.
 """
 
 
-def write_winner(
+def write_folder(
     network: Network,
-    transfers: Sequence[np.ndarray],
+    design: Design,
+    folder: str | Path,
+    transfers: np.ndarray,
     scores: np.ndarray,
     classes: np.ndarray,
-    folder: str | Path,
-    design: Design | None = None,
-) -> Design:
-    """Write design.v, its cells, the testbench with its stimuli, and README.md; the design.
+) -> None:
+    """Write design.v, its cells, the testbench with its stimuli, and README.md.
 
-    transfers, scores, classes: as in `write_testbench`; see `cosimulation.transfers` and `expectation`.
+    transfers, scores, classes: as in `write_testbench`.
     """
-    design = design or write_design(network)
     folder = Path(folder)
     design.write(folder)
-    transfers = np.asarray(transfers)
-    write_testbench(network, design, folder, transfers, scores, classes, 2 * design.latency_clocks + 1000)
+    limit = 2 * design.latency_clocks + 1000
+    write_testbench(network, design, folder, transfers, scores, classes, limit)
     write_whole(folder / "README.md", readme(network, design, len(transfers)))
-    return design

@@ -1,0 +1,168 @@
+"""Assertions of a machine, for ever: k-induction over bitwuzla, each assertion with an answer of its own."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import bitwuzla
+from bitwuzla import Kind, Option, Result
+
+from scnas.equiv.machine import Machine, Terms, Value, bits
+
+
+@dataclass(frozen=True)
+class Answer:
+    """status: `proved`, `refuted` or `unknown`. failed: the assertion. depth: steps of induction, or the clock
+    of the difference. table: one row per clock, names of inputs, outputs and asserted wires -> value."""
+
+    status: str
+    depth: int
+    failed: str = ""
+    table: tuple[Mapping[str, int], ...] = ()
+
+
+class Solver:
+    """Questions to bitwuzla about terms, each until `deadline` (time.monotonic seconds)."""
+
+    def __init__(self, terms: Terms, deadline: float):
+        self.terms, self.deadline = terms, deadline
+
+    def satisfiable(self, formulas: Sequence[bitwuzla.Term]) -> tuple[Result, bitwuzla.Bitwuzla]:
+        """Can all be true at once? UNKNOWN when time has run out."""
+        options = bitwuzla.Options()
+        options.set(Option.PRODUCE_MODELS, True)
+        left = int((self.deadline - time.monotonic()) * 1000)
+        options.set(Option.TIME_LIMIT_PER, max(1, left))
+        solver = bitwuzla.Bitwuzla(self.terms.manager, options)
+        for formula in formulas:
+            solver.assert_formula(formula)
+        return (solver.check_sat() if left > 0 else Result.UNKNOWN), solver
+
+
+def number(solver: bitwuzla.Bitwuzla, terms: Terms, value: Value, width: int) -> int:
+    """The number that `value` has in the model of `solver`."""
+    if value.__class__ is int:
+        return value
+    return int(solver.get_value(terms.term(value, width)).value(10))
+
+
+class _Unrolled:
+    """A machine, clock after clock. clocks[i]: values of inputs, states, asserts and assumptions in clock i."""
+
+    def __init__(self, machine: Machine, terms: Terms, state: Mapping[int, Value], prefix: str):
+        self.machine, self.terms, self.prefix = machine, terms, prefix
+        self.state = dict(state)
+        self.clocks: list[dict[int, Value]] = []
+        self.wanted = [*machine.asserts.values(), *machine.assumptions, *machine.following.values()]
+
+    def advance(self) -> None:
+        machine, clock = self.machine, len(self.clocks)
+        leaves = dict(self.state)
+        for node, name in machine.inputs.items():
+            width = machine.nodes[node].width
+            leaves[node] = self.terms.variable(f"{self.prefix}{clock}.{name}", width)
+        values = machine.run(self.wanted, leaves, self.terms)
+        self.clocks.append(values)
+        self.state = {s: _node(values, node, machine, self.terms) for s, node in machine.following.items()}
+        for state in machine.states:  # a state that never changes
+            self.state.setdefault(state, leaves[state])
+
+    def assumed(self) -> list[bitwuzla.Term]:
+        """The assumptions of the last clock."""
+        values = self.clocks[-1]
+        return [
+            self.terms.truth(_node(values, node, self.machine, self.terms)) for node in self.machine.assumptions
+        ]
+
+    def bad(self, name: str) -> bitwuzla.Term:
+        """Assertion `name` is violated in the last clock."""
+        return self.terms.truth(_node(self.clocks[-1], self.machine.asserts[name], self.machine, self.terms))
+
+
+def _node(values: Mapping[int, Value], node: int, machine: Machine, terms: Terms) -> Value:
+    return values[node] if node >= 0 else machine._unary("not", values[-node], machine.nodes[-node].width, terms)
+
+
+def prove(machine: Machine, depth: int, deadline: float) -> Answer:
+    """Are all assertions of `machine` true for ever? k-induction with 1 to `depth` steps."""
+    terms = Terms()
+    solver = Solver(terms, deadline)
+    base = _Unrolled(machine, terms, machine.first_state(terms), "t")
+    step = _Unrolled(machine, terms, machine.free_state(terms, "any"), "i")
+    initial, hypothesis = [], []
+    step.advance()
+    for k in range(1, depth + 1):
+        base.advance()
+        initial += base.assumed()
+        for name in machine.asserts:
+            result, model = solver.satisfiable([*initial, base.bad(name)])
+            if result == Result.SAT:
+                table = _concrete(machine, base, model, terms)
+                return Answer("refuted", k - 1, name, table)
+            if result != Result.UNSAT:
+                return Answer("unknown", k - 1, name)
+        hypothesis += step.assumed()
+        hypothesis += [terms.manager.mk_term(Kind.NOT, [step.bad(name)]) for name in machine.asserts]
+        step.advance()
+        assumed, open_ = step.assumed(), ""
+        for name in machine.asserts:
+            result, _ = solver.satisfiable([*hypothesis, *assumed, step.bad(name)])
+            if result != Result.UNSAT:
+                open_ = name
+                break
+        if not open_:
+            return Answer("proved", k)
+        if time.monotonic() > deadline:
+            break
+    return Answer("unknown", depth, open_)
+
+
+def bounded(machine: Machine, depth: int, deadline: float) -> Answer:
+    """Is no assertion violated in the first `depth` clocks? `proved` then means: not within `depth`."""
+    terms = Terms()
+    solver = Solver(terms, deadline)
+    base = _Unrolled(machine, terms, machine.first_state(terms), "t")
+    initial: list[bitwuzla.Term] = []
+    for clock in range(depth):
+        base.advance()
+        initial += base.assumed()
+        for name in machine.asserts:
+            result, model = solver.satisfiable([*initial, base.bad(name)])
+            if result == Result.SAT:
+                return Answer("refuted", clock, name, _concrete(machine, base, model, terms))
+            if result != Result.UNSAT:
+                return Answer("unknown", clock, name)
+    return Answer("proved", depth)
+
+
+def _concrete(machine: Machine, run: _Unrolled, model: bitwuzla.Bitwuzla, terms: Terms) -> tuple[dict[str, int], ...]:
+    """The counterexample again on numbers: inputs and outputs of every clock, as the machine computes them."""
+    state = {
+        s: number(model, terms, run.clocks[0][s], machine.nodes[s].width)
+        if s in run.clocks[0]
+        else number(model, terms, machine.first_state(terms)[s], machine.nodes[s].width)
+        for s in machine.states
+    }
+    rows = []
+    for values in run.clocks:
+        leaves: dict[int, Value] = dict(state)
+        row = {}
+        for node, name in machine.inputs.items():
+            leaves[node] = number(model, terms, values[node], machine.nodes[node].width)
+            if not name.startswith("_"):
+                row[name] = _shown(leaves[node], machine.nodes[node].width)
+        wanted = [*machine.outputs.values(), *machine.following.values()]
+        now = machine.run(wanted, leaves, terms)
+        for name, node in machine.outputs.items():
+            row[name] = _shown(_node(now, node, machine, terms), machine.nodes[abs(node)].width)
+        rows.append(row)
+        state = state | {s: _node(now, node, machine, terms) for s, node in machine.following.items()}
+    return tuple(rows)
+
+
+def _shown(value: Value, width: int) -> int:
+    assert isinstance(value, int)
+    return value - 2**width if width > 1 and value >> (width - 1) else value
+
+
+__all__ = ["Answer", "Solver", "bits", "bounded", "number", "prove"]

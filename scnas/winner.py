@@ -1,0 +1,183 @@
+"""The chosen network becomes hardware: design, simulation, place and route; and all of it again on demand."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from scnas import config, tasks
+from scnas.files import read_json, write_whole
+from scnas.hardware import cosimulation, synthesis, testbench
+from scnas.hardware.cosimulation import CosimulationResult
+from scnas.hardware.synthesis import Synthesis
+from scnas.hardware.targets import Target
+from scnas.hardware.verilog import Design, write_design
+from scnas.snn.module import IntegerNetwork
+from scnas.snn.network import Network
+from scnas.tasks import Split
+
+BENCH_SAMPLES = 1000  # how many of the test samples go into the testbench's files
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the tools said of a design. None: not asked for."""
+
+    design: Design
+    page: str  # README of the hardware
+    simulation: CosimulationResult | None
+    routed: Synthesis | None
+
+    @property
+    def fits(self) -> bool:
+        """False where place and route said that the design does not fit its chip or cannot be routed."""
+        return self.routed is None or self.routed.status not in ("does_not_fit", "not_routed")
+
+    @property
+    def broken(self) -> str | None:
+        """Why the hardware cannot be trusted, or None: RTL that differs, or a tool that broke."""
+        if self.simulation is not None and self.simulation.status in ("failed", "error"):
+            return self.simulation.summary()
+        if self.routed is not None and self.routed.status == "error":
+            return routed_line(self.routed)
+        return None
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Real counterparts of the modelled metrics, where the tools gave them."""
+        if self.routed is None or self.routed.luts is None:
+            return {}
+        found = {"luts": self.routed.luts, "ffs": self.routed.ffs, "brams": self.routed.brams}
+        figures = {f"routed_{name}": value for name, value in found.items() if value is not None}
+        return figures | ({"fmax_mhz": self.routed.fmax_mhz} if self.routed.fmax_mhz else {})
+
+    def lines(self) -> Iterator[str]:
+        """What was found, a line each, for the terminal."""
+        if self.routed is not None:
+            yield routed_line(self.routed)
+        if self.simulation is not None:
+            yield self.simulation.summary().replace(" samples (", " test samples (")
+
+
+def routed_line(found: Synthesis) -> str:
+    """One line on what synthesis, placement and routing gave."""
+    if found.status == "not_run":
+        return f"synthesis not run: {found.message}"
+    if found.status != "done":
+        return f"synthesis {found.status.replace('_', ' ')}: {found.message}"
+    counts = f"{found.luts:,} LUTs, {found.ffs:,} FFs, {found.brams} BRAMs"
+    speed = f", {found.fmax_mhz:.1f} MHz" if found.fmax_mhz else ""
+    did = {"route": "placed and routed", "pack": "packed", "synthesis": "synthesised only"}[found.reached]
+    return f"{did}: {counts}{speed}"
+
+
+def build(
+    network: Network,
+    name: str,
+    test: Split,
+    target: Target,
+    settings: config.Build,
+    folder: Path,
+    cache: Path,
+) -> Built:
+    """Write the design of `network` with its testbench into `folder`, simulate it on the whole test
+    split, place and route it, as far as `settings` ask for it.
+
+    Leaves design.v, the cells, the testbench with the first samples, cosimulation.json,
+    synthesis.json and, where it was routed, the bitstream. cache: folder of synthesis results.
+    """
+    folder.mkdir(exist_ok=True)
+    design = write_design(network, name=name)
+    routed = None
+    if settings.synthesize:
+        suffix = {"ice40": "bin", "ecp5": "bit"}.get(target.family)
+        routed = synthesis.synthesize(
+            "\n".join(design.sources.values()), design.top, target,
+            timeout_s=settings.timeout_s, cache=cache,
+            bitstream=folder / f"design.{suffix}" if suffix else None,
+        )  # fmt: skip
+        write_whole(folder / "synthesis.json", json.dumps(asdict(routed), indent=1) + "\n")
+    expected = cosimulation.expectation(network, test.x)
+    spikes = cosimulation.input_spikes(network, test.x[:BENCH_SAMPLES])
+    testbench.write_folder(
+        network, design, folder, cosimulation.transfers(network, design, spikes),
+        expected.scores[:BENCH_SAMPLES], expected.classes[:BENCH_SAMPLES],
+    )  # fmt: skip
+    simulation = None
+    if settings.simulate:
+        simulation = cosimulation.cosimulate(
+            network, test.x, design=design, expected=expected, seconds=settings.timeout_s
+        )
+        _save(folder, simulation)
+    page = testbench.readme(network, design, len(spikes))
+    return Built(design, page, simulation, routed)
+
+
+def _save(folder: Path, simulation: CosimulationResult) -> None:
+    write_whole(folder / "cosimulation.json", json.dumps(asdict(simulation), indent=1) + "\n")
+
+
+# -- again, on an existing run --------------------------------------------------------------------
+
+
+def verify(run_folder: Path, timeout_s: float) -> list[str]:
+    """Check the winner of an existing run from its files alone; what was found, a line each.
+
+    The accuracy in front.csv is recomputed on the test split; design.v and the cells are compared
+    with what the network generates; the RTL as it lies there is simulated on every test sample.
+    Raises ValueError where the folder is no run, and where something does not hold.
+    """
+    place = run_folder / "winner"
+    network = Network.load(place / "network.json")
+    record = read_json(run_folder / "front.json")
+    task = tasks.load(config.read(run_folder / "settings.yaml").task)
+    test = task.open_test()
+    lines, wrong = [], []
+
+    found, told = accuracy(network, test), _winner_row(record, run_folder)["test_accuracy"]
+    lines.append(f"test accuracy {found:.2%} on {len(test.y)} samples, {told:.2%} in front.json")
+    if found != told:
+        wrong.append(lines[-1])
+
+    header = (place / "design.v").read_text().partition("\n")[0]
+    design = write_design(network, name=header.removeprefix("// scnas design").strip())
+    differing = [
+        name
+        for name, text in design.sources.items()
+        if not (place / name).exists() or (place / name).read_text() != text
+    ]
+    if differing:
+        wrong.append(f"not what the network generates: {', '.join(differing)}")
+        lines.append(wrong[-1])
+        design = replace(design, text=(place / "design.v").read_text())
+    else:
+        lines.append(f"design.v and {len(design.cells)} cells are what the network generates")
+
+    simulation = cosimulation.cosimulate(network, test.x, design=design, seconds=timeout_s)
+    _save(place, simulation)
+    lines.append(simulation.summary().replace(" samples (", " test samples ("))
+    if simulation.status in ("failed", "error"):
+        wrong.append(lines[-1])
+    if wrong:
+        raise ValueError(f"{run_folder}: {'; '.join(wrong)}")
+    return lines
+
+
+def _winner_row(record: object, run_folder: Path) -> dict:
+    """The metrics of the winner in front.json."""
+    try:
+        return next(row["metrics"] for row in record["members"] if row["winner"])
+    except (TypeError, KeyError, StopIteration):
+        raise ValueError(f"{run_folder / 'front.json'} names no winner") from None
+
+
+def accuracy(network: Network, split: Split, batch_size: int = 500) -> float:
+    """Share of `split` that the exported integer network classifies correctly."""
+    module = IntegerNetwork(network)
+    right = 0
+    for start in range(0, len(split.y), batch_size):
+        part = slice(start, start + batch_size)
+        right += int(np.sum(module.predict(split.x[part]).numpy() == split.y[part]))
+    return right / len(split.y)
