@@ -27,10 +27,9 @@ from omegaconf.errors import (
 )
 
 from scnas import resources
-from scnas.contract import is_power_of_two, one_of, whole
+from scnas.contract import OBJECTIVES, is_power_of_two, one_of, whole
 from scnas.space import SearchSpace
 
-OBJECTIVES = ("error", "luts", "ffs", "brams", "latency_us", "energy_nj")
 DEVICES = ("auto", "cpu", "cuda")
 EXECUTORS = ("local",)
 JOBS = ("search", "verify")

@@ -7,6 +7,7 @@ GENERATORS = ("sobol", "lfsr")
 MAPPINGS = ("parallel", "folded")
 ENCODERS = ("rate", "events")
 READOUTS = ("membrane", "spikes")
+OBJECTIVES = ("error", "luts", "ffs", "brams", "latency_us", "energy_nj")  # of a search, all minimised
 
 # What a network may be. Large enough for any FPGA, small enough that a hostile value cannot
 # exhaust the machine and that every intermediate stays exact in float64 (below 2^53).

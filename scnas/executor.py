@@ -107,8 +107,8 @@ class Local:
         groups = training.plan_groups(architectures, self.task, budget)
         jobs = [(seed, group) for seed in seeds for group in groups]
         found: list[dict[Architecture, Trained]] = [{} for _ in seeds]
-        for (seed, _), results in zip(jobs, self._run(jobs, budget), strict=True):
-            found[list(seeds).index(seed)].update((r.architecture, r) for r in results)
+        for i, results in enumerate(self._run(jobs, budget)):
+            found[i // len(groups)].update((r.architecture, r) for r in results)
         return [[training.remapped(by[a.training_key], a) for a in architectures] for by in found]
 
     def _run(self, jobs: list[tuple[int, list[Architecture]]], budget: Budget) -> list[list[Trained]]:

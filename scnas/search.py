@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scnas import executor, nsga2, tasks
-from scnas.contract import one_of, whole
+from scnas.contract import OBJECTIVES, one_of, whole
 from scnas.hardware import cost, targets
 from scnas.hardware.cost import Cost
 from scnas.hardware.targets import Target
@@ -21,7 +21,6 @@ from scnas.snn.training import Budget, Trained
 from scnas.space import Architecture, SearchSpace
 from scnas.tasks import Task
 
-OBJECTIVES = ("error", "luts", "ffs", "brams", "latency_us", "energy_nj")
 CROSSOVER = 0.9  # share of children with two parents; the others, and half of these, are mutated
 FAILED = 1e9  # violation of a candidate that could not be trained: behind everything that was
 HOPELESS = 0.25  # an estimate this far above its budgets is not worth a training
@@ -456,7 +455,7 @@ def nas(
     whole("generations", generations, 1, 1_000_000)
     for name, limit in (("max_luts", max_luts), ("max_ffs", max_ffs), ("max_brams", max_brams)):
         if limit is not None:
-            whole(name, limit, int(name == "max_luts"), 2**31)
+            whole(name, limit, int(name != "max_brams"), 2**31)
     if max_latency_us is not None:
         real = isinstance(max_latency_us, int | float | np.number) and not isinstance(max_latency_us, bool)
         if not real or not 0 < max_latency_us < np.inf:

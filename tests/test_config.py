@@ -66,7 +66,7 @@ WRONG = {
     "target=[ice40,ecp5]": r"^target must be one option, got \[ice40,ecp5\]; a sweep is -m target=a,b$",
     "space=null": r"^space must be one option, got null",
     "space=[1]": r"^space must be one option, got \[1\]",
-    "tsk=digits": r"^tsk is not a setting \(did you mean task\?\); settings and groups: job, space,",
+    "tsk=digits": r"^tsk is not a setting \(did you mean task\?\); settings and groups: job, run, space,",
     "search.popluation=8": r"^search.popluation is not a setting \(did you mean search.population_size\?\)",
     "+search.popluation=8": r"^search.popluation is not a setting \(did you mean search.population_size\?\)",
     "+search.budgets.power=8": r"^search.budgets.power is not a setting; search.budgets: luts, ffs, brams,",

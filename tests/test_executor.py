@@ -77,8 +77,9 @@ def test_two_workers_give_what_one_gives_and_leave_nobody_behind():
         workers = list(local._pool._processes)
         assert 1 <= len(workers) <= 2 and os.getpid() not in workers
         # What a worker cannot do arrives here as the error that it is.
-        with pytest.raises(ZeroDivisionError):
-            local.train(SOME, Budget(batch_size=0), [0])
+        local.device = "abacus"
+        with pytest.raises(RuntimeError, match="abacus"):
+            local.train(SOME, QUICK, [0])
     with Local(TASK, 1, "cpu") as local:
         one = local.train(SOME, QUICK, [0, 1])
     assert list(map(figures, many)) == list(map(figures, one))
@@ -99,11 +100,11 @@ def alive(pid: int) -> bool:
 
 
 def test_the_seed_and_the_budget_arrive(monkeypatch):
-    seen = []
+    seen, group = [], training.train_group
 
-    def train(group, task, budget, seed, device):
-        seen.append((list(group), task, budget, seed, device))
-        return train_population(group, task, Budget(epochs=0))
+    def train(architectures, *rest):
+        seen.append((list(architectures), *rest))
+        return group(architectures, *rest)
 
     monkeypatch.setattr(training, "train_group", train)
     budget = Budget(epochs=3, batch_size=7, memory_gib=0.5)

@@ -261,7 +261,7 @@ def test_an_error_of_accuracy_fn_is_not_hidden():
         (dict(target=None), "ice40, "),
         (dict(max_luts=0), "max_luts must be a whole number from 1 to 2147483648, got 0"),
         (dict(max_luts=1e3), "max_luts must be a whole number"),
-        (dict(max_ffs=-1), "max_ffs must be a whole number from 0 to 2147483648, got -1"),
+        (dict(max_ffs=-1), "max_ffs must be a whole number from 1 to 2147483648, got -1"),
         (dict(max_brams="many"), "max_brams must be a whole number from 0 to 2147483648, got 'many'"),
         (dict(max_latency_us=float("nan")), "max_latency_us must be a number above 0, got nan"),
         (dict(max_latency_us=0), "max_latency_us must be a number above 0, got 0"),

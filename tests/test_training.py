@@ -577,6 +577,28 @@ def test_the_largest_sum_that_fits_is_accepted():
     check_fits(arch(hidden=(2**12 - 1,), fraction=12), VALUES)
 
 
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(epochs=-1), "epochs must be a whole number from 0 to 100000, got -1"),
+        (dict(epochs=1.5), "epochs must be a whole number from 0 to 100000, got 1.5"),
+        (dict(batch_size=0), "batch_size must be a whole number from 1 to 1048576, got 0"),
+        (dict(learning_rate=0), "learning_rate must be a number above 0 and at most 10, got 0"),
+        (dict(learning_rate=float("nan")), "learning_rate must be a number above 0 and at most 10, got nan"),
+        (dict(learning_rate="0.1"), "learning_rate must be a number above 0 and at most 10, got '0.1'"),
+        (dict(clip=-1.0), "clip must be a number above 0 and at most 1e+09, got -1.0"),
+        (dict(memory_gib=0), "memory_gib must be a number above 0 and at most 1e+06, got 0"),
+        (dict(prune_from=-0.1), "prune_from must be a number from 0 to 1, got -0.1"),
+        (dict(prune_to=1.1), "prune_to must be a number from 0 to 1, got 1.1"),
+        (dict(prune_per="synapse"), "prune_per must be one of layer, neuron, got 'synapse'"),
+    ],
+)
+def test_a_wrong_budget_says_what_is_allowed(change, message):
+    with pytest.raises(ValueError) as refusal:
+        Budget(**change)
+    assert str(refusal.value) == message
+
+
 # --- density and delays ---------------------------------------------------------------------------
 
 

@@ -14,26 +14,23 @@ from pathlib import Path
 
 from scnas import resources
 from scnas.equiv import tools, trace
+from scnas.equiv.induction import Cut
 from scnas.files import write_whole
 
 STATUSES = ("proved", "bounded", "refuted", "unknown", "not_run", "error")
 INDUCTION_DEPTH = 4  # steps of k-induction; the proofs of the cells need one
 
-# What the ports do not show of our own cells. Wires of the miter that are tied to registers inside, and how
-# they hang together; asserted, never assumed, like the outputs. They make the proof inductive.
-_REST_WIRES = {"left": "dut.rests.left", "rest": "dut.rests.rest", "waiting": "ref.waiting"}
-_REST_RELATIONS = {
-    "rest_counters": "waiting == (spike_out ? REFRACTORY_PERIOD : left)",
-    "rest_flag": "rest || left == 0",
-}
-
-
 @dataclass(frozen=True)
 class Hidden:
-    """wires: name in the miter -> (bits, signal, path after flattening). relations: name -> expression."""
+    """What the ports do not show.
+
+    wires: output of the miter -> (bits, signed, path after flattening). relations: name -> expression that
+    is asserted; the name "" holds declarations. cuts: for `induction.prove`.
+    """
 
     wires: Mapping[str, tuple[int, bool, str]] = field(default_factory=dict)
     relations: Mapping[str, str] = field(default_factory=dict)
+    cuts: tuple[Cut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,55 +80,99 @@ class EquivResult:
         return f"{what}: {self.status.upper()} at clock {self.depth} ({self.engine}). {last}".rstrip()
 
 
-def rest_state(reference: str, parameters: Mapping[str, int], data_width: int, fraction: int) -> Hidden:
-    """The hidden state of our own cell that `reference` belongs to; empty for one not known here."""
-    p = parameters
-    period = p.get("REFRACTORY_PERIOD", 0)
-    wires: dict[str, tuple[int, bool, str]] = {}
+def hidden_state(
+    reference: str,
+    parameters: Mapping[str, int],
+    data_width: int = 16,
+    fraction: int = 8,
+    *,
+    dut_parameters: Mapping[str, int] | None = None,
+    noise_width: int | None = None,
+    constants: Mapping[str, int] | None = None,
+) -> Hidden:
+    """How the inner states of one of our own cells and of its `reference` hang together.
+
+    Other arguments as of `generate_miter`. Empty for a reference that is not known here.
+    """
+    p, k = dict(parameters), dict(constants or {})
+    period, v_rest, one = p.get("REFRACTORY_PERIOD", 0), p.get("V_REST", 0), 2**fraction
+    half = 2 ** (data_width - 1)
+    word = (-half, half - 1)
+    gain = (k["gain_k"],) * 2 if "gain_k" in k else word
+    leak = (k["leak_k"],) * 2 if "leak_k" in k else word
+
+    def cut(dut: str, ref: str, a: tuple[int, int], b: tuple[int, int], offset: int = 0) -> Cut:
+        """A cut at mul(a, b)."""
+        ends = [x * y >> fraction for x in a for y in b]
+        return Cut(dut, ref, min(ends), max(ends), offset)
+
+    wires: dict[str, tuple[int, bool, str]] = {"waiting": (32, False, "ref.waiting")}
     relations: dict[str, str] = {}
-    counter_bits = max(1, (period - 1).bit_length())
+    cuts: list[Cut] = []
     match reference:
         case "sc_lif_reference" | "sc_homeostatic_lif_reference":
-            if period or p.get("V_REST", 0) >= p.get("V_THRESHOLD", 256):
+            if period or v_rest >= p.get("V_THRESHOLD", 256):
+                counter_bits = max(1, (period - 1).bit_length()) if period > 1 else 1
                 wires |= {
                     "left": (counter_bits, False, "dut.rests.left"),
                     "rest": (1, False, "dut.rests.rest"),
-                    "waiting": (32, False, "ref.waiting"),
                 }
                 relations |= {
                     "rest_counters": f"waiting == (spike_out ? {period} : left)",
                     "rest_flag": "rest || left == 0",
                 }
             else:
-                wires["waiting"] = (32, False, "ref.waiting")
                 relations["never_rests"] = "waiting == 0"
+            sum_width = dict(dut_parameters or {}).get("SUM_WIDTH")
+            sum_width = sum_width or 2 * data_width + (noise_width or data_width) + 4
+            wires |= {
+                "dut_driven": (sum_width + data_width + fraction + 2, True, "dut.driven"),
+                "ref_drive": (96, True, "ref.drive"),
+                "dut_kept": (sum_width, True, "dut.kept"),
+                "ref_remaining": (96, True, "ref.remaining"),
+            }
+            above_rest = (-half - v_rest, half - 1 - v_rest)
+            cuts.append(cut("dut_driven", "ref_drive", word, gain))
+            cuts.append(
+                cut("dut_kept", "ref_remaining", above_rest, (one - leak[1], one - leak[0]), offset=v_rest)
+            )
             if reference == "sc_homeostatic_lif_reference":
-                top = 2 ** (data_width - 1)
                 decay, bump = p.get("DECAY_K", 16), p.get("BUMP_K", 64)
                 wires |= {
                     "a_before": (data_width, True, "dut.a"),
                     "a_after": (data_width, True, "ref.a"),
                 }
-                raised = f"a_wide - ((a_wide * {_literal(decay, 96)}) >>> {fraction})"
+                top, bottom = _literal(half - 1, 96), _literal(-half, 96)
                 relations |= {
-                    "adaptation": f"a_after == (raised > {_literal(top - 1, 96)} ? {_literal(top - 1, 96)} : "
-                    f"raised < {_literal(-top, 96)} ? {_literal(-top, 96)} : raised)",
-                    "": f"wire signed [95:0] a_wide = a_before;\n    wire signed [95:0] raised = {raised} + "
-                    f"(spike_out ? {_literal(bump, 96)} : 96'sd0);",
+                    "": "wire signed [95:0] a_wide = a_before;\n"
+                    f"    wire signed [95:0] raised = a_wide - ((a_wide * {_literal(decay, 96)}) >>> {fraction})"
+                    f" + (spike_out ? {_literal(bump, 96)} : 96'sd0);",
+                    "adaptation": f"a_after == (raised > {top} ? {top} : raised < {bottom} ? {bottom} : raised)",
                 }
         case "sc_izhikevich_reference":
-            wires |= {
-                "u_dut": (data_width, True, "dut.u"),
-                "u_ref": (data_width, True, "ref.u"),
-                "waiting": (32, False, "ref.waiting"),
-            }
+            full = 3 * data_width + (noise_width or data_width) + 8
+            b, a = p.get("B_K", 51), p.get("A_K", 5)
+            wires |= {"u_dut": (data_width, True, "dut.u"), "u_ref": (data_width, True, "ref.u")}
+            for name in ("square", "driven", "target", "moved"):
+                wires[f"dut_{name}"] = (full, True, f"dut.{name}")
+                wires[f"ref_{name}"] = (128, True, "ref.drive" if name == "driven" else f"ref.{name}")
+            target = cut("dut_target", "ref_target", word, (b, b))
+            difference = (target.low - half, target.high + half)
+            cuts += [
+                cut("dut_square", "ref_square", word, word),
+                cut("dut_driven", "ref_driven", word, gain),
+                target,
+                cut("dut_moved", "ref_moved", difference, (a, a)),
+            ]
             relations["recovery"] = "u_dut == u_ref"
             if period:
                 wires["left"] = (period.bit_length(), False, "dut.rests.left")
                 relations["rest_counters"] = "waiting == left"
             else:
                 relations["never_rests"] = "waiting == 0"
-    return Hidden(wires, relations)
+        case _:
+            return Hidden()
+    return Hidden(wires, relations, tuple(cuts))
 
 
 def _literal(value: int, bits: int) -> str:
@@ -186,7 +227,7 @@ def generate_miter(
         return f"    {module} #({values}) {name} ({plugs}, .spike_out({name}_spike), .v_out({name}_v));"
 
     wires = [
-        f"    wire {'signed ' if signed else ''}[{bits - 1}:0] {name};  // {path}"
+        f"    output wire {'signed ' if signed else ''}[{bits - 1}:0] {name},  // {path}"
         for name, (bits, signed, path) in hidden.wires.items()
     ]
     helpers = [f"    {hidden.relations['']}"] if "" in hidden.relations else []
@@ -201,6 +242,7 @@ def generate_miter(
             "    input wire clk,",
             "    input wire rst_n,",
             *(f"{port}," for port in ports),
+            *wires,
             "    output wire spike_out,",
             f"    output wire signed [{data_width - 1}:0] v_out",
             ");",
@@ -211,7 +253,6 @@ def generate_miter(
             instance(ref_module, "ref", common),
             "    assign spike_out = dut_spike;",
             "    assign v_out = dut_v;",
-            *wires,
             *helpers,
             "    always @* begin",
             "        if ($initstate) assume (!rst_n);",
@@ -226,7 +267,7 @@ def generate_miter(
     )
 
 
-def _script(top_name: str, files: Sequence[str], hidden: Hidden) -> list[str]:
+def miter_script(top_name: str, files: Sequence[str], hidden: Hidden) -> list[str]:
     """Yosys commands that read a miter and tie the wires of `hidden` to the states they mean."""
     lines = [f"read_verilog -sv -formal {name}" for name in files]
     lines += [f"hierarchy -check -top {top_name}", "proc", "flatten"]
@@ -258,7 +299,7 @@ def generate_sby(
     options = [f"mode {mode}", f"depth {depth}"] + ([f"timeout {timeout_s}"] if timeout_s else [])
     # abc writes its counterexample through a solver; the default, yices, is not on PyPI.
     options += ["aigsmt bitwuzla"] if engine.startswith(("abc", "aiger")) else []
-    script = _script(top_name, [Path(name).name for name in names], hidden or Hidden())
+    script = miter_script(top_name, [Path(name).name for name in names], hidden or Hidden())
     parts = {"options": options, "engines": [engine], "script": script, "files": names}
     return "\n\n".join(f"[{name}]\n" + "\n".join(lines) for name, lines in parts.items()) + "\n"
 
@@ -302,11 +343,16 @@ def check_equivalence(
             return EquivResult(**base, status="error", depth=0, log=f"{given}: no such file or cell")
         sources.append(Path(shutil.copy(path, folder / path.name)))
     top = f"{dut}_miter"
-    hidden = rest_state(ref, dict(parameters or {}), data_width, fraction) if _is_own(dut, ref) else Hidden()
-    miter = generate_miter(
-        dut, ref, top, data_width, fraction, parameters=parameters, dut_parameters=dut_parameters,
-        noise_width=noise_width, constants=constants, hidden=hidden,
-    )  # fmt: skip
+    settings = {
+        "parameters": parameters,
+        "dut_parameters": dut_parameters,
+        "noise_width": noise_width,
+        "constants": constants,
+    }
+    hidden = Hidden()
+    if ref.startswith("sc_") and dut == ref.replace("_reference", "_neuron"):
+        hidden = hidden_state(ref, **settings | {"parameters": parameters or {}}, data_width=data_width, fraction=fraction)
+    miter = generate_miter(dut, ref, top, data_width, fraction, **settings, hidden=hidden)
     write_whole(folder / f"{top}.v", miter)
     names = [path.name for path in sources] + [f"{top}.v"]
     scripts = {}
@@ -390,7 +436,3 @@ def find_source(name: str | Path) -> Path | None:
         if path.suffix == ".v" and path.is_file():
             return path
     return None
-
-
-def _is_own(dut: str, ref: str) -> bool:
-    return ref in (dut.replace("_neuron", "_reference"), dut) and ref.startswith("sc_")

@@ -21,11 +21,31 @@ class Answer:
     table: tuple[Mapping[str, int], ...] = ()
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Two outputs of a machine that agree: dut + offset == ref, low <= dut <= high, as signed numbers.
+
+    Once proved they are one free symbol for what comes after, which then needs to know nothing of how either
+    is made (two different multipliers, for instance).
+    """
+
+    dut: str
+    ref: str
+    low: int
+    high: int
+    offset: int = 0
+
+
 class Solver:
     """Questions to bitwuzla about terms, each until `deadline` (time.monotonic seconds)."""
 
     def __init__(self, terms: Terms, deadline: float):
         self.terms, self.deadline = terms, deadline
+
+    def within(self, share: float) -> "Solver":
+        """The same with this share of the time that is left."""
+        now = time.monotonic()
+        return Solver(self.terms, now + share * max(0.0, self.deadline - now))
 
     def satisfiable(self, formulas: Sequence[bitwuzla.Term]) -> tuple[Result, bitwuzla.Bitwuzla]:
         """Can all be true at once? UNKNOWN when time has run out."""
@@ -55,7 +75,8 @@ class _Unrolled:
         self.clocks: list[dict[int, Value]] = []
         self.wanted = [*machine.asserts.values(), *machine.assumptions, *machine.following.values()]
 
-    def advance(self) -> None:
+    def advance(self, cuts: Sequence[Cut] = (), facts: Sequence[bitwuzla.Term] = (), solver=None) -> list:
+        """One clock more; with `cuts` the facts about their symbols, given `facts` about this clock."""
         machine, clock = self.machine, len(self.clocks)
         leaves = dict(self.state)
         for node, name in machine.inputs.items():
@@ -63,9 +84,57 @@ class _Unrolled:
             leaves[node] = self.terms.variable(f"{self.prefix}{clock}.{name}", width)
         values = machine.run(self.wanted, leaves, self.terms)
         self.clocks.append(values)
+        known: list[bitwuzla.Term] = []
+        if cuts:
+            replace, known = self._cut(cuts, leaves, facts, solver)
+            values = machine.run(self.wanted, leaves, self.terms, replace)
         self.state = {s: _node(values, node, machine, self.terms) for s, node in machine.following.items()}
         for state in machine.states:  # a state that never changes
             self.state.setdefault(state, leaves[state])
+        return known
+
+    def _cut(self, cuts: Sequence[Cut], leaves: Mapping[int, Value], facts: Sequence, solver: Solver):
+        """Bits to replace for the cuts that can be proved, and the ranges of their symbols."""
+        machine, terms = self.machine, self.terms
+        manager = terms.manager
+        facts = [*facts, *self.assumed()]
+        facts += [manager.mk_term(Kind.NOT, [self.bad(name)]) for name in machine.asserts]
+        replace: dict = {}
+        ranges: list[bitwuzla.Term] = []
+        for cut in cuts:
+            nodes = [machine.outputs[cut.dut], machine.outputs[cut.ref]]
+            values = machine.run(nodes, leaves, terms, replace)
+            widths = [machine.nodes[node].width for node in nodes]
+            full = max(*widths, cut.high.bit_length() + 2, cut.low.bit_length() + 2, abs(cut.offset).bit_length() + 2)
+            full += 1
+            dut, ref = (bits(values[node], width) for node, width in zip(nodes, widths, strict=True))
+            dut_term, ref_term = (
+                terms.term(word + (word[-1],) * (full - len(word)), full) for word in (dut, ref)
+            )
+            shifted = manager.mk_term(Kind.BV_ADD, [dut_term, terms.term(cut.offset, full)])
+            low, high = terms.term(cut.low, full), terms.term(cut.high, full)
+            lemma = [
+                manager.mk_term(Kind.EQUAL, [shifted, ref_term]),
+                manager.mk_term(Kind.BV_SLE, [low, dut_term]),
+                manager.mk_term(Kind.BV_SLE, [dut_term, high]),
+            ]
+            negated = manager.mk_term(Kind.NOT, [manager.mk_term(Kind.AND, lemma)])
+            result, _ = solver.within(0.4).satisfiable([*facts, *ranges, negated])
+            if result != Result.UNSAT:
+                continue
+            size = max(cut.low.bit_length(), cut.high.bit_length()) + 1
+            symbol = terms.variable(f"{self.prefix}.cut.{cut.dut}", size)
+            wide = symbol + (symbol[-1],) * (full - size)
+            term = terms.term(wide, full)
+            moved = terms.operation(Kind.BV_ADD, [term, terms.term(cut.offset, full)], full)
+            replace |= {old: new for old, new in zip(dut, wide, strict=False) if old.__class__ is tuple}
+            moved = wide if cut.offset == 0 else moved
+            for old, new in zip(ref, moved, strict=False):
+                if old.__class__ is tuple:
+                    replace.setdefault(old, new)
+            ranges.append(manager.mk_term(Kind.BV_SLE, [low, term]))
+            ranges.append(manager.mk_term(Kind.BV_SLE, [term, high]))
+        return replace, ranges
 
     def assumed(self) -> list[bitwuzla.Term]:
         """The assumptions of the last clock."""
@@ -80,17 +149,20 @@ class _Unrolled:
 
 
 def _node(values: Mapping[int, Value], node: int, machine: Machine, terms: Terms) -> Value:
-    return values[node] if node >= 0 else machine._unary("not", values[-node], machine.nodes[-node].width, terms)
+    return machine.invert(node, values, terms)
 
 
-def prove(machine: Machine, depth: int, deadline: float) -> Answer:
-    """Are all assertions of `machine` true for ever? k-induction with 1 to `depth` steps."""
+def prove(machine: Machine, depth: int, deadline: float, cuts: Sequence[Cut] = ()) -> Answer:
+    """Are all assertions of `machine` true for ever? k-induction with 1 to `depth` steps.
+
+    cuts: where to cut the logic in the induction step; one that cannot be proved is left out.
+    """
     terms = Terms()
     solver = Solver(terms, deadline)
     base = _Unrolled(machine, terms, machine.first_state(terms), "t")
     step = _Unrolled(machine, terms, machine.free_state(terms, "any"), "i")
     initial, hypothesis = [], []
-    step.advance()
+    hypothesis += step.advance(cuts, (), solver)
     for k in range(1, depth + 1):
         base.advance()
         initial += base.assumed()

@@ -174,7 +174,7 @@ class Machine:
         for number, name in self.states.items():
             node = self.nodes[number]
             if number in self.initial:
-                state[number] = self._evaluate([self.initial[number]], {}, terms)[self.initial[number]]
+                state[number] = self.run([self.initial[number]], {}, terms)[self.initial[number]]
             elif isinstance(node.width, tuple):
                 state[number] = {None: (f"{prefix}.{name}", node.width[1])}
             else:
@@ -185,9 +185,29 @@ class Machine:
         """Any state at all."""
         return {n: terms.variable(f"{prefix}.{name}.{n}", self.nodes[n].width) for n, name in self.states.items()}
 
-    def run(self, wanted: Sequence[int], leaves: Mapping[int, Value], terms: Terms) -> dict[int, Value]:
-        """The values of nodes, given those of all inputs and states they depend on."""
-        return self._evaluate(wanted, leaves, terms)
+    def run(
+        self,
+        wanted: Sequence[int],
+        leaves: Mapping[int, Value],
+        terms: Terms,
+        replace: Mapping[Bit, Bit] | None = None,
+    ) -> dict[int, Value]:
+        """The values of nodes, given those of all inputs and states they depend on.
+
+        replace: bits that stand for others from where they are made: a cut through the logic.
+        """
+        values: dict[int, Value] = dict(leaves)
+        for number in self.order(wanted):
+            if number not in values:
+                value = self.value(number, values, terms)
+                if replace and value.__class__ is tuple:
+                    value = known(tuple(replace.get(bit, bit) for bit in value))
+                values[number] = value
+        return values
+
+    def invert(self, number: int, values: Mapping[int, Value], terms: Terms) -> Value:
+        """The value of a reference to a node; a negative one means the complement."""
+        return self._argument(number, values, terms)
 
     def order(self, wanted: Sequence[int]) -> list[int]:
         """The nodes that `wanted` depend on, each after its arguments."""
@@ -209,13 +229,6 @@ class Machine:
             case "uext" | "sext":
                 return node.args[:1]
         return node.args
-
-    def _evaluate(self, wanted: Sequence[int], leaves: Mapping[int, Value], terms: Terms) -> dict[int, Value]:
-        values: dict[int, Value] = dict(leaves)
-        for number in self.order(wanted):
-            if number not in values:
-                values[number] = self.value(number, values, terms)
-        return values
 
     def value(self, number: int, values: Mapping[int, Value], terms: Terms) -> Value:
         """The value of one node from those of its arguments."""

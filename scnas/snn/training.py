@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scnas.contract import is_power_of_two
+from scnas.contract import is_power_of_two, one_of, whole
 from scnas.randomness import rng
 from scnas.snn.cpu import CpuPass
 from scnas.snn.network import Network
@@ -47,6 +47,19 @@ class Budget:
     powers_of_two: bool = True
     clip: float = 1.0
     memory_gib: float = 2.0
+
+    def __post_init__(self):
+        whole("epochs", self.epochs, 0, 100_000)
+        whole("batch_size", self.batch_size, 1, 2**20)
+        one_of("prune_per", self.prune_per, ("layer", "neuron"))
+        for name, high in (
+            ("learning_rate", 10), ("clip", 1e9), ("memory_gib", 1e6), ("prune_from", 1), ("prune_to", 1)
+        ):  # fmt: skip
+            value, share = getattr(self, name), name.startswith("prune")
+            good = isinstance(value, int | float) and not isinstance(value, bool)
+            if not good or not 0 <= value <= high or (value == 0 and not share):
+                least = "from 0 to" if share else "above 0 and at most"
+                raise ValueError(f"{name} must be a number {least} {high:g}, got {value!r}")
 
 
 class Trained(NamedTuple):
