@@ -382,8 +382,18 @@ class Machine:
             return a
         if op == "add" and a == 0:
             return b
-        if op == "mul" and (a == 0 or b == 0):
-            return 0
+        if op == "mul" and (a.__class__ is int or b.__class__ is int):
+            number, word = (a, b) if a.__class__ is int else (b, a)
+            if number == 0:
+                return 0
+            if number & (number - 1) == 0:  # a power of two: a shift
+                shift = number.bit_length() - 1
+                return known((0,) * shift + word[: w - shift])
+        if op == "sdiv" and b.__class__ is int and 0 < b < 1 << (w - 1) and b & (b - 1) == 0:
+            # Towards zero by a power of two: add b - 1 to a negative number, then shift.
+            bias = tuple(a[-1] if b - 1 >> i & 1 else 0 for i in range(w))
+            biased = self._binary("add", a, known(bias), w, terms)
+            return self._binary("sra", biased, b.bit_length() - 1, w, terms)
         return terms.operation(kind, [terms.term(a, w), terms.term(b, w)], w)
 
 

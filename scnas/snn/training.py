@@ -24,6 +24,7 @@ from scnas.space import Architecture
 from scnas.tasks import Split, Task
 
 GIB = 2**30
+KERNEL_DEVICES = ("cpu",)  # where the compiled kernels work; torch works anywhere
 GROUP_OVERHEAD = 1e7  # what one step of one more group costs, in the operations of work_of()
 
 
@@ -222,8 +223,8 @@ def memory_bytes(group: Sequence[Architecture], batch_size: int) -> int:
 class Samples:
     """A split as a pass takes it, encoded when asked. labels: [N] on the device.
 
-    On a CPU arrays: levels 0..T, [B, 1, n] uint8, with their `ramp` R_T(t), or spikes [B, T, n]
-    uint8. On other devices spikes [T, B, n] float32.
+    For the kernels arrays: levels 0..T, [B, 1, n] uint8, with their `ramp` R_T(t), or spikes [B, T, n]
+    uint8. For torch spikes [T, B, n] float32.
     """
 
     def __init__(self, split: Split, encoder: str, timesteps: int, device: torch.device):
@@ -235,14 +236,15 @@ class Samples:
             self.ramp = van_der_corput(timesteps)
             levels = np.rint(data.astype(np.float64) * timesteps)
             data = levels.astype(np.uint8 if timesteps < 256 else np.int16)[:, None]
-        self.data = data if device.type == "cpu" else torch.tensor(data, device=device)
+        self.on_kernels = device.type in KERNEL_DEVICES
+        self.data = data if self.on_kernels else torch.tensor(data, device=device)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def batch(self, index: np.ndarray | slice) -> tuple[np.ndarray | Tensor, np.ndarray | Tensor]:
         """Inputs and labels of some samples."""
-        if self.device.type == "cpu":
+        if self.on_kernels:
             return self.data[index], self.labels.numpy()[index]
         if not isinstance(index, slice):
             index = torch.tensor(index, device=self.device)
@@ -258,14 +260,14 @@ class Samples:
 
     def spikes_per_step(self) -> float:
         """Mean number of input spikes in a step."""
-        return float(self.data.sum(dtype=np.int64 if self.device.type == "cpu" else torch.int64)) / (
+        return float(self.data.sum(dtype=np.int64 if self.on_kernels else torch.int64)) / (
             len(self) * self.timesteps
         )
 
 
 def open_pass(stack: PopulationStack, samples: Samples) -> CpuPass | TorchPass:
     """What computes gradients and scores on the device of `samples`."""
-    return CpuPass(stack, samples.ramp) if samples.device.type == "cpu" else TorchPass(stack)
+    return CpuPass(stack, samples.ramp) if samples.on_kernels else TorchPass(stack)
 
 
 # -- training -----------------------------------------------------------------------------------
