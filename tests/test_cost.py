@@ -6,8 +6,20 @@ import pytest
 from networks import random_network
 
 from scnas.hardware import schedule
-from scnas.hardware.cost import Cost, _signed_digits, estimate, estimate_many, measure, violations
+from scnas.hardware.cost import (
+    FIGURES,
+    FITTED,
+    PRIOR,
+    Cost,
+    _signed_digits,
+    estimate,
+    estimate_many,
+    measure,
+    tree_counts,
+    violations,
+)
 from scnas.hardware.targets import TARGETS, target
+from scnas.hardware.verilog import Leaf, adder_tree
 from scnas.space import Architecture, SearchSpace
 
 BASE = Architecture(
@@ -23,7 +35,7 @@ BASE = Architecture(
     word=16,
 )
 FOLDED = replace(BASE, mappings=("folded", "parallel"), lanes=(16, 0))
-FIGURES = ("luts", "ffs", "brams", "latency_clocks", "energy_nj")
+COLUMNS = ("luts", "ffs", "brams", "latency_clocks", "energy_nj")
 
 
 def architectures(n, seed=0):
@@ -32,7 +44,7 @@ def architectures(n, seed=0):
 
 
 def figures(cost: Cost) -> tuple:
-    return tuple(getattr(cost, name) for name in FIGURES)
+    return tuple(getattr(cost, name) for name in COLUMNS)
 
 
 @pytest.mark.parametrize("k, digits", [(0, 0), (1, 1), (256, 1), (3, 2), (7, 2), (-8, 1), (85, 4), (255, 2)])
@@ -261,3 +273,41 @@ def test_a_population_is_costed_at_search_speed():
     start = time.process_time()
     estimate_many(population, "ice40")
     assert len(population) / (time.process_time() - start) > 20_000  # goal of the search; 130,000 seen
+
+
+def test_fitted_figures_are_used_and_say_how_far_off_they_were():
+    assert "ice40" in FITTED
+    for family, record in FITTED.items():
+        assert record["figures"].keys() == PRIOR[family].keys()
+        assert FIGURES[family] == record["figures"]
+        assert min(record["figures"].values()) >= 0
+        assert record["held_out"]["luts"]["designs"] >= 8
+        assert record["held_out"]["brams"]["exact"] == record["held_out"]["latency_clocks"]["exact"] == 1
+        assert record["tools"] and record["flags"]
+
+
+def test_figures_of_ones_own_take_the_place_of_the_fitted():
+    twice = {name: 2 * figure for name, figure in FIGURES["ice40"].items()}
+    network = random_network(np.random.default_rng(3), (40, 24, 10))
+    for cost, own in (
+        (estimate(BASE, "ice40"), estimate(BASE, "ice40", twice)),
+        (measure(network, "ice40"), measure(network, "ice40", figures=twice)),
+    ):
+        assert own.luts == pytest.approx(2 * cost.luts, abs=1)
+        assert own[1:] == cost[1:]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_trees_are_counted_as_they_are_written(seed):
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, 9, int(rng.integers(1, 12))).tolist()
+    leaves = [Leaf(f"t[{i}_{j}]", f"a{i:02}") for i, n in enumerate(groups) for j in range(n)]
+    lines, _, _ = adder_tree(leaves, "x")
+    same, mixed, pairs, ands, bits, carries = tree_counts(groups)
+    words = [line for line in lines if "_w" in line.split("=")[0]]
+    sums = [line for line in lines if "_s" in line.split("=")[0] and "_c" not in line.split("=")[0]]
+    if len(leaves) > 1:
+        assert same + mixed + pairs + ands == len(words)
+    assert carries == sum("_c = " in line for line in lines)
+    assert bits == sum(int(line.split("[")[1].split(":")[0]) + 1 for line in sums)
+    assert 3 * (same + mixed) + 2 * pairs + ands + carries == len(leaves)

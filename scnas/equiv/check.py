@@ -89,10 +89,12 @@ def hidden_state(
     dut_parameters: Mapping[str, int] | None = None,
     noise_width: int | None = None,
     constants: Mapping[str, int] | None = None,
+    folded: bool = False,
 ) -> Hidden:
     """How the inner states of one of our own cells and of its `reference` hang together.
 
-    Other arguments as of `generate_miter`. Empty for a reference that is not known here.
+    folded: the cell is sc_update_as_neuron instead of the neuron with the name of the reference. Other
+    arguments as of `generate_miter`. Empty for a reference that is not known here.
     """
     p, k = dict(parameters), dict(constants or {})
     period, v_rest, one = p.get("REFRACTORY_PERIOD", 0), p.get("V_REST", 0), 2**fraction
@@ -109,6 +111,39 @@ def hidden_state(
     wires: dict[str, tuple[int, bool, str]] = {"waiting": (32, False, "ref.waiting")}
     relations: dict[str, str] = {}
     cuts: list[Cut] = []
+    if folded:
+        waiting_width = dict(dut_parameters or {})["WAITING_WIDTH"]
+        full = 3 * data_width + (noise_width or data_width) + 8
+        wires |= {
+            "left": (waiting_width, False, "dut.left"),
+            "v_dut": (data_width, True, "dut.v"),
+            "v_ref": (data_width, True, "ref.v_out"),
+            "p_dut": (data_width, True, "dut.update.p"),
+            "dut_driven": (full, True, "dut.update.driven"),
+        }
+        relations["rest_counters"] = "waiting == left"
+        cuts.append(Cut("v_dut", "v_ref", *word))
+        inner = {"sc_homeostatic_lif_reference": "a", "sc_izhikevich_reference": "u"}.get(reference)
+        if inner:
+            wires["extra_dut"] = (data_width, True, "dut.extra")
+            wires["extra_ref"] = (data_width, True, f"ref.{inner}")
+            relations["extra"] = "extra_dut == extra_ref"
+            cuts.append(Cut("extra_dut", "extra_ref", *word))
+        bits_ref = 128 if inner == "u" else 96
+        wires["ref_drive"] = (bits_ref, True, "ref.drive")
+        wires["p_ref"] = (bits_ref, True, "ref.p")
+        cuts.append(cut("dut_driven", "ref_drive", word, gain))
+        if inner == "u":
+            b, a = p.get("B_K", 51), p.get("A_K", 5)
+            for name in ("square", "target", "moved"):
+                wires[f"dut_{name}"] = (full, True, f"dut.update.izhikevich.{name}")
+                wires[f"ref_{name}"] = (128, True, f"ref.{name}")
+            target = cut("dut_target", "ref_target", word, (b, b))
+            difference = (target.low - half, target.high + half)
+            moved = cut("dut_moved", "ref_moved", difference, (a, a))
+            cuts += [cut("dut_square", "ref_square", word, word), target, moved]
+        cuts.append(Cut("p_dut", "p_ref", *word))
+        return Hidden(wires, relations, tuple(cuts))
     match reference:
         case "sc_lif_reference" | "sc_homeostatic_lif_reference":
             if period or v_rest >= p.get("V_THRESHOLD", 256):
@@ -153,16 +188,21 @@ def hidden_state(
             full = 3 * data_width + (noise_width or data_width) + 8
             b, a = p.get("B_K", 51), p.get("A_K", 5)
             wires |= {"u_dut": (data_width, True, "dut.u"), "u_ref": (data_width, True, "ref.u")}
+            wires |= {"v_dut": (data_width, True, "dut.v"), "v_ref": (data_width, True, "ref.v_out")}
+            wires |= {"p_dut": (data_width, True, "dut.p"), "p_ref": (128, True, "ref.p")}
             for name in ("square", "driven", "target", "moved"):
                 wires[f"dut_{name}"] = (full, True, f"dut.{name}")
                 wires[f"ref_{name}"] = (128, True, "ref.drive" if name == "driven" else f"ref.{name}")
             target = cut("dut_target", "ref_target", word, (b, b))
             difference = (target.low - half, target.high + half)
             cuts += [
+                Cut("v_dut", "v_ref", *word),
+                Cut("u_dut", "u_ref", *word),
                 cut("dut_square", "ref_square", word, word),
                 cut("dut_driven", "ref_driven", word, gain),
                 target,
                 cut("dut_moved", "ref_moved", difference, (a, a)),
+                Cut("p_dut", "p_ref", *word),
             ]
             relations["recovery"] = "u_dut == u_ref"
             if period:
@@ -191,6 +231,7 @@ def generate_miter(
     dut_parameters: Mapping[str, int] | None = None,
     noise_width: int | None = None,
     constants: Mapping[str, int] | None = None,
+    noise_range: tuple[int, int] | None = None,
     hidden: Hidden | None = None,
 ) -> str:
     """Verilog of the miter of two neuron modules.
@@ -198,7 +239,8 @@ def generate_miter(
     parameters: of both modules besides DATA_WIDTH and FRACTION (V_REST, V_THRESHOLD, ...). dut_parameters:
     of the first alone. noise_width: bits of noise_in, data_width unless given. constants: input name
     (leak_k, gain_k, I_t, noise_in, step) -> value it is tied to; every other input is free in every clock.
-    hidden: what relates the inner states. Raises ValueError for a name that is not an identifier.
+    noise_range: least and greatest noise_in that occur; any word if not given. hidden: what relates the inner
+    states. Raises ValueError for a name that is not an identifier.
     """
     for name in (dut_module, ref_module, top_name):
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
@@ -234,6 +276,10 @@ def generate_miter(
     asserts = [
         f"        {name}: assert ({expression});" for name, expression in hidden.relations.items() if name
     ]
+    noise = []
+    if noise_range is not None:
+        low, high = (_literal(end, noise_width + 1) for end in noise_range)
+        noise = [f"        assume (noise_in >= {low} && noise_in <= {high});"]
     return "\n".join(
         [
             f"// {dut_module} and {ref_module} get the same inputs, free in every clock unless tied below.",
@@ -256,6 +302,7 @@ def generate_miter(
             *helpers,
             "    always @* begin",
             "        if ($initstate) assume (!rst_n);",
+            *noise,
             "        spikes_equal: assert (dut_spike == ref_spike);",
             "        membranes_equal: assert (dut_v == ref_v);",
             *asserts,

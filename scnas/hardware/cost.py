@@ -8,8 +8,11 @@ they cannot drift apart:
     architectures or network -> Structure (one row per layer) -> blocks (how many of each circuit
     block) -> figures per block of the target's family -> sums per network
 
-Registers, block RAMs and clocks follow from the design itself. Logic is a sum over blocks with figures
-that are fitted to synthesis where FIGURES says so; energy is modelled, see ENERGY below.
+Clocks are exact, and so were block RAMs in every design synthesised so far. Registers are those the
+design declares; synthesis sometimes finds a few more that it can do without. Logic is a sum over blocks
+with figures that are fitted to synthesis for the families in FITTED (which says how far off they were on
+designs they had not seen) and counted by hand, uncalibrated, for the others. Energy is modelled, see
+E_CLOCK_PJ.
 
 Letters: N layers of all networks in a batch, T timesteps, L clocks of a stream, M largest magnitude,
 W bits of a word, D largest delay, F fraction bits, G groups of lanes.
@@ -19,8 +22,9 @@ import json
 from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, reduce
 from itertools import chain
+from operator import and_, or_
 from pathlib import Path
 from typing import NamedTuple
 
@@ -388,7 +392,8 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
             rom_bits = _rom_columns(layer)
         else:
             held = int(np.where(exists, layer.delays, 0).max(axis=1).sum())
-            taps = len({(int(a), int(layer.delays[a, b])) for a, b in np.argwhere(exists)})
+            tap = np.arange(layer.n_in)[:, None] * (int(layer.delays.max()) + 1) + layer.delays
+            taps = len(np.unique(tap[exists]))
             rom_bits = 0
         rows.append(
             dict(
@@ -462,9 +467,11 @@ def _rom_columns(layer: Layer) -> int:
     """Columns of the weight ROM that are no constant; of a ROM in logic, equal ones count once."""
     words = [int(word, 16) for word in verilog.weight_words(layer)]
     width = layer.lanes * (verilog.weight_code(layer)[0] + 1)
+    if len(words) * width > verilog.BLOCK_BITS:
+        any_set, all_set = reduce(or_, words), reduce(and_, words)
+        return (any_set & ~all_set).bit_count()
     columns = [sum((word >> bit & 1) << row for row, word in enumerate(words)) for bit in range(width)]
-    columns = [column for column in columns if column not in (0, 2 ** len(words) - 1)]
-    return len(columns) if len(words) * width > verilog.BLOCK_BITS else len(set(columns))
+    return len(set(columns) - {0, 2 ** len(words) - 1})
 
 
 def _signed_digits(k: int) -> int:
@@ -708,10 +715,17 @@ LUT4 = {
 # On iCE40 a register without logic before it takes a logic cell of its own; the sum of a step feeds both
 # a register and the neuron, and a cell has one output.
 ICE40_CELLS = LUT4 | {"plain_registers": 1.0, "total_bits": 2.0, "ring_bits": 1.0, "logic_state_bits": 1.0}
+# ECP5 and 7 series square in multiplier blocks and keep small memories in LUT RAM.
+_MULTIPLIERS = {
+    "square_bits": 0.5,
+    "folded_square_bits": 0.5,
+    "izhikevich_bits": 8.0,
+    "logic_state_bits": 0.3,
+}
+ECP5_LUTS = LUT4 | _MULTIPLIERS
 # A LUT6 holds two LUT5 that share inputs, and a carry chain takes two operands of three inputs.
-LUT6 = {name: figure * (1.0 if "bits" in name else 0.65) for name, figure in LUT4.items()}
-PRIOR: Mapping[str, Mapping[str, float]] = {"ice40": ICE40_CELLS, "ecp5": LUT4, "xilinx": LUT6}
-# What a fit to synthesis found, see scnas.hardware.calibration. Family -> figures and how far they were off.
+LUT6 = {name: figure * (1.0 if "bits" in name else 0.65) for name, figure in ECP5_LUTS.items()}
+PRIOR: Mapping[str, Mapping[str, float]] = {"ice40": ICE40_CELLS, "ecp5": ECP5_LUTS, "xilinx": LUT6}
 FIGURES_FILE = Path(__file__).with_name("figures.json")
 FITTED: Mapping[str, dict] = json.loads(FIGURES_FILE.read_text())
 # Used by the model. Family -> block -> LUTs of that family; fitted where there is a fit.
