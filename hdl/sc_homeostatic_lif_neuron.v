@@ -104,15 +104,15 @@ module sc_homeostatic_lif_neuron #(
     /* verilator lint_off WIDTH */
     localparam signed [PRODUCT-1:0] DECAY = DECAY_K;
     localparam signed [PRODUCT-1:0] BUMP = BUMP_K;
-    localparam signed [PRODUCT-1:0] TOP = -WORD_MINIMUM - 1;
-    localparam signed [PRODUCT-1:0] BOTTOM = WORD_MINIMUM;
     /* verilator lint_on WIDTH */
     wire signed [PRODUCT-1:0] a_wide = {{(PRODUCT - DATA_WIDTH){a[DATA_WIDTH-1]}}, a};
     wire signed [PRODUCT-1:0] a_decay = (a_wide * DECAY) >>> FRACTION;
     wire signed [PRODUCT-1:0] raised = a_wide - a_decay + (fired ? BUMP : {PRODUCT{1'b0}});
+    // In range when all bits from the sign of the word upwards agree: cheaper than two comparisons.
+    wire in_range = &raised[PRODUCT-1:DATA_WIDTH-1] | ~|raised[PRODUCT-1:DATA_WIDTH-1];
     always @(posedge clk or negedge rst_n)
         if (!rst_n) a <= {DATA_WIDTH{1'b0}};
-        else if (step) a <= raised > TOP ? TOP[DATA_WIDTH-1:0] : raised < BOTTOM ? BOTTOM[DATA_WIDTH-1:0] : raised[DATA_WIDTH-1:0];
+        else if (step) a <= in_range ? raised[DATA_WIDTH-1:0] : {raised[PRODUCT-1], {(DATA_WIDTH - 1){~raised[PRODUCT-1]}}};
 
     generate
         if (!RESTS) begin : never_rests

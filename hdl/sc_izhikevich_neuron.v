@@ -32,8 +32,6 @@ module sc_izhikevich_neuron #(
 );
     localparam FULL = 3 * DATA_WIDTH + NOISE_WIDTH + 8;  // holds every product and sum
     /* verilator lint_off WIDTH */
-    localparam signed [FULL-1:0] TOP = (1 << (DATA_WIDTH - 1)) - 1;
-    localparam signed [FULL-1:0] BOTTOM = -(1 << (DATA_WIDTH - 1));
     localparam signed [FULL-1:0] ONE_POINT_FOUR = (7 * (1 << FRACTION) + 2) / 5;
     localparam signed [FULL-1:0] A = A_K;
     localparam signed [FULL-1:0] B = B_K;
@@ -45,8 +43,10 @@ module sc_izhikevich_neuron #(
     /* verilator lint_on WIDTH */
 
     function signed [DATA_WIDTH-1:0] saturated(input signed [FULL-1:0] value);
-        saturated = value > TOP ? TOP[DATA_WIDTH-1:0] : value < BOTTOM ? BOTTOM[DATA_WIDTH-1:0] :
-            value[DATA_WIDTH-1:0];
+        // In range when all bits from the sign of the word upwards agree: gates, where a comparison with
+        // the limits would be two carry chains over the full width.
+        saturated = (&value[FULL-1:DATA_WIDTH-1] | ~|value[FULL-1:DATA_WIDTH-1]) ? value[DATA_WIDTH-1:0] :
+            {value[FULL-1], {(DATA_WIDTH - 1){~value[FULL-1]}}};
     endfunction
 
     function signed [FULL-1:0] wide(input signed [DATA_WIDTH-1:0] value);

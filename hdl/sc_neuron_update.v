@@ -36,8 +36,6 @@ module sc_neuron_update #(
 );
     localparam FULL = 3 * DATA_WIDTH + NOISE_WIDTH + 8;
     /* verilator lint_off WIDTH */
-    localparam signed [FULL-1:0] TOP = (1 << (DATA_WIDTH - 1)) - 1;
-    localparam signed [FULL-1:0] BOTTOM = -(1 << (DATA_WIDTH - 1));
     localparam signed [FULL-1:0] ONE_POINT_FOUR = (7 * (1 << FRACTION) + 2) / 5;
     localparam signed [FULL-1:0] REST = V_REST;
     localparam signed [FULL-1:0] RESET = V_RESET;
@@ -50,8 +48,10 @@ module sc_neuron_update #(
     localparam [31:0] PERIOD = REFRACTORY_PERIOD;
 
     function signed [DATA_WIDTH-1:0] saturated(input signed [FULL-1:0] value);
-        saturated = value > TOP ? TOP[DATA_WIDTH-1:0] : value < BOTTOM ? BOTTOM[DATA_WIDTH-1:0] :
-            value[DATA_WIDTH-1:0];
+        // In range when all bits from the sign of the word upwards agree: gates, where a comparison with
+        // the limits would be two carry chains over the full width.
+        saturated = (&value[FULL-1:DATA_WIDTH-1] | ~|value[FULL-1:DATA_WIDTH-1]) ? value[DATA_WIDTH-1:0] :
+            {value[FULL-1], {(DATA_WIDTH - 1){~value[FULL-1]}}};
     endfunction
 
     function signed [FULL-1:0] wide(input signed [DATA_WIDTH-1:0] value);

@@ -89,8 +89,10 @@ class _Unrolled:
             replace, known = self._cut(cuts, leaves, facts, solver)
             values = machine.run(self.wanted, leaves, self.terms, replace)
         self.state = {s: _node(values, node, machine, self.terms) for s, node in machine.following.items()}
-        for state in machine.states:  # a state that never changes
-            self.state.setdefault(state, leaves[state])
+        for number in machine.states:  # without a next value: free in every clock
+            if number not in machine.following:
+                name = f"{self.prefix}{clock + 1}.free.{number}"
+                self.state[number] = self.terms.variable(name, machine.nodes[number].width)
         return known
 
     def _cut(self, cuts: Sequence[Cut], leaves: Mapping[int, Value], facts: Sequence, solver: Solver):
@@ -211,14 +213,15 @@ def _concrete(machine: Machine, run: _Unrolled, model: bitwuzla.Bitwuzla, terms:
     """The counterexample again on numbers: inputs and outputs of every clock, as the machine computes them."""
     state = {
         s: number(model, terms, run.clocks[0][s], machine.nodes[s].width)
-        if s in run.clocks[0]
-        else number(model, terms, machine.first_state(terms)[s], machine.nodes[s].width)
         for s in machine.states
     }
     rows = []
     for values in run.clocks:
         leaves: dict[int, Value] = dict(state)
         row = {}
+        for node in machine.states:
+            if node not in machine.following:
+                leaves[node] = number(model, terms, values[node], machine.nodes[node].width)
         for node, name in machine.inputs.items():
             leaves[node] = number(model, terms, values[node], machine.nodes[node].width)
             if not name.startswith("_"):

@@ -63,6 +63,8 @@ class Sum:
 
     def adds(self, before, after, amount, width: int, facts: Sequence = ()) -> Result:
         """Is after == before + amount for every value of the symbols? UNSAT: yes."""
+        if amount == 0 and before == after:
+            return Result.UNSAT
         terms, manager = self.terms, self.terms.manager
         total = manager.mk_term(Kind.BV_ADD, [terms.term(before, width), terms.term(amount, width)])
         differs = manager.mk_term(Kind.DISTINCT, [terms.term(after, width), total])
