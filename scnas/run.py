@@ -35,6 +35,8 @@ def run(settings: Config, folder: Path) -> None:
                 raise ValueError("run must name the folder of a finished run for job=verify, got null")
             for line in winner.verify(Path(settings.run), settings.build.timeout_s):
                 print(line, flush=True)
+            if not any(folder.iterdir()):  # what this job finds lies with the run it looked at
+                folder.rmdir()
 
 
 def search(settings: Config, folder: Path) -> None:

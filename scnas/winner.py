@@ -98,6 +98,8 @@ def build(
             timeout_s=settings.timeout_s, cache=cache,
             bitstream=folder / f"design.{suffix}" if suffix else None,
         )  # fmt: skip
+        if routed.bitstream is not None:
+            routed = replace(routed, bitstream=Path(routed.bitstream).name)
         write_whole(folder / "synthesis.json", json.dumps(asdict(routed), indent=1) + "\n")
     expected = cosimulation.expectation(network, test.x)
     spikes = cosimulation.input_spikes(network, test.x[:BENCH_SAMPLES])

@@ -84,10 +84,24 @@ def test_two_workers_give_what_one_gives_and_leave_nobody_behind():
         one = local.train(SOME, QUICK, [0, 1])
     assert list(map(figures, many)) == list(map(figures, one))
     assert figures(again[0]) == figures(one[0][:2])
+    assert gone(workers)
+
+
+def test_workers_in_the_middle_of_something_are_ended_too():
+    with Local(TASK, 2, "cpu") as local:
+        local.train(SOME, QUICK, [0])
+        workers = list(local._pool._processes)
+        for _ in workers:
+            local._pool.submit(time.sleep, 300)
+    assert gone(workers)
+
+
+def gone(workers: list[int]) -> bool:
+    """Whether all of these processes end within 20 seconds."""
     deadline = time.monotonic() + 20
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not any(map(alive, workers))
+    return not any(map(alive, workers))
 
 
 def alive(pid: int) -> bool:

@@ -207,6 +207,25 @@ def test_infeasible_ones_survive_only_while_nothing_fits():
     assert violation == sorted(violation, reverse=True) and violation[-1] == 0
 
 
+def test_children_have_two_parents_and_some_are_mutated_as_well(monkeypatch):
+    crossed, mutated = set(), set()
+
+    def spied(act, seen: set):
+        def spy(*arguments):
+            seen.add(child := act(*arguments))
+            return child
+
+        return spy
+
+    monkeypatch.setattr(SearchSpace, "crossover", spied(SearchSpace.crossover, crossed))
+    monkeypatch.setattr(SearchSpace, "mutate", spied(SearchSpace.mutate, mutated))
+    found = nas(SPACE, population_size=20, generations=6, accuracy_fn=skill)
+    children = set(found.all_evaluated[20:])
+    assert children <= crossed | mutated
+    assert len(children & (crossed - mutated)) > 0.25 * len(children)
+    assert len(children & mutated) > 0.25 * len(children)
+
+
 # --- what cannot be searched ----------------------------------------------------------------------
 
 

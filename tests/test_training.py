@@ -263,21 +263,19 @@ def test_activity_counts_the_spikes_into_each_layer():
         assert seen.accuracy[0] == accuracy(module.network, task.validation)
 
 
-def test_padding_is_not_counted_even_where_noise_makes_it_fire():
+def test_padding_is_silent_even_where_noise_would_make_it_fire():
     a = replace(arch(neuron="stochastic_lif", hidden=(3,)), timesteps=64)
-    x, padding = VALUES.validation.x, 0
-    for seed in range(4):  # of the noise, among others
+    x = VALUES.validation.x
+    for seed in range(3):  # of the noise, among others
         stack = PopulationStack([a, replace(a, layer_widths=(40, 3))], seed, CPU)
         with torch.no_grad():
             stack.layers[0].tensors["leak"].fill_(-8)  # forgets nothing, so noise adds up
             stack.layers[0].tensors["threshold"].fill_(0.1)
-            stack.layers[0].tensors["weight"].fill_(-0.02)
-            spikes = torch.tensor(rate_encode(x, 64)).transpose(0, 1).float()
-            padding += stack.scores(spikes)[1][0][0, :, :, 3:].sum()
-        expected = IntegerNetwork(stack.export(0, a, "rate")).spikes(x)[0].sum()
+            stack.layers[0].tensors["weight"].fill_(0)  # a real neuron hears as little as padding
+        expected = IntegerNetwork(stack.export(0, a, "rate")).spikes(x)[0]
+        assert expected.any() or seed
         for _, counts in passes(stack, x, 64):
-            assert counts[0].tolist() == [expected, 0]
-    assert padding > 0
+            assert counts[0].tolist() == [expected.sum(), 0]
 
 
 def test_float32_is_not_used_where_it_rounds():

@@ -32,6 +32,7 @@ class Terms:
         self.widths: list[int] = []
         self._known: dict = {}
         self._names: dict[str, int] = {}
+        self._supports: dict[int, frozenset[str]] = {}
 
     def variable(self, name: str, width: int) -> Word:
         """The free symbol `name`; the same one every time it is asked for."""
@@ -40,6 +41,10 @@ class Terms:
             self._names[name] = self._add(self.manager.mk_const(sort, name), width)
         number = self._names[name]
         return tuple((number, i) for i in range(width))
+
+    def fresh(self) -> str:
+        """A name that no variable has yet."""
+        return f"any.{len(self._names)}.{len(self.terms)}"
 
     def _add(self, term: bitwuzla.Term, width: int) -> int:
         self.terms.append(term)
@@ -53,6 +58,29 @@ class Terms:
             self._known[key] = self._add(self.manager.mk_term(kind, list(operands), list(indices)), width)
         number = self._known[key]
         return tuple((number, i) for i in range(width))
+
+    def symbols(self, word: int | Word) -> frozenset[str]:
+        """The names of the variables that `word` is made of."""
+        if word.__class__ is int:
+            return frozenset()
+        found = [self._symbols(self.terms[bit[0]]) for bit in set(word) if bit.__class__ is tuple]
+        return frozenset().union(*found)
+
+    def _symbols(self, term: bitwuzla.Term) -> frozenset[str]:
+        stack = [term]
+        while stack:  # not recursive: a sum of a thousand clocks is a thousand terms deep
+            top = stack[-1]
+            if top.id() in self._supports:
+                stack.pop()
+                continue
+            children = list(top.children())
+            if open_ := [c for c in children if c.id() not in self._supports]:
+                stack += open_
+                continue
+            own = [frozenset([top.symbol()])] if top.is_const() else [self._supports[c.id()] for c in children]
+            self._supports[top.id()] = frozenset().union(*own)
+            stack.pop()
+        return self._supports[term.id()]
 
     def term(self, value: int | Word, width: int) -> bitwuzla.Term:
         """`value` as one bit-vector term."""
@@ -170,15 +198,16 @@ class Machine:
 
     def first_state(self, terms: Terms, prefix: str = "init") -> dict[int, Value]:
         """The state before clock 0: initial values, and a free symbol for everything without one."""
-        state = {}
+        state: dict[int, Value] = {}
         for number, name in self.states.items():
             node = self.nodes[number]
-            if number in self.initial:
-                state[number] = self.run([self.initial[number]], {}, terms)[self.initial[number]]
-            elif isinstance(node.width, tuple):
-                state[number] = {None: (f"{prefix}.{name}", node.width[1])}
+            if isinstance(node.width, tuple):
+                state[number] = {None: (f"{prefix}.{name}.{number}", node.width[1])}
             else:
                 state[number] = terms.variable(f"{prefix}.{name}.{number}", node.width)
+        for number, node in self.initial.items():
+            memories = {s: v for s, v in state.items() if isinstance(v, dict)}
+            state[number] = self.run([node], memories, terms)[node]
         return state
 
     def free_state(self, terms: Terms, prefix: str) -> dict[int, Value]:
@@ -204,6 +233,12 @@ class Machine:
                     value = known(tuple(replace.get(bit, bit) for bit in value))
                 values[number] = value
         return values
+
+    def extend(self, values: dict[int, Value], order: Sequence[int], terms: Terms) -> None:
+        """Add the values of the nodes in `order` (see there) that `values` does not hold yet."""
+        for number in order:
+            if number not in values:
+                values[number] = self.value(number, values, terms)
 
     def invert(self, number: int, values: Mapping[int, Value], terms: Terms) -> Value:
         """The value of a reference to a node; a negative one means the complement."""
@@ -256,14 +291,14 @@ class Machine:
             if then == other:
                 return then
             if isinstance(width, tuple):
-                return self._choose_memory(condition, then, other, width, terms)
+                return self._anything(width, terms)
             return self._choose(condition, then, other, width, terms)
         if op == "read":
             return self._read(args[0], args[1], width, terms)
         if op == "write":
             memory, address, data = args
-            if address.__class__ is not int:
-                raise NotUnderstood(f"memory {node.name}: written at an address that is not known")
+            if address.__class__ is not int:  # somewhere: from now on anything may be anywhere
+                return self._anything(width, terms)
             return {**memory, address: data}
         if op == "concat":
             low_width = self.nodes[abs(node.args[1])].width
@@ -290,12 +325,13 @@ class Machine:
         )
         return tuple(x if x == y else z for x, y, z in zip(a, b, term, strict=True))
 
-    def _choose_memory(self, condition: Word, then: dict, other: dict, width: tuple, terms: Terms) -> dict:
-        raise NotUnderstood("a memory is written under a condition that is not known")
+    def _anything(self, width: tuple[int, int], terms: Terms) -> dict:
+        """A memory of unknown content."""
+        return {None: (terms.fresh(), width[1])}
 
     def _read(self, memory: dict, address, width: int, terms: Terms) -> int | Word:
         if address.__class__ is not int:
-            raise NotUnderstood("a memory is read at an address that is not known")
+            return terms.variable(terms.fresh(), width)  # any content: more than there is
         if address in memory:
             return memory[address]
         default = memory.get(None, 0)

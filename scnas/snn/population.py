@@ -495,11 +495,8 @@ class TorchPass:
     def scores(self, spikes: Tensor) -> tuple[Tensor, np.ndarray]:
         """Integer scores [P, B, n_classes], and spikes that each layer fired, [P, layers]."""
         scores, fired = self.stack.scores(spikes)
-        counts = []
-        for layer, spikes in zip(self.stack.layers, fired, strict=True):
-            if spikes is None:
-                counts.append(np.zeros(self.stack.count))
-            else:  # padding counts for nothing, even where noise makes it fire
-                each = spikes.sum((1, 2), dtype=torch.float64) * layer.buffers["real"][:, 0]
-                counts.append(each.sum(1).cpu().numpy())
+        counts = [
+            np.zeros(self.stack.count) if f is None else f.sum((1, 2, 3), dtype=torch.float64).cpu().numpy()
+            for f in fired
+        ]
         return scores, np.stack(counts, 1)

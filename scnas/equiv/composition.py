@@ -1,0 +1,606 @@
+"""A whole inference on the generated top, for every input at once, from any state.
+
+The top is run clock by clock with symbols for spikes while its control, which no data reaches, is known. What
+is proved on its own is cut out and stands here for what it was proved to be:
+
+- the counts of a parallel layer and the lane sum of a folded one: a free symbol that means a signed sum of
+  the spike bits that were at its inputs (`obligations.counts`, `lanes`);
+- a neuron: checked to get the right current, noise and constants once a step, and to be cleared at the start;
+  its spike is a free symbol (`obligations.neuron`).
+
+Then every current is compared with the contract: the meanings of its symbols add up to
+sum_i sign_ij * ones_ij(t) * s[t - d_ij, i], and the term is sat_W of that sum, scaled. So are the scores, the
+class, and the clock in which `done` comes. Letters as in SEMANTICS.md; l layer, j neuron.
+"""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from bitwuzla import Kind, Result
+
+from scnas.equiv import induction, machine
+from scnas.equiv.machine import NotUnderstood, Terms, Word, bits
+from scnas.equiv.obligations import Sum, _signed
+from scnas.snn.network import Layer, Network
+from scnas.snn.streams import noise_sequence, ones_table, stream_thresholds
+
+CELLS = ("sc_lif_neuron", "sc_homeostatic_lif_neuron", "sc_izhikevich_neuron", "sc_neuron_update")
+
+
+class Differs(Exception):
+    """The design does something else than the contract; the text says what."""
+
+
+def elaborate(network: Network, sources: Mapping[str, str], folder: Path, seconds: float) -> machine.Machine:
+    """The top with the counts of parallel layers and all neurons turned into ports."""
+    for name, text in sources.items():
+        (folder / name).write_text(text)
+    apart = [f"scnas_layer{l}_counts" for l, layer in enumerate(network.layers) if layer.mapping == "parallel"]
+    apart += [f"*{cell}" for cell in CELLS if f"{cell}.v" in sources]
+    commands = [f"read_verilog {name}" for name in sources] + ["hierarchy -check -top scnas_top"]
+    if apart:
+        commands.append(f"setattr -mod -set keep_hierarchy 1 {' '.join(apart)}")
+    commands += ["proc", "flatten", "expose -evert scnas_top", "prep -top scnas_top"]
+    return machine.elaborate(commands, folder, seconds)
+
+
+def composition(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
+    """One inference; pauses[t]: clocks in which the input of step t is late."""
+    network = Network.from_dict(task["network"])
+    model = elaborate(network, task["sources"], folder, deadline - time.monotonic())
+    inference = Inference(network, model, deadline)
+    try:
+        latency = inference.run(task["pauses"])
+    except Differs as difference:
+        return "refuted", f"{difference} (clock {inference.clock})"
+    except TimeoutError:
+        return "unknown", f"time ran out in clock {inference.clock}"
+    if not any(task["pauses"]) and latency != task["latency_clocks"]:
+        return "refuted", f"{latency} clocks to done, {task['latency_clocks']} in the schedule"
+    return "proved", f"{inference.clock} clocks"
+
+
+class Inference:
+    """The run of one inference; see the head of this module."""
+
+    def __init__(self, network: Network, model: machine.Machine, deadline: float):
+        self.network, self.model = network, model
+        self.terms = Terms()
+        self.solver = induction.Solver(self.terms, deadline)
+        self.clock = 0
+        self.names = {name: node for node, name in model.inputs.items()}
+        T = network.timesteps
+        self.arriving = [[self.terms.variable(f"s.{t}", network.n_inputs)[i] for i in range(network.n_inputs)]
+                         for t in range(T)]  # fmt: skip
+        self.spikes: list[list[list]] = [[] for _ in network.layers]  # [l][t][j] bit
+        self.updates = [0] * len(network.layers)
+        self.meanings: dict[str, tuple] = {}  # symbol -> (layer, neuron or None, tap bits, number, weights)
+        self.ranges: list = []
+        self.memory: list[dict] = [defaultdict(dict) for _ in network.layers]  # folded: n -> field -> word
+        self.numbers = [
+            stream_thresholds(layer.generator, layer.length, T, layer.seed) for layer in network.layers
+        ]
+        self.ones = [ones_table(layer.generator, layer.length, T, layer.seed) for layer in network.layers]
+        self.noise = [noise_sequence(layer.noise_seed, T) for layer in network.layers]
+        self.totals: dict[tuple[int, int, int], Word] = {}  # (l, t, j) -> symbol of a count that was checked
+        self.parallel_now = [[0] * layer.n_out for layer in network.layers]  # spike_out of neuron cells
+        self.taps = [_tap_order(layer) for layer in network.layers]
+
+    # --- small things ---------------------------------------------------------------------------------------
+
+    def output(self, name: str) -> int:
+        """The node of a wire of the flattened top."""
+        if name not in self.model.outputs:
+            raise NotUnderstood(f"the design has no wire {name}")
+        return self.model.outputs[name]
+
+    def get(self, values: dict, name: str):
+        """The value of a wire, worked out if it is not there yet."""
+        node = self.output(name)
+        if node not in values:
+            self.model.extend(values, self._order(node), self.terms)
+        return values[node]
+
+    def control(self, values: dict, name: str) -> int:
+        """The value of a wire that no data may reach."""
+        value = self.get(values, name)
+        if value.__class__ is not int:
+            raise Differs(f"{name} depends on data or on the state before the start")
+        return value
+
+    def _order(self, node: int) -> list[int]:
+        cache = self.__dict__.setdefault("_orders", {})
+        if node not in cache:
+            cache[node] = self.model.order([node])
+        return cache[node]
+
+    def previous(self, l: int, t: int, i: int):
+        """s[t, i] of the input of layer l."""
+        if t < 0:
+            return 0
+        source = self.arriving if l == 0 else self.spikes[l - 1]
+        if t >= len(source):
+            raise Differs(f"layer {l} works on step {t} before it is there")
+        return source[t][i]
+
+    # --- what is expected -----------------------------------------------------------------------------------
+
+    def expected(self, l: int, t: int, j: int) -> Counter:
+        """Spike bit -> coefficient of count[t, j] of layer l."""
+        layer, wanted = self.network.layers[l], Counter()
+        for i in np.flatnonzero(layer.weights[:, j]):
+            w = int(layer.weights[i, j])
+            bit = self.previous(l, t - int(layer.delays[i, j]), int(i))
+            if bit != 0:
+                wanted[bit] += int(np.sign(w)) * int(self.ones[l][t, abs(w)])
+        return Counter({bit: n for bit, n in wanted.items() if n})
+
+    def meaning(self, names: Sequence[str], l: int) -> Counter:
+        """The sum of what some symbols of layer l mean."""
+        found: Counter = Counter()
+        for name in names:
+            if name not in self.meanings or self.meanings[name][0] != l:
+                raise Differs(f"layer {l} adds {name}, which is none of its sums")
+            _, taps, number, weights = self.meanings[name]
+            for k, w in weights:
+                if taps[k].__class__ is int:
+                    if taps[k] and abs(w) > number:
+                        raise Differs(f"layer {l} sees a spike that is not there")
+                elif abs(w) > number:
+                    found[taps[k]] += 1 if w > 0 else -1
+        return Counter({bit: n for bit, n in found.items() if n})
+
+    def check_sum(self, l: int, word, width: int, wanted: Counter, what: str, scale: int, saturate: bool) -> None:
+        """`word` == sat_W(sum * 2^scale), or the plain product, where the sum is `wanted`."""
+        terms, manager = self.terms, self.terms.manager
+        names = sorted(self.terms.symbols(word), key=lambda name: int(name.rsplit(".", 1)[1]))
+        if (got := self.meaning(names, l)) != wanted:
+            extra, less = got - wanted, wanted - got
+            raise Differs(f"{what} adds other spikes than it should ({len(extra)} too much, {len(less)} too little)")
+        low = sum(n for n in wanted.values() if n < 0)
+        high = sum(n for n in wanted.values() if n > 0)
+        parts = [(self.terms.variable(name, 1), name) for name in names]
+        full = max(width, self.network.word) + scale + 2 + len(names).bit_length() + 8
+        total = terms.term(0, full)
+        for _, name in parts:
+            symbol = self.symbol_word[name]
+            wide = symbol + (symbol[-1],) * (full - len(symbol))
+            total = manager.mk_term(Kind.BV_ADD, [total, terms.term(wide, full)])
+        inside = [
+            manager.mk_term(Kind.BV_SLE, [terms.term(low, full), total]),
+            manager.mk_term(Kind.BV_SLE, [total, terms.term(high, full)]),
+        ]
+        scaled = manager.mk_term(Kind.BV_SHL, [total, terms.term(scale, full)])
+        if saturate:
+            scaled = self.saturated(scaled, full)
+        got = bits(word, width)
+        wide = terms.term(got + (got[-1],) * (full - width), full)
+        differs = manager.mk_term(Kind.DISTINCT, [wide, scaled])
+        self.decide([*inside, differs], what)
+
+    def saturated(self, term, width: int):
+        manager, half = self.terms.manager, 2 ** (self.network.word - 1)
+        top, bottom = self.terms.term(half - 1, width), self.terms.term(-half, width)
+        high = manager.mk_term(Kind.BV_SGT, [term, top])
+        low = manager.mk_term(Kind.BV_SLT, [term, bottom])
+        return manager.mk_term(Kind.ITE, [high, top, manager.mk_term(Kind.ITE, [low, bottom, term])])
+
+    def decide(self, formulas: Sequence, what: str) -> None:
+        result, _ = self.solver.satisfiable(formulas)
+        if result == Result.UNKNOWN:
+            raise TimeoutError
+        if result == Result.SAT:
+            raise Differs(f"{what} is not what it should be")
+
+    symbol_word: dict[str, Word]
+
+    def symbol(self, name: str, width: int) -> Word:
+        word = self.terms.variable(name, width)
+        self.__dict__.setdefault("symbol_word", {})[name] = word
+        return word
+
+    # --- the run --------------------------------------------------------------------------------------------
+
+    def run(self, pauses: Sequence[int]) -> int:
+        """Run until `done`; clocks from the first accepted input to it."""
+        self.symbol_word = {}
+        model, terms, T = self.model, self.terms, self.network.timesteps
+        state = model.first_state(terms)
+        taken, first, paused, scores, shown = 0, None, 0, [], 0
+        limit = 2_000_000
+        while self.clock < limit:
+            if time.monotonic() > self.solver.deadline:
+                raise TimeoutError
+            leaves = dict(state)
+            offered = self.clock >= 2 and taken < T and paused >= pauses[taken]
+            leaves[self.names["clk"]] = 0
+            leaves[self.names["rst_n"]] = 1
+            leaves[self.names["start"]] = int(self.clock == 0)
+            leaves[self.names["in_valid"]] = int(offered)
+            word = tuple(self.arriving[min(taken, T - 1)])
+            leaves[self.names["in_spikes"]] = (
+                word if offered else terms.variable(f"none.{self.clock}", self.network.n_inputs)
+            )
+            settled = self.clock >= 2
+            values = dict(leaves)
+            for l, layer in enumerate(self.network.layers):
+                (self.parallel if layer.mapping == "parallel" else self.folded)(l, layer, values, settled)
+            if settled:
+                ready = self.control(values, "in_ready")
+                if offered and ready:
+                    first = self.clock if first is None else first
+                    taken, paused = taken + 1, 0
+                elif ready and taken < T:
+                    paused += 1
+                if self.control(values, "score_valid"):
+                    scores.append(self.score(len(scores), values))
+                if self.control(values, "done"):
+                    self.classify(values, scores)
+                    return self.clock - first
+            model.extend(values, self.everything(), terms)
+            state = {}
+            for number, node in model.following.items():
+                state[number] = model.invert(node, values, terms)
+            for number in model.states:
+                if number not in state:
+                    kept = isinstance(model.nodes[number].width, tuple)  # a ROM
+                    state[number] = (
+                        leaves[number]
+                        if kept
+                        else terms.variable(f"free.{number}.{self.clock}", model.nodes[number].width)
+                    )
+            del shown
+            shown = 0
+            self.after(state)
+            self.clock += 1
+        raise Differs("done never comes")
+
+    def everything(self) -> list[int]:
+        if "_everything" not in self.__dict__:
+            self._everything = self.model.order([abs(n) for n in self.model.following.values()])
+        return self._everything
+
+    def after(self, state: dict) -> None:
+        """Cut the registers whose meaning is known, for the next clock."""
+        for l, layer in enumerate(self.network.layers):
+            if layer.mapping != "folded":
+                continue
+            register = self.output(f"layer_{l}.sum")
+            if register not in self.model.states:
+                raise NotUnderstood(f"layer_{l}.sum is not a register")
+            width = self.model.nodes[register].width
+            name = f"z.{l}.{self.clock}"
+            if name in self.meanings:
+                state[register] = self.symbol(name, width)
+
+    # --- layers ---------------------------------------------------------------------------------------------
+
+    def parallel(self, l: int, layer: Layer, values: dict, settled: bool) -> None:
+        """Counts and neurons of a parallel layer in this clock."""
+        path, fires = f"layer_{l}", self.network.fires(l)
+        if fires:
+            for j in range(layer.n_out):
+                cleared = self.get(values, f"{path}.neuron_{j}.rst_n")
+                if self.clock >= 1 and cleared != int(self.clock > 1):
+                    raise Differs(f"neuron {j} of layer {l} is not cleared by a start alone")
+                now = 0 if self.clock <= 1 else self.parallel_now[l][j]
+                spike = (now,) if now.__class__ is tuple else now
+                values[self.names[f"{path}.neuron_{j}.spike_out"]] = spike
+                v = self.names.get(f"{path}.neuron_{j}.v_out")
+                if v is not None:
+                    values[v] = self.terms.variable(f"v.{l}.{j}.{self.clock}", self.network.word)
+        taps = bits(self.get(values, f"{path}.counts.tap"), len(self.taps[l]))
+        number = self.get(values, f"{path}.counts.number")
+        known = number.__class__ is int
+        if settled and not known:
+            raise Differs(f"the number generator of layer {l} depends on data")
+        for j in range(layer.n_out):
+            node = self.names.get(f"{path}.counts.count_{j}")
+            if node is None:
+                continue
+            name = f"c.{l}.{j}.{self.clock}"
+            values[node] = self.symbol(name, self.model.nodes[node].width)
+            if known:
+                weights = [
+                    (k, int(layer.weights[i, j]))
+                    for k, (i, d) in enumerate(self.taps[l])
+                    if layer.weights[i, j] and layer.delays[i, j] == d
+                ]
+                self.meanings[name] = (l, taps, number, weights)
+        if not settled or not self.control(values, f"{path}.update"):
+            return
+        t = self.updates[l]
+        self.updates[l] += 1
+        if t >= self.network.timesteps:
+            raise Differs(f"layer {l} updates more often than there are steps")
+        if not fires:
+            return
+        k, new = layer.constants, []
+        noise = int(self.noise[l][t]) * k["noise_k"] >> self.network.fraction
+        wanted_noise = noise if layer.neuron == "stochastic_lif" else 0
+        scale = (2**self.network.fraction // layer.length).bit_length() - 1
+        for j in range(layer.n_out):
+            cell, what = f"{path}.neuron_{j}", f"step {t} of neuron {j} of layer {l}"
+            if self.control(values, f"{cell}.step") != 1:
+                raise Differs(f"{what}: not updated")
+            self.constant(values, f"{cell}.noise_in", wanted_noise, what)
+            self.constant(values, f"{cell}.gain_k", k["gain_k"], what)
+            if layer.neuron != "izhikevich":
+                self.constant(values, f"{cell}.leak_k", k["leak_k"], what)
+            current = self.get(values, f"{cell}.I_t")
+            self.check_sum(
+                l, current, self.network.word, self.expected(l, t, j), f"the current in {what}", scale, True
+            )
+            new.append(self.terms.variable(f"f.{l}.{t}.{j}", 1)[0])
+        self.spikes[l].append(new)
+        self.parallel_now[l] = new
+
+    def constant(self, values: dict, name: str, wanted: int, what: str) -> None:
+        node = self.output(name)
+        width = self.model.nodes[node].width
+        if self.get(values, name) != wanted % 2**width:
+            raise Differs(f"{what}: {name.rsplit('.', 1)[1]} is not {wanted}")
+
+    def folded(self, l: int, layer: Layer, values: dict, settled: bool) -> None:
+        """Lanes and datapath of a folded layer in this clock."""
+        path, fires = f"layer_{l}", self.network.fires(l)
+        k, n, W = layer.constants, layer.n_out, self.network.word
+        update = self.get(values, f"{path}.update")
+        if settled and update.__class__ is not int:
+            raise Differs(f"the update of layer {l} depends on data")
+        updating = settled and update == 1
+        t, j = divmod(self.updates[l], n)
+        scale = (2**self.network.fraction // layer.length).bit_length() - 1
+        what = f"step {t} of neuron {j} of layer {l}"
+        if updating:
+            if t >= self.network.timesteps:
+                raise Differs(f"layer {l} updates more often than there are steps")
+            current = self.get(values, f"{path}.current")
+            self.check_sum(l, current, W, self.expected(l, t, j), f"the current in {what}", scale, True)
+            self.updates[l] += 1
+            register = self.output(f"{path}.count")
+            if not fires and register in self.model.states:  # the score goes on with a symbol
+                width = self.model.nodes[register].width
+                symbol = self.symbol(f"n.{l}.{t}.{j}", width)
+                self.totals[l, t, j] = symbol
+                low = sum(min(0, c) for c in self.expected(l, t, j).values())
+                high = sum(max(0, c) for c in self.expected(l, t, j).values())
+                term = self.terms.term(symbol, width)
+                self.ranges += [
+                    self.terms.manager.mk_term(Kind.BV_SLE, [self.terms.term(low, width), term]),
+                    self.terms.manager.mk_term(Kind.BV_SLE, [term, self.terms.term(high, width)]),
+                ]
+                kept = {s: values[s] for s in (*self.model.states, *self.model.inputs) if s in values}
+                values.clear()
+                values.update(kept)
+                values[register] = symbol
+        if fires:
+            self.datapath(l, layer, values, updating, t, j, what)
+        # What the register `sum` will mean.
+        ring, weights = self.get(values, f"{path}.ring"), self.get(values, f"{path}.weights")
+        number = self.get(values, f"{path}.number")
+        if weights.__class__ is int and number.__class__ is int:
+            width = self.model.nodes[self.output(f"{path}.ring")].width
+            signed = lane_weights(layer, weights)
+            self.meanings[f"z.{l}.{self.clock}"] = (l, bits(ring, width), number, list(enumerate(signed)))
+        _ = k
+
+    def datapath(self, l: int, layer: Layer, values: dict, updating: bool, t: int, j: int, what: str) -> None:
+        """The neuron datapath of a folded layer: state of neuron j in, symbols out."""
+        path, k, network = f"layer_{l}", layer.constants, self.network
+        cell = f"{path}.datapath"
+        start = {"v": k["v_rest"], "extra": 0, "waiting": 0}
+        if layer.neuron == "izhikevich":
+            start = {"v": k["v_reset"], "extra": k["b_k"] * k["v_reset"] >> network.fraction, "waiting": 0}
+        used = {"v"} | ({"extra"} if layer.neuron in ("homeostatic_lif", "izhikevich") else set())
+        used |= {"waiting"} if k["refractory"] else set()
+        if updating:
+            noise = int(self.noise[l][t]) * k["noise_k"] >> network.fraction
+            self.constant(values, f"{cell}.noise_in", noise if layer.neuron == "stochastic_lif" else 0, what)
+            self.constant(values, f"{cell}.gain_k", k["gain_k"], what)
+            self.constant(values, f"{cell}.threshold", int(layer.threshold[j]), what)
+            if layer.neuron != "izhikevich":
+                self.constant(values, f"{cell}.leak_k", k["leak_k"], what)
+            current = self.get(values, f"{cell}.I_t")
+            if current != self.get(values, f"{path}.current"):
+                raise Differs(f"{what}: the datapath gets another current")
+            for field in used:
+                width = self.model.nodes[self.output(f"{cell}.{field}")].width
+                wanted = self.memory[l][j].get(field, start[field] % 2**width)
+                if self.get(values, f"{cell}.{field}") != wanted:
+                    raise Differs(f"{what}: {field} is not that of its last step")
+        for field in ("fires", "v_next", "extra_next", "waiting_next"):
+            node = self.names.get(f"{cell}.{field}")
+            if node is None:
+                continue
+            name = f"f.{l}.{t}.{j}" if field == "fires" and updating else f"{field}.{l}.{self.clock}"
+            values[node] = self.terms.variable(name, self.model.nodes[node].width)
+            if updating and field != "fires":
+                self.memory[l][j][field.removesuffix("_next")] = values[node]
+        if updating:
+            if j == 0:
+                self.spikes[l].append([])
+            self.spikes[l][t].append(self.terms.variable(f"f.{l}.{t}.{j}", 1)[0])
+
+    # --- readout --------------------------------------------------------------------------------------------
+
+    def score(self, index: int, values: dict) -> Word | int:
+        """Check the score that is shown; the word that stands for it from now on."""
+        l, network = len(self.network.layers) - 1, self.network
+        layer, T = network.layers[l], network.timesteps
+        if index >= layer.n_out:
+            raise Differs("more scores than classes")
+        shown = self.get(values, "score")
+        width = self.model.nodes[self.output("score")].width
+        what = f"score {index}"
+        terms, manager = self.terms, self.terms.manager
+        scale = (2**network.fraction // layer.length).bit_length() - 1
+        if network.fires(l):
+            full = width + 1
+            total = terms.term(0, full)
+            for t in range(T):
+                spike = (self.spikes[l][t][index],) + (0,) * (full - 1)
+                total = manager.mk_term(Kind.BV_ADD, [total, terms.term(spike, full)])
+            wide = bits(shown, width)
+            got = terms.term(wide + (wide[-1],), full)
+            self.decide([manager.mk_term(Kind.DISTINCT, [got, total])], what)
+        elif (l, 0, index) in self.totals:
+            full = width + 2
+            total = terms.term(0, full)
+            for t in range(T):
+                symbol = self.totals[l, t, index]
+                inner = max(network.word, len(symbol)) + scale + 2
+                wide = terms.term((0,) * scale + symbol + (symbol[-1],) * (inner - scale - len(symbol)), inner)
+                current = self.saturated(wide, inner)
+                if inner < full:
+                    current = manager.mk_term(Kind.BV_SIGN_EXTEND, [current], [full - inner])
+                elif inner > full:
+                    current = manager.mk_term(Kind.BV_EXTRACT, [current], [full - 1, 0])
+                total = manager.mk_term(Kind.BV_ADD, [total, current])
+            wide = bits(shown, width)
+            got = terms.term(wide + (wide[-1],) * 2, full)
+            self.decide([*self.ranges, manager.mk_term(Kind.DISTINCT, [got, total])], what)
+        else:
+            wanted: Counter = Counter()
+            for t in range(T):
+                for bit, n in self.expected(l, t, index).items():
+                    wanted[bit] += n
+            low = sum(n for n in self.expected(l, 0, index).values() if n < 0) << scale
+            high = sum(n for n in self.expected(l, 0, index).values() if n > 0) << scale
+            half = 2 ** (network.word - 1)
+            bounds = [self.expected(l, t, index) for t in range(T)]
+            low = min(sum(n for n in b.values() if n < 0) for b in bounds) << scale
+            high = max(sum(n for n in b.values() if n > 0) for b in bounds) << scale
+            if low < -half or high >= half:
+                raise NotUnderstood("a parallel membrane readout whose current saturates")
+            wanted = Counter({bit: n for bit, n in wanted.items() if n})
+            self.check_sum(l, shown, width, wanted, what, scale, False)
+        return shown
+
+    def classify(self, values: dict, scores: list) -> None:
+        """The class is the lowest with the highest score."""
+        layer = self.network.layers[-1]
+        if len(scores) != layer.n_out:
+            raise Differs(f"{len(scores)} scores at done, {layer.n_out} classes")
+        terms, manager = self.terms, self.terms.manager
+        width = self.model.nodes[self.output("score")].width
+        size = self.model.nodes[self.output("class_index")].width
+        # The scores as symbols of their own: whatever they are, the comparison is the same.
+        best, index = terms.term(scores[0], width), terms.term(0, size)
+        for j in range(1, len(scores)):
+            other = terms.term(scores[j], width)
+            higher = manager.mk_term(Kind.BV_SGT, [other, best])
+            best = manager.mk_term(Kind.ITE, [higher, other, best])
+            index = manager.mk_term(Kind.ITE, [higher, terms.term(j, size), index])
+        got = terms.term(self.get(values, "class_index"), size)
+        self.decide([manager.mk_term(Kind.DISTINCT, [got, index])], "the class")
+
+
+def _tap_order(layer: Layer) -> list[tuple[int, int]]:
+    """(input, delay) of every tap of a parallel layer."""
+    pairs = {(int(i), int(layer.delays[i, j])) for i, j in zip(*np.nonzero(layer.weights), strict=True)}
+    return sorted(pairs or {(0, 0)})
+
+
+def lane_weights(layer: Layer, word: int) -> list[int]:
+    """The signed weights of the lanes in one ROM word: magnitude, then sign, lane 0 lowest."""
+    size = layer.max_weight.bit_length()
+    streams = layer.generator == "sobol" and layer.length <= 2
+    if streams:
+        size = layer.length
+    weights = []
+    for lane in range(layer.lanes):
+        code = word >> lane * (size + 1) & (2 ** (size + 1) - 1)
+        magnitude = code & (2**size - 1)
+        if streams:
+            magnitude = magnitude.bit_count()
+        weights.append(-magnitude if code >> size else magnitude)
+    return weights
+
+
+def lanes(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
+    """The lane sum of a folded layer, for every ring, every weights and every number.
+
+    The register `sum` takes sum over lanes of ring * sign * [magnitude > number].
+    """
+    network = Network.from_dict(task["network"])
+    l = task["layer"]
+    layer = network.layers[l]
+    model = elaborate(network, task["sources"], folder, deadline - time.monotonic())
+    terms = Terms()
+    lemma = Sum(terms, induction.Solver(terms, deadline))
+    path = f"layer_{l}"
+    register, ring_node = (model.outputs[f"{path}.{name}"] for name in ("sum", "ring"))
+    width, ring_width = model.nodes[register].width, model.nodes[ring_node].width
+    weights_node, number_node = model.outputs[f"{path}.weights"], model.outputs[f"{path}.number"]
+    word_width, number_width = model.nodes[weights_node].width, model.nodes[number_node].width
+    streams = layer.generator == "sobol" and layer.length <= 2
+    size = layer.length if streams else layer.max_weight.bit_length()
+    fixed = model.nodes[weights_node].op == "value"
+    weights = model.nodes[weights_node].args[0] if fixed else terms.variable("weights", word_width)
+    number = 0 if layer.length == 1 and layer.generator == "sobol" else terms.variable("number", number_width)
+    ring = terms.variable("ring", ring_width)
+    following = model.following[register]
+
+    # Every state is free but the ones that are the ring, the weights and the number themselves.
+    free = {}
+    for state, name in model.states.items():
+        if not isinstance(model.nodes[state].width, tuple):
+            free[state] = terms.variable(f"{name}.{state}", model.nodes[state].width)
+    given = {weights_node: weights, number_node: number}
+
+    def sum_of(spikes):
+        leaves = free | given | {ring_node: spikes}
+        return model.invert(following, model.run([abs(following)], leaves, terms), terms)
+
+    if model.order([abs(following)]) and not {ring_node}.issubset(model.order([abs(following)])):
+        raise NotUnderstood(f"{path}.sum does not read {path}.ring")
+    if not (-(1 << (width - 1)) <= -layer.lanes and layer.lanes < 1 << (width - 1)):
+        return "refuted", f"sum has {width} bits, and there are {layer.lanes} lanes"
+    if lemma.adds(sum_of(0), 0, 0, width) != Result.UNSAT:
+        return _late(deadline, "the sum is not 0 without spikes")
+    word = bits(weights, word_width)
+    for i in range(ring_width):
+        one = tuple(1 if k == i else ring[k] for k in range(ring_width))
+        none = tuple(0 if k == i else ring[k] for k in range(ring_width))
+        if i >= layer.lanes:
+            amount = 0
+        else:
+            code = word[i * (size + 1) : (i + 1) * (size + 1)]
+            amount = _lane_amount(terms, code, number, number_width, size, streams, width)
+        if lemma.adds(sum_of(none), sum_of(one), amount, width) != Result.UNSAT:
+            return _late(deadline, f"lane {i}")
+    return "proved", f"{layer.lanes} lanes"
+
+
+def _late(deadline: float, what: str) -> tuple[str, str]:
+    return ("unknown", f"time ran out at {what}") if time.monotonic() >= deadline else ("refuted", what)
+
+
+def _lane_amount(terms: Terms, code: Word, number, number_width: int, size: int, streams: bool, width: int):
+    """sign * [magnitude > number] as a word, of a code with symbols in it."""
+    manager = terms.manager
+    magnitude, sign = code[:-1], code[-1:]
+    if streams:  # the stream itself, clock by clock: its lowest bit is that of number 0
+        bit = magnitude[:1]
+        if size == 2:
+            chosen = manager.mk_term(
+                Kind.ITE,
+                [terms.truth(number if number.__class__ is int else bits(number, 1)),
+                 terms.term(magnitude[1:2], 1), terms.term(magnitude[:1], 1)],
+            )  # fmt: skip
+            one = terms.term(1, 1)
+            bit = terms.operation(Kind.BV_AND, [chosen, one], 1)
+    else:
+        full = max(size, number_width) + 1
+        wide = [terms.term(bits(x, w) + (0,) * (full - w), full)
+                for x, w in ((magnitude, size), (number, number_width))]  # fmt: skip
+        above = manager.mk_term(Kind.BV_UGT, wide)
+        bit = terms.operation(Kind.ITE, [above, terms.term(1, 1), terms.term(0, 1)], 1)
+    plus, minus = _signed(terms, bit, 1, width), _signed(terms, bit, -1, width)
+    sign_term = terms.term(sign, 1)
+    negative = manager.mk_term(Kind.EQUAL, [sign_term, terms.term(1, 1)])
+    return terms.operation(Kind.ITE, [negative, terms.term(minus, width), terms.term(plus, width)], width)
