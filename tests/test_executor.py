@@ -92,7 +92,7 @@ def test_workers_in_the_middle_of_something_are_ended_too():
         local.train(SOME, QUICK, [0])
         workers = list(local._pool._processes)
         for _ in workers:
-            local._pool.submit(time.sleep, 300)
+            local._pool.submit(time.sleep, 60)
     assert gone(workers)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scnas import resources
 from scnas.equiv import tools, trace
-from scnas.equiv.induction import Cut
+from scnas.equiv.cut import Cut
 from scnas.files import write_whole
 
 STATUSES = ("proved", "bounded", "refuted", "unknown", "not_run", "error")

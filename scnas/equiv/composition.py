@@ -87,7 +87,7 @@ class Inference:
         self.noise = [noise_sequence(layer.noise_seed, T) for layer in network.layers]
         self.totals: dict[tuple[int, int, int], Word] = {}  # (l, t, j) -> symbol of a count that was checked
         self.parallel_now = [[0] * layer.n_out for layer in network.layers]  # spike_out of neuron cells
-        self.taps = [_tap_order(layer) for layer in network.layers]
+        self.taps = [tap_order(layer) for layer in network.layers]
 
     # --- small things ---------------------------------------------------------------------------------------
 
@@ -499,7 +499,7 @@ class Inference:
         self.decide([manager.mk_term(Kind.DISTINCT, [got, index])], "the class")
 
 
-def _tap_order(layer: Layer) -> list[tuple[int, int]]:
+def tap_order(layer: Layer) -> list[tuple[int, int]]:
     """(input, delay) of every tap of a parallel layer."""
     pairs = {(int(i), int(layer.delays[i, j])) for i, j in zip(*np.nonzero(layer.weights), strict=True)}
     return sorted(pairs or {(0, 0)})
@@ -535,29 +535,39 @@ def lanes(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
     path = f"layer_{l}"
     register, ring_node = (model.outputs[f"{path}.{name}"] for name in ("sum", "ring"))
     width, ring_width = model.nodes[register].width, model.nodes[ring_node].width
-    weights_node, number_node = model.outputs[f"{path}.weights"], model.outputs[f"{path}.number"]
-    word_width, number_width = model.nodes[weights_node].width, model.nodes[number_node].width
+    weights_node = model.outputs[f"{path}.weights"]
+    word_width = model.nodes[weights_node].width
     streams = layer.generator == "sobol" and layer.length <= 2
     size = layer.length if streams else layer.max_weight.bit_length()
     fixed = model.nodes[weights_node].op == "value"
     weights = model.nodes[weights_node].args[0] if fixed else terms.variable("weights", word_width)
-    number = 0 if layer.length == 1 and layer.generator == "sobol" else terms.variable("number", number_width)
-    ring = terms.variable("ring", ring_width)
+    given = {} if fixed else {weights_node: weights}
+
+    # The number is bits of the generator's register: free, too.
+    number: Word | int = 0
+    number_width = 1
+    if layer.generator == "lfsr":
+        node = model.outputs[f"{path}.generator.state"]
+        given[node] = terms.variable("generator", model.nodes[node].width)
+        number, number_width = given[node][:8], 8
+    elif layer.length > 1:
+        node = model.outputs[f"{path}.generator.count"]
+        number_width = model.nodes[node].width
+        given[node] = terms.variable("generator", number_width)
+        number = given[node][::-1]
     following = model.following[register]
 
-    # Every state is free but the ones that are the ring, the weights and the number themselves.
+    # Whatever else there is may be anything.
     free = {}
-    for state, name in model.states.items():
-        if not isinstance(model.nodes[state].width, tuple):
-            free[state] = terms.variable(f"{name}.{state}", model.nodes[state].width)
-    given = {weights_node: weights, number_node: number}
+    for node, name in (model.states | model.inputs).items():
+        if not isinstance(model.nodes[node].width, tuple):
+            free[node] = terms.variable(f"{name}.{node}", model.nodes[node].width)
+    ring = terms.variable("ring", ring_width)
 
     def sum_of(spikes):
         leaves = free | given | {ring_node: spikes}
         return model.invert(following, model.run([abs(following)], leaves, terms), terms)
 
-    if model.order([abs(following)]) and not {ring_node}.issubset(model.order([abs(following)])):
-        raise NotUnderstood(f"{path}.sum does not read {path}.ring")
     if not (-(1 << (width - 1)) <= -layer.lanes and layer.lanes < 1 << (width - 1)):
         return "refuted", f"sum has {width} bits, and there are {layer.lanes} lanes"
     if lemma.adds(sum_of(0), 0, 0, width) != Result.UNSAT:

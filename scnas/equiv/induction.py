@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import bitwuzla
 from bitwuzla import Kind, Option, Result
 
+from scnas.equiv.cut import Cut
 from scnas.equiv.machine import Machine, Terms, Value, bits
 
 
@@ -19,21 +20,6 @@ class Answer:
     depth: int
     failed: str = ""
     table: tuple[Mapping[str, int], ...] = ()
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Two outputs of a machine that agree: dut + offset == ref, low <= dut <= high, as signed numbers.
-
-    Once proved they are one free symbol for what comes after, which then needs to know nothing of how either
-    is made (two different multipliers, for instance).
-    """
-
-    dut: str
-    ref: str
-    low: int
-    high: int
-    offset: int = 0
 
 
 class Solver:

@@ -14,7 +14,7 @@ from pathlib import Path
 from bitwuzla import Kind, Result
 
 from scnas.equiv import induction, machine
-from scnas.equiv.check import generate_miter, hidden_state, miter_script
+from scnas.equiv.check import Hidden, generate_miter, hidden_state, miter_script
 from scnas.equiv.machine import Machine, Terms, bits
 
 
@@ -28,17 +28,27 @@ def neuron(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
     }
     folded = task["dut"] == "sc_update_as_neuron"
     word = (task["data_width"], task["fraction"])
+
+    def model(hidden: Hidden) -> Machine:
+        miter = generate_miter(
+            task["dut"], task["ref"], "miter", *word, parameters=task["parameters"],
+            noise_range=task.get("noise_range"), hidden=hidden, **settings,
+        )  # fmt: skip
+        (folder / "miter.v").write_text(miter)
+        commands = miter_script("miter", [*task["sources"], "miter.v"], hidden)
+        return machine.elaborate(commands, folder, deadline - time.monotonic())
+
     hidden = hidden_state(task["ref"], task["parameters"], *word, **settings, folded=folded)
-    miter = generate_miter(
-        task["dut"], task["ref"], "miter", *word, parameters=task["parameters"],
-        noise_range=task.get("noise_range"), hidden=hidden, **settings,
-    )  # fmt: skip
-    (folder / "miter.v").write_text(miter)
-    commands = miter_script("miter", [*task["sources"], "miter.v"], hidden)
-    model = machine.elaborate(commands, folder, deadline - time.monotonic())
-    answer = induction.prove(model, 1, deadline, hidden.cuts)
+    try:
+        pair = model(hidden)
+        answer = induction.prove(pair, 1, deadline, hidden.cuts)
+    except machine.NotUnderstood as broken:
+        # Inside it is not built as thought (or it is broken): without that knowledge, look for a difference.
+        answer = induction.bounded(model(Hidden()), 6, deadline)
+        if answer.status != "refuted":
+            raise broken
     if answer.status == "unknown":  # a neuron whose state is not what was thought: look for a difference
-        answer = induction.bounded(model, 6, deadline)
+        answer = induction.bounded(pair, 6, deadline)
         if answer.status == "proved":
             return "unknown", "induction failed; no difference within 6 clocks"
     detail = f"{answer.failed} in clock {answer.depth}" if answer.status != "proved" else ""

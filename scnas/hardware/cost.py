@@ -75,6 +75,8 @@ class Structure:
     fires: there are neurons (else the layer only integrates). feeds_parallel: a parallel layer follows.
     waits: the input waits for a slower layer (`pause` of the design). period: clocks between steps.
     live: neurons that something reads; synthesis removes the others of a parallel layer.
+    spike_bits: registers of the spikes that a folded layer passes on. ring_idle: bits of its ring that no
+    lane with a weight ever sees.
     synapses: non-zero weights of live neurons. magnitudes: distinct non-zero |w| < M in the layer, and
     magnitude_bits: the bits that their comparison needs. inputs_used: inputs with a synapse.
     taps: pairs of input and delay in use (parallel) or n_in * delays in use (folded).
@@ -109,6 +111,8 @@ class Structure:
     fraction: np.ndarray
     period: np.ndarray
     waits: np.ndarray
+    spike_bits: np.ndarray
+    ring_idle: np.ndarray
     synapses: np.ndarray
     magnitudes: np.ndarray
     magnitude_bits: np.ndarray
@@ -296,6 +300,8 @@ def _structure_of_architectures(architectures: Sequence[Architecture]) -> Struct
         fraction=fraction,
         period=period,
         waits=first & (steps < period),
+        spike_bits=folded * fires * ~last * (n_out * (1 + feeds_parallel) - feeds_parallel),
+        ring_idle=0 * ones,
         synapses=synapses,
         magnitudes=magnitudes,
         magnitude_bits=magnitudes * np.maximum(0, np.log2(top) - 1),
@@ -341,6 +347,7 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
     for i in range(len(layers) - 2, -1, -1):
         if layers[i].mapping == layers[i + 1].mapping == "parallel":
             lives[i] = (layers[i + 1].weights[:, lives[i + 1]] != 0).any(axis=1)
+    rings = [_ring(layer) if layer.mapping == "folded" else None for layer in layers]
     rows = []
     for i, (layer, live) in enumerate(zip(layers, lives, strict=True)):
         k, folded, fires, T = layer.constants, layer.mapping == "folded", network.fires(i), network.timesteps
@@ -367,6 +374,11 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
                 width = verilog.signed_bits(-int(minus.sum()), int(plus.sum()))
                 counts[6:] += width * bool(minus.sum()), width
         whole_inference = last and not fires and not folded and not saturates.any()
+        if not folded:  # bits of a clock's count that a narrower total leaves out
+            reach = T if whole_inference else 1
+            used = (verilog.signed_bits(int(a) * reach, int(b) * reach) for a, b in zip(low, high, strict=True))
+            widths = (_count_width(column) for column in layer.weights.T[live])
+            counts[7] = sum(map(min, widths, used))
         if not last:
             scores = 0
         elif fires:
@@ -376,6 +388,8 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
         else:
             ends = (low, high) if whole_inference else (current_low, current_high)
             scores = sum(verilog.signed_bits(int(a) * T, int(b) * T) for a, b in zip(*ends, strict=True))
+            if not whole_inference:  # low bits of a current that never saturates are zeros
+                scores -= shift * int((~saturates & (current_high > current_low)).sum())
         membranes = 0
         if fires and not folded:
             membranes = int(live.sum()) * network.word
@@ -386,8 +400,14 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
             if layer.neuron == "if":  # without a leak it stays a multiple of what a spike adds
                 step = max(1, 2**shift * k["gain_k"] >> network.fraction)
                 membranes -= ((step & -step).bit_length() - 1) * int((~saturates).sum())
+            if layer.neuron in ("lif", "stochastic_lif") and 2 * k["leak_k"] == 2**network.fraction:
+                # a leak of 1/2 is a shift: bits below all that the limits look at move out unseen
+                lowest = 2 ** (network.word - 1) + k["v_rest"]
+                for threshold in layer.threshold[live]:
+                    seen = int(threshold) - k["v_rest"] | lowest
+                    membranes -= (seen & -seen).bit_length() - 1 if seen else 0
         if folded:
-            held = sum(d not in delays for d in range(max(delays))) * layer.n_in
+            held = rings[i].waiting
             taps = layer.n_in * len(delays)
             rom_bits = _rom_columns(layer)
         else:
@@ -395,6 +415,18 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
             tap = np.arange(layer.n_in)[:, None] * (int(layer.delays.max()) + 1) + layer.delays
             taps = len(np.unique(tap[exists]))
             rom_bits = 0
+        spike_bits = 0
+        if folded and fires and not last:
+            below = lives[i + 1]
+            read = (
+                rings[i + 1].inputs
+                if rings[i + 1] is not None
+                else ((layers[i + 1].weights != 0) & below).any(axis=1)
+            )
+            lowest = int(np.argmax(read))  # spikes below it are shifted out unseen
+            spike_bits = layer.n_out - lowest
+            if rings[i + 1] is None:
+                spike_bits += int(read.sum()) - 1
         rows.append(
             dict(
                 network=0,
@@ -415,6 +447,8 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
                 fraction=network.fraction,
                 period=max(steps),
                 waits=i == 0 and steps[0] < max(steps),
+                spike_bits=spike_bits,
+                ring_idle=rings[i].idle if folded else 0,
                 synapses=int(exists.sum()),
                 magnitudes=len(magnitudes),
                 magnitude_bits=sum(bits - (int(m) & -int(m)).bit_length() for m in magnitudes),
@@ -442,6 +476,56 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
             )
         )
     return Structure(**{f.name: np.array([row[f.name] for row in rows]) for f in fields(Structure)})
+
+
+def _count_width(weights: np.ndarray) -> int:
+    """Bits of the sum of one stream clock of a neuron with these weights."""
+    return verilog.signed_bits(-int((weights < 0).sum()), int((weights > 0).sum()))
+
+
+class _Ring(NamedTuple):
+    """What of a folded layer's spike registers is ever seen by a lane with a weight.
+
+    idle: bits of the ring that are not. waiting: bits of the registers beside it that are.
+    inputs: [n_in] inputs that are.
+    """
+
+    idle: int
+    waiting: int
+    inputs: np.ndarray
+
+
+def _ring(layer: Layer) -> _Ring:
+    """Follows every bit of the spike registers that verilog.folded_layer writes."""
+    delays, n_in, lanes = layer.delays_in_use or (0,), layer.n_in, layer.lanes
+    groups = -(-n_in * len(delays) // lanes)
+    size = groups * lanes
+    used = np.zeros(size, bool)  # taps with a weight in some neuron
+    for at, d in enumerate(delays):
+        used[at * n_in : (at + 1) * n_in] = ((layer.weights != 0) & (layer.delays == d)).any(axis=1)
+    live = np.zeros(size, bool)
+    live[:lanes] = used.reshape(groups, lanes).any(axis=0)
+    stages = [[] for _ in range(max(delays) + 1)]  # live bits of the register of each delay, [n_in]
+    while True:
+        before = live.copy()
+        if groups > 1:  # a turn moves every bit `lanes` places down
+            live |= np.roll(live, lanes)
+        for d in range(max(delays), -1, -1):
+            if d in delays:
+                at = delays.index(d) * n_in
+                stages[d] = live[at : at + n_in].copy()
+            else:
+                stages[d] = stages[d + 1]  # a register between: seen if what it loads is
+            if d and d - 1 in delays:  # this one loads from `home`, a turn further
+                at = delays.index(d - 1) * n_in
+                source = (np.arange(at, at + n_in) + (lanes if groups > 1 else 0)) % size
+                live[source] |= stages[d]
+        if (live == before).all():
+            break
+    constant = size - n_in * len(delays) if groups == 1 else 0  # padding, always 0
+    waiting = sum(int(stages[d].sum()) for d in range(max(delays)) if d not in delays)
+    live_bits = int(live[: n_in * len(delays)].sum()) if constant else int(live.sum())
+    return _Ring(size - live_bits, waiting, np.asarray(stages[0], bool))
 
 
 def _leak_adders(neuron: str, leak_k: int, fraction: int) -> tuple[float, float]:
@@ -501,6 +585,7 @@ class _Folding:
     states_in_block: np.ndarray
     states_in_logic: np.ndarray  # registers on iCE40, LUT RAM elsewhere
     thresholds_in_block: np.ndarray
+    banks: np.ndarray  # address bits that choose between block RAMs of the weights
 
 
 def _folding(x: Structure, family: str) -> _Folding:
@@ -525,6 +610,9 @@ def _folding(x: Structure, family: str) -> _Folding:
         states_in_block=memory & in_block,
         states_in_logic=memory & ~in_block,
         thresholds_in_block=x.folded & x.fires & (x.n_out * x.word > verilog.BLOCK_BITS),
+        banks=x.folded
+        * (depth * x.lanes * word > verilog.BLOCK_BITS)
+        * np.ceil(np.log2(_block_rows(x.rom_bits, depth, family))),
     )
 
 
@@ -550,9 +638,9 @@ def _registers(x: Structure, family: str) -> np.ndarray:
     sums = x.count_bits + (streams & ~whole) * x.total_bits
     parallel = control + x.delay_bits + sums + neurons + x.score_bits + scan + (x.last & x.fires)
     folded = (
-        5 + ~x.first + generator + 16 * x.lfsr + noise + f.ring + x.delay_bits + f.counters
-        + _bits(x.lanes) + 1 + x.total_bits * (1 + (x.length * f.groups > 1))
-        + f.rom_in_logic * x.rom_bits + (x.fires & ~x.last) * x.n_out * (1 + x.feeds_parallel)
+        5 + ~x.first + generator + 16 * x.lfsr + noise + f.ring - x.ring_idle + x.delay_bits + f.counters
+        + np.minimum(_bits(x.lanes) + 1, x.total_bits) + x.total_bits * (1 + (x.length * f.groups > 1))
+        + f.rom_in_logic * x.rom_bits + x.spike_bits + f.banks
         + scan + score_shown
         + ~f.states_in_block * f.state  # the one that is read
         + (f.states_in_logic * x.n_out * f.state if family == "ice40" else 0)
@@ -605,12 +693,12 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
         "scan_bits": wired * x.last * n * x.score_width,
         # registers that have no logic before them
         "plain_registers": (x.first & wired) * x.inputs_used + x.delay_bits
-        + folded * (x.fires & ~x.last) * n * (1 + x.feeds_parallel),
+        + x.spike_bits,
         # folded
         "lanes": folded * x.lanes * 1.0,
         "lane_bits": folded * x.lanes * number,
-        "ring_bits": folded * f.ring * 1.0,
-        "turning_bits": folded * (f.groups > 1) * f.ring,
+        "ring_bits": folded * (f.ring - x.ring_idle),
+        "turning_bits": folded * (f.groups > 1) * (f.ring - x.ring_idle),
         "counter_bits": folded * f.counters,
         "rom_bits": f.rom_in_logic * f.address * x.rom_bits,  # ROM made of logic
         "folded_total_bits": folded * x.total_bits,
@@ -645,6 +733,13 @@ def _memories(x: Structure, family: str) -> np.ndarray:
     ):
         total = total + used * _block_rams(width, depth, family)
     return total
+
+
+def _block_rows(width: np.ndarray, depth: np.ndarray, family: str) -> np.ndarray:
+    """Block RAMs one above the other in a memory of `depth` words, in the shape that takes the fewest."""
+    shapes = _MEMORY_SHAPES[family]
+    best = np.argmin([np.ceil(width / w) * np.ceil(depth / d) for w, d in shapes], axis=0)
+    return np.maximum(1, np.ceil(depth / np.array([d for _, d in shapes])[best]))
 
 
 def _block_rams(width: np.ndarray, depth: np.ndarray, family: str) -> np.ndarray:

@@ -1,0 +1,348 @@
+"""Is a design its network? Every obligation proved on its own, in parallel, each with a time limit.
+
+The obligations, and why they add up (module `composition` says how):
+
+    neuron       every distinct neuron of the design does what the contract says, for ever
+    counts       every neuron of a parallel layer adds exactly its synapses, for all spikes and all numbers
+    lanes        so does the lane adder of a folded layer, for all weights, too
+    generator    number generators and encoder follow their definitions over a full period
+    composition  with these cut out, the top does one inference: every current, score and the class, for
+                 every input, from any state, at the input timings that its name says
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from scnas import resources
+from scnas.equiv import tools
+from scnas.files import read_json, write_whole
+from scnas.hardware.verilog import NEURON_CELL, UPDATE_MODEL, noise_bounds, write_design
+from scnas.randomness import rng
+from scnas.snn.network import Layer, Network
+
+ENGINE = "bitwuzla"
+NEURONS_PER_TASK = 8
+# From the strongest to the weakest answer; what was refuted outweighs all others.
+ORDER = ("proved", "bounded", "unknown", "not_run", "error", "refuted")
+SCOPE = (
+    "every input and every state before the start; input timings: those named in the composition obligations"
+)
+
+
+@dataclass(frozen=True)
+class Obligation:
+    """One thing that was to be proved. status: see EquivResult. seconds: when it ran. cached: it ran before."""
+
+    name: str
+    kind: str
+    status: str
+    detail: str = ""
+    engine: str = ENGINE
+    seconds: float = 0.0
+    cached: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the proofs say about a winner; `status` is the weakest of its obligations."""
+
+    obligations: tuple[Obligation, ...]
+    seconds: float = 0.0
+
+    @property
+    def status(self) -> str:
+        if not self.obligations:
+            return "not_run"
+        return max((o.status for o in self.obligations), key=ORDER.index)
+
+    @property
+    def passed(self) -> bool | None:
+        """True only if everything was proved or bounded, False if something was refuted, else None."""
+        return {"proved": True, "bounded": True, "refuted": False}.get(self.status)
+
+    def summary(self) -> str:
+        """One line; what is not proved comes first."""
+        counts = {s: sum(o.status == s for o in self.obligations) for s in reversed(ORDER)}
+        parts = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
+        worst = next((o for o in self.obligations if o.status == self.status and o.status != "proved"), None)
+        why = f"; {worst.name}: {worst.detail}" if worst else ""
+        return f"proof {self.status.upper()}: {parts or 'nothing'} ({self.seconds:.1f} s of proofs){why}"
+
+    def to_dict(self) -> dict:
+        """The content of verdict.json."""
+        return {
+            "format": "scnas-verdict/1",
+            "status": self.status,
+            "passed": self.passed,
+            "scope": SCOPE,
+            "seconds": round(self.seconds, 2),
+            "obligations": [asdict(o) for o in self.obligations],
+        }
+
+
+def check_winner(
+    folder: str | Path,
+    *,
+    timeout_s: float = 150.0,
+    workers: int | None = None,
+    cache: str | Path | None = None,
+    report: Callable[[Obligation], None] | None = None,
+) -> Verdict:
+    """Prove that the design in `folder` (network.json, design.v and its cells) is its network.
+
+    timeout_s: for each obligation. workers: processes at a time, all cores if not given. cache: folder of
+    proofs by content; the user's cache folder if not given. report: called with each obligation as it ends.
+    Writes verdict.json into `folder`. Raises ValueError without a readable network.json or a design.v.
+    """
+    folder = Path(folder)
+    if not (folder / "network.json").is_file() and (folder / "winner" / "network.json").is_file():
+        folder = folder / "winner"
+    network = Network.load(folder / "network.json")
+    if not (folder / "design.v").is_file():
+        raise ValueError(f"{folder}: no design.v to prove")
+    sources = {
+        path.name: path.read_text() for path in sorted(folder.glob("*.v")) if path.name != "testbench.v"
+    }
+    verdict = check_design(network, sources, timeout_s=timeout_s, workers=workers, cache=cache, report=report)
+    write_whole(folder / "verdict.json", json.dumps(verdict.to_dict(), indent=1) + "\n")
+    return verdict
+
+
+def check_design(
+    network: Network,
+    sources: Mapping[str, str],
+    *,
+    timeout_s: float = 150.0,
+    workers: int | None = None,
+    cache: str | Path | None = None,
+    report: Callable[[Obligation], None] | None = None,
+) -> Verdict:
+    """As `check_winner`, for sources in memory: file name -> text, `design.v` among them."""
+    tasks = obligations(network, sources)
+    if missing := tools.missing_tools(("pyosys", "bitwuzla")):
+        return Verdict(tuple(Obligation(name, task["kind"], "not_run", missing) for name, task in tasks.items()))
+    cache = Path(cache) if cache is not None else _default_cache()
+    done: dict[str, Obligation] = {}
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        # Long ones first, so that no core waits at the end for one that began late.
+        names = sorted(tasks, key=lambda name: tasks[name]["kind"] != "composition")
+        futures = {pool.submit(_settle, name, tasks[name], timeout_s, cache): name for name in names}
+        for future in as_completed(futures):
+            done[futures[future]] = future.result()
+            if report is not None:
+                report(done[futures[future]])
+    ordered = tuple(done[name] for name in tasks)
+    return Verdict(ordered, sum(o.seconds for o in ordered))
+
+
+def _default_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "scnas" / "proofs"
+
+
+@functools.cache
+def _prover() -> str:
+    """What a proof depends on besides its task: our own text and the versions of the tools."""
+    here = Path(__file__).resolve().parent
+    files = [*sorted(here.glob("*.py")), here.parent / "snn" / "streams.py", here.parent / "snn" / "network.py"]
+    versions = [importlib.metadata.version(package) for package in ("pyosys", "bitwuzla")]
+    return hashlib.sha256(repr([versions, *(f.read_text() for f in files)]).encode()).hexdigest()
+
+
+def _settle(name: str, task: dict, seconds: float, cache: Path) -> Obligation:
+    """The answer to one task, from the cache or from a process of its own."""
+    key = hashlib.sha256(json.dumps([_prover(), task], sort_keys=True).encode()).hexdigest()
+    stored = cache / f"{key}.json"
+    if stored.is_file():
+        try:
+            known = read_json(stored)
+            return Obligation(
+                name, task["kind"], known["status"], known["detail"], ENGINE, known["seconds"], True
+            )
+        except (ValueError, KeyError, TypeError):
+            stored.unlink(missing_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="scnas-proof-"))
+    try:
+        (folder / "task.json").write_text(json.dumps(task | {"seconds": seconds}))
+        root = Path(__file__).resolve().parents[2]
+        code = f"import sys; sys.path.insert(0, {str(root)!r}); from scnas.equiv.worker import main; main()"
+        environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        ended = tools.run([sys.executable, "-P", "-c", code], folder, seconds + 20, environment)
+        answer = folder / "answer.json"
+        if ended.code is None:
+            found = {"status": "unknown", "detail": "time ran out"}
+        elif ended.code != 0 or not answer.is_file():
+            last = " | ".join(line for line in ended.output.splitlines()[-3:] if line.strip())
+            found = {"status": "error", "detail": f"the prover ended with {ended.code}: {last}"}
+        else:
+            found = json.loads(answer.read_text())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    seconds = round(ended.seconds, 2)
+    if found["status"] in ("proved", "refuted"):
+        cache.mkdir(parents=True, exist_ok=True)
+        write_whole(stored, json.dumps(found | {"seconds": seconds}) + "\n")
+    return Obligation(name, task["kind"], found["status"], found["detail"], ENGINE, seconds)
+
+
+# --- what is to be proved ----------------------------------------------------------------------------------
+
+
+def obligations(network: Network, sources: Mapping[str, str]) -> dict[str, dict]:
+    """Name -> task of everything that makes this design its network."""
+    tasks: dict[str, dict] = {}
+    text = sources["design.v"]
+    for number, layer in enumerate(network.layers):
+        part = module_text(text, f"scnas_layer{number}")
+        if layer.mapping == "parallel":
+            tasks |= _counts(number, layer, text)
+        else:
+            lane_sources = dict(sources)
+            task = {"kind": "lanes", "layer": number, "network": network.to_dict(), "sources": lane_sources}
+            tasks[f"layer {number}: lane sum of {layer.lanes} lanes"] = task
+        if network.fires(number):
+            tasks |= _neurons(number, layer, network, part, sources)
+        tasks |= _generators(layer, network.fires(number), sources)
+    if network.encoder == "rate" and network.timesteps > 1:
+        encoder = (resources.hdl() / "sc_rate_encoder.v").read_text()
+        steps = network.timesteps.bit_length() - 1
+        tasks[f"rate encoder, {network.timesteps} steps"] = {
+            "kind": "encoder", "steps_log2": steps, "sources": {"sc_rate_encoder.v": encoder},
+        }  # fmt: skip
+    latency = write_design(network).latency_clocks
+    late = rng(0, "pauses").integers(0, 12, size=network.timesteps).tolist()
+    for name, pauses in (("inputs never late", [0] * network.timesteps), (f"inputs late by {late} clocks", late)):
+        tasks[f"whole inference, {name}"] = {
+            "kind": "composition",
+            "network": network.to_dict(),
+            "sources": dict(sources),
+            "pauses": pauses,
+            "latency_clocks": latency,
+        }
+    return tasks
+
+
+def module_text(text: str, name: str) -> str:
+    """The text of module `name`; "" if it is not there."""
+    found = re.search(rf"^module {name} \(.*?^endmodule", text, re.DOTALL | re.MULTILINE)
+    return found[0] if found else ""
+
+
+def _counts(number: int, layer: Layer, text: str) -> dict[str, dict]:
+    from scnas.equiv.composition import tap_order
+
+    name = f"scnas_layer{number}_counts"
+    taps = {pair: bit for bit, pair in enumerate(tap_order(layer))}
+    tasks = {}
+    for start in range(0, layer.n_out, NEURONS_PER_TASK):
+        group = range(start, min(start + NEURONS_PER_TASK, layer.n_out))
+        weights = {
+            str(j): [
+                [taps[int(i), int(layer.delays[i, j])], int(layer.weights[i, j])]
+                for i in np.flatnonzero(layer.weights[:, j])
+            ]
+            for j in group
+        }
+        tasks[f"layer {number}: counts of neurons {group[0]} to {group[-1]}"] = {
+            "kind": "counts",
+            "module": name,
+            "sources": {"counts.v": module_text(text, name)},
+            "n_taps": len(taps),
+            "numbers": 256 if layer.generator == "lfsr" else layer.length,
+            "weights": weights,
+        }
+    return tasks
+
+
+def _instances(text: str, cell: str, name: str) -> dict[str, dict[str, int]]:
+    """Instances of `cell` whose name matches `name` -> their parameters."""
+    found = {}
+    for match in re.finditer(rf"\b{cell} #\((.*?)\) ({name}) \(", text):
+        found[match[2]] = {key: int(value) for key, value in re.findall(r"\.(\w+)\((-?\d+)\)", match[1])}
+    return found
+
+
+def _neurons(
+    number: int, layer: Layer, network: Network, text: str, sources: Mapping[str, str]
+) -> dict[str, dict]:
+    """The distinct neurons of a layer: parameters as they stand in the design, references as the network says."""
+    k, W, F = layer.constants, network.word, network.fraction
+    parallel = layer.mapping == "parallel"
+    cell = NEURON_CELL[layer.neuron]
+    reference = cell.replace("_neuron", "_reference")
+    own = {"homeostatic_lif": ("DECAY_K", "BUMP_K"), "izhikevich": ("A_K", "B_K", "D_K")}.get(layer.neuron, ())
+    instances = _instances(text, cell, r"neuron_\d+") if parallel else None
+    datapath = None if parallel else _instances(text, "sc_neuron_update", "datapath").get("datapath")
+    tasks: dict[str, dict] = {}
+    names: dict[str, list[int]] = {}
+    for j in range(layer.n_out):
+        threshold = int(layer.threshold[j])
+        parameters = {
+            "V_REST": k["v_rest"],
+            "V_RESET": k["v_reset"],
+            "V_THRESHOLD": threshold,
+            "REFRACTORY_PERIOD": k["refractory"],
+        } | {key: k[key.lower()] for key in own}
+        if parallel:
+            dut, there = cell, instances.get(f"neuron_{j}")
+            files = {f"{cell}.v": sources.get(f"{cell}.v", "")}
+        else:
+            start = {"V_START": k["v_rest"], "EXTRA_START": 0}
+            if layer.neuron == "izhikevich":
+                start = {"V_START": k["v_reset"], "EXTRA_START": k["b_k"] * k["v_reset"] >> F}
+            dut = "sc_update_as_neuron"
+            there = None if datapath is None else datapath | start | {"V_THRESHOLD": threshold}
+            wrapper = (resources.hdl() / "equiv" / f"{dut}.v").read_text()
+            files = {f"{dut}.v": wrapper, "sc_neuron_update.v": sources.get("sc_neuron_update.v", "")}
+        if there is None:
+            raise ValueError(f"design.v: layer {number} has no {'neuron_' + str(j) if parallel else 'datapath'}")
+        files[f"{reference}.v"] = (resources.hdl() / "equiv" / f"{reference}.v").read_text()
+        constants = {"gain_k": k["gain_k"], "leak_k": k["leak_k"]}
+        task = {
+            "kind": "neuron", "dut": dut, "ref": reference, "data_width": W, "fraction": F,
+            "parameters": parameters, "dut_parameters": there, "noise_width": there.get("NOISE_WIDTH", W),
+            "constants": constants, "sources": files,
+        }  # fmt: skip
+        if layer.neuron == "stochastic_lif":
+            task["noise_range"] = list(noise_bounds(layer, F))
+        else:
+            constants["noise_in"] = 0
+        assert UPDATE_MODEL  # the folded datapath takes its model from the design
+        key = json.dumps(task, sort_keys=True)
+        tasks.setdefault(key, task)
+        names.setdefault(key, []).append(j)
+    named = {}
+    for key, task in tasks.items():
+        which = names[key]
+        some = ", ".join(map(str, which[:4])) + (", ..." if len(which) > 4 else "")
+        named[f"layer {number}: {layer.neuron} neuron ({len(which)} of {layer.n_out}: {some})"] = task
+    return named
+
+
+def _generators(layer: Layer, fires: bool, sources: Mapping[str, str]) -> dict[str, dict]:
+    tasks = {}
+    settings = []
+    if layer.generator == "lfsr":
+        settings.append(("sc_lfsr", layer.seed))
+    elif layer.length > 1:
+        settings.append(("sc_sobol_counter", layer.length.bit_length() - 1))
+    if layer.neuron == "stochastic_lif" and fires:
+        settings.append(("sc_lfsr", layer.noise_seed))
+    for cell, setting in settings:
+        text = sources.get(f"{cell}.v", "")
+        task = {"kind": "generator", "cell": cell, "setting": setting, "sources": {f"{cell}.v": text}}
+        tasks[f"{cell}, {'seed' if cell == 'sc_lfsr' else 'bits'} {setting}"] = task
+    return tasks
