@@ -32,7 +32,7 @@ from scnas.space import SearchSpace
 
 DEVICES = ("auto", "cpu", "cuda")
 EXECUTORS = ("local",)
-JOBS = ("search", "verify")
+JOBS = ("search", "verify", "synthesize", "calibrate")
 MAX_SEED = 2**63 - 1
 
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 # Metrics in the order of every table; others follow by name.
 METRICS = (
-    "accuracy", "error", "validation_loss", "test_accuracy", "luts", "ffs", "brams", "latency_us",
-    "latency_clocks", "energy_nj", "energy_low_nj", "energy_high_nj", "synapses",
+    "accuracy", "error", "validation_loss", "test_accuracy", "luts", "routed_luts", "ffs", "routed_ffs",
+    "brams", "routed_brams", "fmax_mhz", "latency_us", "latency_clocks", "energy_nj", "energy_low_nj", "energy_high_nj", "synapses",
 )  # fmt: skip
 BEGUN = ("settings.yaml", "versions.json")
 
@@ -405,6 +405,11 @@ def front_figure(
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         bar.ax.yaxis.set_major_formatter(plain)
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    if routed := [e for e in front if "routed_luts" in e.metrics]:
+        modelled, level = _points(routed)
+        real = np.array([e.metrics["routed_luts"] for e in routed], dtype=float)
+        axes.hlines(level, modelled, real, color="0.4", linewidth=1, zorder=2)
+        axes.scatter(real, level, marker="x", s=36, color="black", linewidths=1.2, zorder=4, label="routed")
     if winner is not None:
         x, y = winner.metrics["luts"], winner.metrics["accuracy"]
         text = f"winner: {100 * y:.1f}%, {x:,.0f} {target.lut_unit}s"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scnas import executor, record, tasks, winner
+from scnas import executor, realize, record, tasks, winner
 from scnas.config import Config, Winner
 from scnas.hardware import targets
 from scnas.randomness import integer
@@ -30,10 +30,14 @@ def run(settings: Config, folder: Path) -> None:
     match settings.job:
         case "search":
             search(settings, folder)
-        case "verify":
+        case "verify" | "synthesize" as job:
             if settings.run is None:
-                raise ValueError("run must name the folder of a finished run for job=verify, got null")
-            for line in winner.verify(Path(settings.run), settings.build.timeout_s):
+                raise ValueError(f"run must name the folder of a finished run for job={job}, got null")
+            look = winner.verify if job == "verify" else realize.synthesize
+            for line in look(Path(settings.run), settings.build.timeout_s):
+                print(line, flush=True)
+        case "calibrate":
+            for line in realize.calibrate(settings.target.name, folder, settings.build.timeout_s):
                 print(line, flush=True)
             if not any(folder.iterdir()):  # what this job finds lies with the run it looked at
                 folder.rmdir()

@@ -47,11 +47,7 @@ class Built:
     @property
     def figures(self) -> dict[str, float]:
         """Real counterparts of the modelled metrics, where the tools gave them."""
-        if self.routed is None or self.routed.luts is None:
-            return {}
-        found = {"luts": self.routed.luts, "ffs": self.routed.ffs, "brams": self.routed.brams}
-        figures = {f"routed_{name}": value for name, value in found.items() if value is not None}
-        return figures | ({"fmax_mhz": self.routed.fmax_mhz} if self.routed.fmax_mhz else {})
+        return {} if self.routed is None else self.routed.figures
 
     def lines(self) -> Iterator[str]:
         """What was found, a line each, for the terminal."""

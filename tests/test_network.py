@@ -1,4 +1,4 @@
-"""scnas.snn.network: what network.json holds, and what it refuses: everything that cannot be computed exactly."""
+"""scnas.snn.network: what network.json holds, and what it refuses: all that cannot be computed exactly."""
 
 import copy
 import json
@@ -175,56 +175,60 @@ WHOLE = [
     10**5000,
 ]  # none is a whole number in range
 
+INTEGERS = "must be a whole number from"
+
+
+def each(place: str, values: list, message: str) -> list[tuple]:
+    """Cases of one place, written `0.length` for that of layer 0: where, what, and what the message holds."""
+    path = [int(step) if step.isdigit() else step for step in place.split(".")]
+    path = ["layers", *path] if isinstance(path[0], int) else path
+    full = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)[1:]
+    return [(*path, value, f"{full} {message}" if message else full) for value in values]
+
+
 WRONG = [
-    # place ..., value, what the message must hold
-    *[("n_inputs", value, "n_inputs must be a whole number from 1 to 65536") for value in [*WHOLE, 0, 10**9]],
-    *[("timesteps", value, "timesteps must be a whole number from 1 to 4096") for value in [*WHOLE, 0, 10**9]],
-    *[("fraction", value, "fraction must be a whole number from 0 to 12") for value in [*WHOLE, -1, 13]],
-    *[("word", value, "word must be a whole number from 4 to 24") for value in [*WHOLE, 3, 25]],
-    *[("format", value, "format must be 'scnas-network/1'") for value in ["scnas-network/2", 1, None, "x" * 10**6]],
-    *[("encoder", value, "encoder must be one of rate, events") for value in ["Rate", 1, None, []]],
-    *[("readout", value, "readout must be one of membrane, spikes") for value in ["argmax", True, {}]],
-    ("timesteps", 6, "timesteps must be a power of two for the rate encoder, got 6"),
-    *[("layers", value, "layers must be a list, got ") for value in [None, {}, 3, "layers"]],
-    ("layers", [], "layers must hold 1 to 64 layers"),
-    ("layers", [HAND["layers"][1]] * 65, "layers must hold 1 to 64 layers"),
+    *each("n_inputs", [*WHOLE, 0, 10**9], f"{INTEGERS} 1 to 65536"),
+    *each("timesteps", [*WHOLE, 0, 10**9], f"{INTEGERS} 1 to 4096"),
+    *each("timesteps", [6], "must be a power of two for the rate encoder, got 6"),
+    *each("fraction", [*WHOLE, -1, 13], f"{INTEGERS} 0 to 12"),
+    *each("word", [*WHOLE, 3, 25], f"{INTEGERS} 4 to 24"),
+    *each("format", ["scnas-network/2", 1, None, "x" * 10**6], "must be 'scnas-network/1'"),
+    *each("encoder", ["Rate", 1, None, []], "must be one of rate, events"),
+    *each("readout", ["argmax", True, {}], "must be one of membrane, spikes"),
+    *each("layers", [None, {}, 3, "layers"], "must be a list, got "),
+    *each("layers", [[], [HAND["layers"][1]] * 65], "must hold 1 to 64 layers"),
     ("layers", [HAND["layers"][0], None], "layers[1] must be an object, got NoneType"),
-    ("layers", 0, [], "layers[0] must be an object, got list"),
-    *[("layers", 0, "neuron", value, "layers[0].neuron must be one of if, lif, ") for value in ["LIF", 1, None]],
-    *[("layers", 1, "generator", value, "layers[1].generator must be one of sobol, lfsr") for value in ["x", []]],
-    *[("layers", 0, "mapping", value, "layers[0].mapping must be one of parallel, folded") for value in ["", 1]],
-    *[("layers", 0, "length", value, "layers[0].length must be a ") for value in [*WHOLE, 0, -16, 12, 512]],
-    *[("layers", 0, "seed", value, "layers[0].seed must be a whole number from 1 to 65535") for value in [*WHOLE, 0]],
-    *[("layers", 0, "noise_seed", value, "layers[0].noise_seed must be a whole number from 1 to 65535")
-      for value in [*WHOLE, 0, 65536]],
-    *[("layers", 0, "lanes", value, "layers[0].lanes must be a whole number from 1 to 65536")
-      for value in [*WHOLE, 0, 10**9]],
-    *[("layers", 1, "lanes", value, "layers[1].lanes must be a whole number from 0 to 0") for value in [*WHOLE, 1]],
-    *[("layers", 0, "weights", value, "layers[0].weights must be rows of whole numbers")
-      for value in [None, 1, "weights", {}, []]],
-    *[("layers", 0, "weights", value, "layers[0].weights") for value in [
+    *each("0", [[]], "must be an object, got list"),
+    *each("0.neuron", ["LIF", 1, None], "must be one of if, lif, "),
+    *each("1.generator", ["x", []], "must be one of sobol, lfsr"),
+    *each("0.mapping", ["", 1], "must be one of parallel, folded"),
+    *each("0.length", [*WHOLE, 0, -16, 12, 512], "must be a "),
+    *each("0.seed", [*WHOLE, 0, 65536], f"{INTEGERS} 1 to 65535"),
+    *each("0.noise_seed", [*WHOLE, 0, 65536], f"{INTEGERS} 1 to 65535"),
+    *each("0.lanes", [*WHOLE, 0, 10**9], f"{INTEGERS} 1 to 65536"),
+    *each("1.lanes", [*WHOLE, 1], f"{INTEGERS} 0 to 0"),
+    *each("0.weights", [None, 1, "weights", {}, []], "must be rows of whole numbers"),
+    *each("0.weights", [
         [[]], [[], []], [[1, 2]], [[1, 2]] * 3, [[1, 2], [3]], [[1], [2, 3]], [1, 2], [[[1, 2]], [[3, 4]]],
         [[1, 2], [3, "4"]], [[1, 2], [3, 4.0]], [[1, 2], [True, 4]], [[True, True], [True, True]],
         [[1, 2], [3, None]], [[1, 2], [3, NAN]], [[1, 2], None], [[1, 2], "34"], [[1, 2], {0: 1, 1: 2}],
-        [[1, 2], [3, 17]], [[1, 2], [3, -17]], [[1, 2], [3, 10**30]], [[1, 2], [3, 2**31]], [[1, 2], [3, 2**63]],
-        [[1, 2], [2**32, 4]], [["x" * 10**6, 2], [3, 4]], [[1] * (2**16 + 1)] * 2,
-    ]],
-    *[("layers", 0, "delays", value, "layers[0].delays") for value in [
+        [[1, 2], [3, 17]], [[1, 2], [3, -17]], [[1, 2], [3, 10**30]], [[1, 2], [3, 2**31]],
+        [[1, 2], [3, 2**63]], [[1, 2], [2**32, 4]], [["x" * 10**6, 2], [3, 4]], [[1] * (2**16 + 1)] * 2,
+    ], ""),
+    *each("0.delays", [
         None, [], [[0, 0]], [[0, 0], [0]], [[0, 0], [0, -1]], [[0, 0], [0, 4097]], [[0, 0], [0, 0.0]],
         [[False, 0], [0, 0]], [0, 0], [[0, 0], [0, 10**30]], "delays", [[0, 0, 0], [0, 0, 0]],
-    ]],
-    *[("layers", 0, "threshold", value, "layers[0].threshold") for value in [
+    ], ""),
+    *each("0.threshold", [
         None, [], [1], [1, 2, 3], [1, 2.0], [1, True], [1, 2**11], [1, -(2**11) - 1], [[1, 2]], 5, "12",
         [1, NAN], [1, 10**30],
-    ]],
-    *[("layers", 0, "constants", value, "layers[0].constants must be an object, got ") for value in [None, [], 1]],
-    ("layers", 0, "constants", {}, "layers[0].constants must have exactly the keys leak_k, gain_k, "),
-    *[("layers", 0, "constants", "leak_k", value, "layers[0].constants.leak_k must be a whole number from -2048 to 2047")
-      for value in [*WHOLE, 2048, -2049]],
-    *[("layers", 0, "constants", "refractory", value, "layers[0].constants.refractory must be a whole number from 0 to")
-      for value in [*WHOLE, -1, 4097]],
-    ("layers", 0, "constants", "a_k", 1, "layers[0].constants.a_k must be 0 for lif, got 1"),
-    ("layers", 1, "constants", "leak_k", 1, "layers[1].constants.leak_k must be 0 for if, got 1"),
+    ], ""),
+    *each("0.constants", [None, [], 1], "must be an object, got "),
+    *each("0.constants", [{}], "must have exactly the keys leak_k, gain_k, "),
+    *each("0.constants.leak_k", [*WHOLE, 2048, -2049], f"{INTEGERS} -2048 to 2047"),
+    *each("0.constants.refractory", [*WHOLE, -1, 4097], f"{INTEGERS} 0 to 4096"),
+    *each("0.constants.a_k", [1], "must be 0 for lif, got 1"),
+    *each("1.constants.leak_k", [1], "must be 0 for if, got 1"),
 ]  # fmt: skip
 
 
@@ -289,9 +293,18 @@ def test_a_layer_of_too_many_synapses_is_refused_before_it_is_built():
 
 
 @pytest.mark.parametrize(
-    "weights", [np.zeros((2, 2)), np.zeros((2, 2), bool), np.zeros(4, int), np.zeros((0, 2), int), np.array(3),
-                np.full((2, 2), 17), np.full((2, 2), 2**63, dtype=np.uint64), np.zeros((2, 3), int)]
-)  # fmt: skip
+    "weights",
+    [
+        np.zeros((2, 2)),
+        np.zeros((2, 2), bool),
+        np.zeros(4, int),
+        np.zeros((0, 2), int),
+        np.zeros((2, 3), int),
+        np.array(3),
+        np.full((2, 2), 17),
+        np.full((2, 2), 2**63, dtype=np.uint64),
+    ],
+)
 def test_wrong_arrays_are_refused(weights):
     network = Network.from_dict(HAND)
     with pytest.raises(ValueError, match=r"^layers\[0\]\.(weights|delays) must "):

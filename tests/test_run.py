@@ -18,7 +18,7 @@ from scnas.search import Evaluation
 
 SMALL = [
     "+experiment=smoke", "search.population_size=8", "search.generations=3", "executor.workers=1",
-    "train.epochs=3", "train.full_epochs=4", "train.final_seeds=2", "task.train_limit=400",
+    "train.epochs=3", "train.full_epochs=4", "train.final_seeds=2", "task.train_limit=400", "build=none",
 ]  # fmt: skip
 
 
@@ -26,7 +26,7 @@ SMALL = [
 def finished(tmp_path_factory):
     """The folder of one small run."""
     folder = tmp_path_factory.mktemp("run")
-    run.run(config.load(SMALL), folder)
+    run.run(config.load([*SMALL, "build=simulated"]), folder)
     return folder
 
 

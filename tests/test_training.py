@@ -117,13 +117,30 @@ KINDS = {
 }  # fmt: skip
 
 
+GPU = pytest.param(
+    "cuda",
+    marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")],
+)
+
+
+@pytest.fixture(params=["kernels", "torch"])
+def way(request, monkeypatch) -> str:
+    """A CPU trains with its kernels; whatever else trains with torch, which a CPU can do as well."""
+    if request.param == "torch":
+        monkeypatch.setattr(training, "KERNEL_DEVICES", ())
+    return request.param
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
 @pytest.mark.parametrize("powers_of_two", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_accuracy_is_that_of_the_exported_network(kind, powers_of_two):
+def test_the_accuracy_is_that_of_the_exported_network(kind, powers_of_two, device, way):
     """On all samples by the module, on some by the oracle; nothing is rounded on the way."""
+    if device == "cuda" and way == "kernels":
+        pytest.skip("the kernels are for a CPU")
     task = EVENTS if kind == "events" else VALUES
     budget = replace(QUICK, powers_of_two=powers_of_two)
-    results = train_population(KINDS[kind], task, budget, seed=3)
+    results = train_population(KINDS[kind], task, budget, seed=3, device=device)
     assert [r.architecture for r in results] == KINDS[kind]
     good = [r for r in results if r.failed is None]
     assert len(good) > 0.7 * len(results)
@@ -310,7 +327,7 @@ MIXED = [
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
-def test_a_candidate_starts_the_same_alone_and_in_a_group(epochs):
+def test_a_candidate_starts_the_same_alone_and_in_a_group(epochs, way):
     """Without training everything is equal; one epoch moves nothing but the last bits of sums."""
     for single, grouped in alone_and_together(MIXED, VALUES, replace(QUICK, epochs=epochs)):
         assert single.failed is None is grouped.failed
@@ -415,7 +432,7 @@ def ruin(kind: str, layer: int):
 )
 @pytest.mark.parametrize("generator", GENERATORS)
 @pytest.mark.parametrize("epochs", [0, 1])
-def test_a_candidate_that_diverges_fails_alone(monkeypatch, kind, layer, generator, epochs):
+def test_a_candidate_that_diverges_fails_alone(monkeypatch, kind, layer, generator, epochs, way):
     group = [arch(hidden=(h,), delay=2, generator=g) for h, g in ((5, "sobol"), (6, generator), (7, "lfsr"))]
     budget = replace(QUICK, epochs=epochs)
     healthy = train_group(group, VALUES, budget, 0, "cpu")
@@ -882,16 +899,34 @@ def test_the_lowest_of_the_highest_scores_wins():
 def test_clipping_worked_by_hand():
     """Norms 5, 0.5 and infinity: scaled to 1, left alone, dropped. Masked weights count for nothing."""
     weight, scale = torch.zeros(3, 1, 2, requires_grad=True), torch.zeros(3, requires_grad=True)
-    unused = torch.zeros(3, 1, 1, requires_grad=True)
+    position, unused = torch.zeros(3, 1, 2, requires_grad=True), torch.zeros(3, 1, 1, requires_grad=True)
     weight.grad = torch.tensor([[[3.0, 100.0]], [[0.3, 0.0]], [[float("nan"), 1.0]]])
     scale.grad = torch.tensor([4.0, 0.4, 7.0])
+    position.grad = torch.tensor([[[0.0, 9.0]], [[0.0, 0.0]], [[1.0, 1.0]]])
     keep = torch.tensor([[[True, False]], [[True, True]], [[True, True]]])
-    kinds = {"weight": [weight], "scale": [scale], "leak": [unused]}
-    norms = training._clip(kinds, {id(weight): keep}, 1.0)
+    kinds = {"weight": [weight], "scale": [scale], "leak": [unused], "position": [position]}
+    norms = training._clip(kinds, {id(weight): keep, id(position): keep}, 1.0)
     assert norms[:2].tolist() == pytest.approx([5, 0.5]) and not math.isfinite(norms[2])
     assert weight.grad.flatten().tolist() == pytest.approx([0.6, 0, 0.3, 0, 0, 0])
     assert scale.grad.tolist() == pytest.approx([0.8, 0.4, 0])
-    assert unused.grad is None
+    assert unused.grad is None and position.grad.flatten().tolist() == [0] * 6
+
+
+def test_what_is_pruned_moves_no_more(monkeypatch):
+    """Neither weight nor delay, and it takes no part in the clipping of the rest."""
+    a, masks, clip = arch(delay=3, density=0.25), [], training._clip
+
+    def spied(kinds, by_tensor, largest):
+        norms = clip(kinds, by_tensor, largest)
+        for name in ("weight", "position"):
+            for tensor in kinds[name]:
+                masks.append((by_tensor[id(tensor)].clone(), tensor.grad.clone()))
+        return norms
+
+    monkeypatch.setattr(training, "_clip", spied)
+    train_population([a], VALUES, Budget(epochs=5, batch_size=48))
+    assert all((grad[~keep] == 0).all() and grad[keep].any() for keep, grad in masks)
+    assert masks[-1][0].sum() == a.kept_synapses[1] and masks[0][0].all()
 
 
 def test_the_learning_rate_warms_up_and_comes_to_rest():
@@ -906,6 +941,21 @@ def test_the_learning_rate_warms_up_and_comes_to_rest():
     assert 0 < rates[0] < 0.1 * rates[top] and rates[-1] == pytest.approx(0, abs=1e-12)
     assert rates[50] == pytest.approx(0.25)
     assert all(np.diff(rates[: top + 1]) > 0) and all(np.diff(rates[top:]) < 0)
+
+
+def test_a_training_follows_its_schedules(monkeypatch):
+    """Delays are seen ever more sharply, epoch by epoch; the learning rate runs once from start to end."""
+    softness, progress, gradients = [], [], CpuPass.gradients
+
+    def watched(self, x, labels, soft):
+        softness.append(soft)
+        return gradients(self, x, labels, soft)
+
+    monkeypatch.setattr(CpuPass, "gradients", watched)
+    monkeypatch.setattr(training, "_set_rates", lambda optimiser, budget, at: progress.append(at))
+    train_population([arch(delay=3)], VALUES, Budget(epochs=10, batch_size=48))  # two batches an epoch
+    assert softness == pytest.approx([max(0, 1 - epoch / 7) for epoch in range(10) for _ in range(2)])
+    assert progress == pytest.approx([step / 20 for step in range(20)])
 
 
 # --- learning really happens ----------------------------------------------------------------------

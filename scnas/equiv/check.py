@@ -20,6 +20,7 @@ from scnas.files import write_whole
 STATUSES = ("proved", "bounded", "refuted", "unknown", "not_run", "error")
 INDUCTION_DEPTH = 4  # steps of k-induction; the proofs of the cells need one
 
+
 @dataclass(frozen=True)
 class Hidden:
     """What the ports do not show.
@@ -64,6 +65,16 @@ class EquivResult:
         """True only for proved and bounded, False for refuted; None where there is no verdict."""
         return {"proved": True, "bounded": True, "refuted": False}.get(self.status)
 
+    def replay(self) -> tuple[dict[str, int], ...]:
+        """A refuted proof's trace played in a simulator: spikes and membranes of both in each of its clocks.
+
+        Raises ValueError if there is no trace, FileNotFoundError without a simulator.
+        """
+        if not self.table or not self.files:
+            raise ValueError(f"{self.module}: {self.status}, there is no trace to replay")
+        top = next(path.stem for path in self.files if path.stem.endswith("_miter"))
+        return trace.replay(top, self.files, self.table, self.files[0].parent)
+
     def summary(self) -> str:
         """The verdict in one line; for a refuted one with the clocks that lead to the difference."""
         what = f"{self.module} against {self.reference}" if self.reference else self.module
@@ -71,7 +82,9 @@ class EquivResult:
             case "proved":
                 return f"{what}: PROVED for all inputs, for ever ({self.engine}, {self.seconds:.1f} s)"
             case "bounded":
-                return f"{what}: no difference within {self.depth} clocks ({self.engine}, {self.seconds:.1f} s)"
+                return (
+                    f"{what}: no difference within {self.depth} clocks ({self.engine}, {self.seconds:.1f} s)"
+                )
             case "refuted":
                 return f"{what}: REFUTED ({self.engine})\n{trace.table_text(self.table)}".rstrip()
             case "not_run":
@@ -247,7 +260,13 @@ def generate_miter(
             raise ValueError(f"a module name must be an identifier, got {name!r}")
     hidden = hidden or Hidden()
     noise_width = noise_width or data_width
-    inputs = {"step": 1, "leak_k": data_width, "gain_k": data_width, "I_t": data_width, "noise_in": noise_width}
+    inputs = {
+        "step": 1,
+        "leak_k": data_width,
+        "gain_k": data_width,
+        "I_t": data_width,
+        "noise_in": noise_width,
+    }
     unknown = set(constants or {}) - set(inputs)
     if unknown:
         raise ValueError(f"constants may hold {', '.join(inputs)}; got {', '.join(sorted(unknown))}")
@@ -300,6 +319,7 @@ def generate_miter(
             "    assign spike_out = dut_spike;",
             "    assign v_out = dut_v;",
             *helpers,
+            "`ifdef FORMAL",
             "    always @* begin",
             "        if ($initstate) assume (!rst_n);",
             *noise,
@@ -308,6 +328,7 @@ def generate_miter(
             *asserts,
             "        fires: cover (dut_spike && ref_spike);  // a dead neuron would equal any other",
             "    end",
+            "`endif",
             "endmodule",
             "",
         ]
@@ -398,7 +419,9 @@ def check_equivalence(
     }
     hidden = Hidden()
     if ref.startswith("sc_") and dut == ref.replace("_reference", "_neuron"):
-        hidden = hidden_state(ref, **settings | {"parameters": parameters or {}}, data_width=data_width, fraction=fraction)
+        hidden = hidden_state(
+            ref, **settings | {"parameters": parameters or {}}, data_width=data_width, fraction=fraction
+        )
     miter = generate_miter(dut, ref, top, data_width, fraction, **settings, hidden=hidden)
     write_whole(folder / f"{top}.v", miter)
     names = [path.name for path in sources] + [f"{top}.v"]
@@ -445,7 +468,9 @@ def _decide(
             log += covered.output
             fires = verdict(covered)
             # An unreached cover is no counterexample: equal, but neither was seen to fire.
-            found = {"passed": "proved" if kind == "prove" else "bounded", "error": "error"}.get(fires, "unknown")
+            found = {"passed": "proved" if kind == "prove" else "bounded", "error": "error"}.get(
+                fires, "unknown"
+            )
             if found == "unknown":
                 log += f"\nequal, but no spike was reached within {depth} clocks"
             break

@@ -22,8 +22,8 @@ import numpy as np
 from bitwuzla import Kind, Result
 
 from scnas.equiv import induction, machine
-from scnas.equiv.machine import NotUnderstood, Terms, Word, bits
-from scnas.equiv.obligations import Sum, _signed
+from scnas.equiv.machine import NotUnderstood, Terms, Word, bits, known
+from scnas.equiv.obligations import Sum
 from scnas.snn.network import Layer, Network
 from scnas.snn.streams import noise_sequence, ones_table, stream_thresholds
 
@@ -38,7 +38,9 @@ def elaborate(network: Network, sources: Mapping[str, str], folder: Path, second
     """The top with the counts of parallel layers and all neurons turned into ports."""
     for name, text in sources.items():
         (folder / name).write_text(text)
-    apart = [f"scnas_layer{l}_counts" for l, layer in enumerate(network.layers) if layer.mapping == "parallel"]
+    apart = [
+        f"scnas_layer{l}_counts" for l, layer in enumerate(network.layers) if layer.mapping == "parallel"
+    ]
     apart += [f"*{cell}" for cell in CELLS if f"{cell}.v" in sources]
     commands = [f"read_verilog {name}" for name in sources] + ["hierarchy -check -top scnas_top"]
     if apart:
@@ -87,6 +89,14 @@ class Inference:
         self.noise = [noise_sequence(layer.noise_seed, T) for layer in network.layers]
         self.totals: dict[tuple[int, int, int], Word] = {}  # (l, t, j) -> symbol of a count that was checked
         self.parallel_now = [[0] * layer.n_out for layer in network.layers]  # spike_out of neuron cells
+        # The registers of lane sums: what they take is proved by `lanes`, and stands here for its meaning.
+        self.cut_registers = {
+            self.output(f"layer_{l}.sum"): l
+            for l, layer in enumerate(network.layers)
+            if layer.mapping == "folded"
+        }
+        if not set(self.cut_registers) <= set(model.states):
+            raise NotUnderstood("the lane sum of a folded layer is not a register")
         self.taps = [tap_order(layer) for layer in network.layers]
 
     # --- small things ---------------------------------------------------------------------------------------
@@ -153,13 +163,17 @@ class Inference:
                     found[taps[k]] += 1 if w > 0 else -1
         return Counter({bit: n for bit, n in found.items() if n})
 
-    def check_sum(self, l: int, word, width: int, wanted: Counter, what: str, scale: int, saturate: bool) -> None:
+    def check_sum(
+        self, l: int, word, width: int, wanted: Counter, what: str, scale: int, saturate: bool
+    ) -> None:
         """`word` == sat_W(sum * 2^scale), or the plain product, where the sum is `wanted`."""
         terms, manager = self.terms, self.terms.manager
         names = sorted(self.terms.symbols(word), key=lambda name: int(name.rsplit(".", 1)[1]))
         if (got := self.meaning(names, l)) != wanted:
             extra, less = got - wanted, wanted - got
-            raise Differs(f"{what} adds other spikes than it should ({len(extra)} too much, {len(less)} too little)")
+            raise Differs(
+                f"{what} adds other spikes than it should ({len(extra)} too much, {len(less)} too little)"
+            )
         low = sum(n for n in wanted.values() if n < 0)
         high = sum(n for n in wanted.values() if n > 0)
         parts = [(self.terms.variable(name, 1), name) for name in names]
@@ -209,7 +223,7 @@ class Inference:
         self.symbol_word = {}
         model, terms, T = self.model, self.terms, self.network.timesteps
         state = model.first_state(terms)
-        taken, first, paused, scores, shown = 0, None, 0, [], 0
+        taken, first, paused, scores = 0, None, 0, []
         limit = 2_000_000
         while self.clock < limit:
             if time.monotonic() > self.solver.deadline:
@@ -243,7 +257,15 @@ class Inference:
             model.extend(values, self.everything(), terms)
             state = {}
             for number, node in model.following.items():
-                state[number] = model.invert(node, values, terms)
+                if number not in self.cut_registers:
+                    state[number] = model.invert(node, values, terms)
+            for number, l in self.cut_registers.items():
+                width, name = model.nodes[number].width, f"z.{l}.{self.clock}"
+                state[number] = (
+                    self.symbol(name, width)
+                    if name in self.meanings
+                    else terms.variable(terms.fresh(), width)
+                )
             for number in model.states:
                 if number not in state:
                     kept = isinstance(model.nodes[number].width, tuple)  # a ROM
@@ -252,29 +274,14 @@ class Inference:
                         if kept
                         else terms.variable(f"free.{number}.{self.clock}", model.nodes[number].width)
                     )
-            del shown
-            shown = 0
-            self.after(state)
             self.clock += 1
         raise Differs("done never comes")
 
     def everything(self) -> list[int]:
         if "_everything" not in self.__dict__:
-            self._everything = self.model.order([abs(n) for n in self.model.following.values()])
+            wanted = [abs(n) for state, n in self.model.following.items() if state not in self.cut_registers]
+            self._everything = self.model.order(wanted)
         return self._everything
-
-    def after(self, state: dict) -> None:
-        """Cut the registers whose meaning is known, for the next clock."""
-        for l, layer in enumerate(self.network.layers):
-            if layer.mapping != "folded":
-                continue
-            register = self.output(f"layer_{l}.sum")
-            if register not in self.model.states:
-                raise NotUnderstood(f"layer_{l}.sum is not a register")
-            width = self.model.nodes[register].width
-            name = f"z.{l}.{self.clock}"
-            if name in self.meanings:
-                state[register] = self.symbol(name, width)
 
     # --- layers ---------------------------------------------------------------------------------------------
 
@@ -453,7 +460,9 @@ class Inference:
             for t in range(T):
                 symbol = self.totals[l, t, index]
                 inner = max(network.word, len(symbol)) + scale + 2
-                wide = terms.term((0,) * scale + symbol + (symbol[-1],) * (inner - scale - len(symbol)), inner)
+                wide = terms.term(
+                    (0,) * scale + symbol + (symbol[-1],) * (inner - scale - len(symbol)), inner
+                )
                 current = self.saturated(wide, inner)
                 if inner < full:
                     current = manager.mk_term(Kind.BV_SIGN_EXTEND, [current], [full - inner])
@@ -564,25 +573,42 @@ def lanes(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
             free[node] = terms.variable(f"{name}.{node}", model.nodes[node].width)
     ring = terms.variable("ring", ring_width)
 
-    def sum_of(spikes):
-        leaves = free | given | {ring_node: spikes}
-        return model.invert(following, model.run([abs(following)], leaves, terms), terms)
-
     if not (-(1 << (width - 1)) <= -layer.lanes and layer.lanes < 1 << (width - 1)):
         return "refuted", f"sum has {width} bits, and there are {layer.lanes} lanes"
-    if lemma.adds(sum_of(0), 0, 0, width) != Result.UNSAT:
-        return _late(deadline, "the sum is not 0 without spikes")
     word = bits(weights, word_width)
-    for i in range(ring_width):
-        one = tuple(1 if k == i else ring[k] for k in range(ring_width))
-        none = tuple(0 if k == i else ring[k] for k in range(ring_width))
-        if i >= layer.lanes:
-            amount = 0
-        else:
-            code = word[i * (size + 1) : (i + 1) * (size + 1)]
-            amount = _lane_amount(terms, code, number, number_width, size, streams, width)
-        if lemma.adds(sum_of(none), sum_of(one), amount, width) != Result.UNSAT:
+    codes = [word[i * (size + 1) : (i + 1) * (size + 1)] for i in range(layer.lanes)]
+
+    # First each lane: on_i == ring[i] and [magnitude > number]. Then their sum, whatever they are.
+    on_nodes = [model.outputs.get(f"{path}.on_{i}") for i in range(layer.lanes)]
+    leaves = free | given | {ring_node: ring}
+    for i, node in enumerate(on_nodes):
+        if node is None:
+            raise NotUnderstood(f"the design has no wire {path}.on_{i}")
+        bit = _lane_bit(terms, codes[i], number, number_width, size, streams)
+        both = terms.operation(Kind.BV_AND, [terms.term(ring[i : i + 1], 1), terms.term(bit, 1)], 1)
+        got = model.invert(node, model.run([abs(node)], leaves, terms), terms)
+        differs = terms.manager.mk_term(Kind.DISTINCT, [terms.term(got, 1), terms.term(both, 1)])
+        if lemma.solver.satisfiable([differs])[0] != Result.UNSAT:
             return _late(deadline, f"lane {i}")
+    on = terms.variable("on", layer.lanes)
+
+    def sum_of(lanes_on: Word, sign: tuple[int, int]):
+        """The next `sum` with these lanes on; sign: (lane, its sign bit), the others are free."""
+        cut = {abs(node): known(lanes_on[i : i + 1]) for i, node in enumerate(on_nodes)}
+        if not fixed:
+            at = sign[0] * (size + 1) + size
+            cut[weights_node] = word[:at] + (sign[1],) + word[at + 1 :]
+        leaves = free | given | {ring_node: ring} | cut
+        return model.invert(following, model.run([abs(following)], leaves, terms), terms)
+
+    if lemma.adds(sum_of((0,) * layer.lanes, (0, 0)), 0, 0, width) != Result.UNSAT:
+        return _late(deadline, "the sum is not 0 without spikes")
+    for i in range(layer.lanes):
+        one, none = (tuple(v if k == i else on[k] for k in range(layer.lanes)) for v in (1, 0))
+        for sign in (codes[i][-1],) if fixed else (0, 1):
+            before, after = (sum_of(lanes_on, (i, sign)) for lanes_on in (none, one))
+            if lemma.adds(before, after, -1 if sign else 1, width) != Result.UNSAT:
+                return _late(deadline, f"lane {i} in the sum")
     return "proved", f"{layer.lanes} lanes"
 
 
@@ -590,27 +616,18 @@ def _late(deadline: float, what: str) -> tuple[str, str]:
     return ("unknown", f"time ran out at {what}") if time.monotonic() >= deadline else ("refuted", what)
 
 
-def _lane_amount(terms: Terms, code: Word, number, number_width: int, size: int, streams: bool, width: int):
-    """sign * [magnitude > number] as a word, of a code with symbols in it."""
-    manager = terms.manager
-    magnitude, sign = code[:-1], code[-1:]
-    if streams:  # the stream itself, clock by clock: its lowest bit is that of number 0
-        bit = magnitude[:1]
-        if size == 2:
-            chosen = manager.mk_term(
-                Kind.ITE,
-                [terms.truth(number if number.__class__ is int else bits(number, 1)),
-                 terms.term(magnitude[1:2], 1), terms.term(magnitude[:1], 1)],
-            )  # fmt: skip
-            one = terms.term(1, 1)
-            bit = terms.operation(Kind.BV_AND, [chosen, one], 1)
-    else:
-        full = max(size, number_width) + 1
-        wide = [terms.term(bits(x, w) + (0,) * (full - w), full)
-                for x, w in ((magnitude, size), (number, number_width))]  # fmt: skip
-        above = manager.mk_term(Kind.BV_UGT, wide)
-        bit = terms.operation(Kind.ITE, [above, terms.term(1, 1), terms.term(0, 1)], 1)
-    plus, minus = _signed(terms, bit, 1, width), _signed(terms, bit, -1, width)
-    sign_term = terms.term(sign, 1)
-    negative = manager.mk_term(Kind.EQUAL, [sign_term, terms.term(1, 1)])
-    return terms.operation(Kind.ITE, [negative, terms.term(minus, width), terms.term(plus, width)], width)
+def _lane_bit(terms: Terms, code: Word, number, number_width: int, size: int, streams: bool) -> Word | int:
+    """[magnitude > number] of a lane, one bit."""
+    manager, magnitude = terms.manager, code[:-1]
+    if streams and size == 1:
+        return known(magnitude)
+    if streams:  # the stream itself, its lowest bit is that of number 0
+        chosen = [terms.truth(bits(number, 1)), terms.term(magnitude[1:2], 1), terms.term(magnitude[:1], 1)]
+        return terms.operation(Kind.ITE, chosen, 1)
+    full = max(size, number_width) + 1
+    wide = [
+        terms.term(bits(x, w) + (0,) * (full - w), full)
+        for x, w in ((magnitude, size), (number, number_width))
+    ]
+    above = manager.mk_term(Kind.BV_UGT, wide)
+    return terms.operation(Kind.ITE, [above, terms.term(1, 1), terms.term(0, 1)], 1)

@@ -93,7 +93,9 @@ class _Unrolled:
             nodes = [machine.outputs[cut.dut], machine.outputs[cut.ref]]
             values = machine.run(nodes, leaves, terms, replace)
             widths = [machine.nodes[node].width for node in nodes]
-            full = max(*widths, cut.high.bit_length() + 2, cut.low.bit_length() + 2, abs(cut.offset).bit_length() + 2)
+            full = max(
+                *widths, cut.high.bit_length() + 2, cut.low.bit_length() + 2, abs(cut.offset).bit_length() + 2
+            )
             full += 1
             dut, ref = (bits(values[node], width) for node, width in zip(nodes, widths, strict=True))
             dut_term, ref_term = (
@@ -128,7 +130,8 @@ class _Unrolled:
         """The assumptions of the last clock."""
         values = self.clocks[-1]
         return [
-            self.terms.truth(_node(values, node, self.machine, self.terms)) for node in self.machine.assumptions
+            self.terms.truth(_node(values, node, self.machine, self.terms))
+            for node in self.machine.assumptions
         ]
 
     def bad(self, name: str) -> bitwuzla.Term:
@@ -195,12 +198,11 @@ def bounded(machine: Machine, depth: int, deadline: float) -> Answer:
     return Answer("proved", depth)
 
 
-def _concrete(machine: Machine, run: _Unrolled, model: bitwuzla.Bitwuzla, terms: Terms) -> tuple[dict[str, int], ...]:
+def _concrete(
+    machine: Machine, run: _Unrolled, model: bitwuzla.Bitwuzla, terms: Terms
+) -> tuple[dict[str, int], ...]:
     """The counterexample again on numbers: inputs and outputs of every clock, as the machine computes them."""
-    state = {
-        s: number(model, terms, run.clocks[0][s], machine.nodes[s].width)
-        for s in machine.states
-    }
+    state = {s: number(model, terms, run.clocks[0][s], machine.nodes[s].width) for s in machine.states}
     rows = []
     for values in run.clocks:
         leaves: dict[int, Value] = dict(state)

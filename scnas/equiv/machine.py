@@ -77,7 +77,9 @@ class Terms:
             if open_ := [c for c in children if c.id() not in self._supports]:
                 stack += open_
                 continue
-            own = [frozenset([top.symbol()])] if top.is_const() else [self._supports[c.id()] for c in children]
+            own = (
+                [frozenset([top.symbol()])] if top.is_const() else [self._supports[c.id()] for c in children]
+            )
             self._supports[top.id()] = frozenset().union(*own)
             stack.pop()
         return self._supports[term.id()]
@@ -133,6 +135,17 @@ def _signed(value: int, width: int) -> int:
     return value - (1 << width) if value >> (width - 1) & 1 else value
 
 
+def _towards_zero(a: int, b: int) -> int:
+    """a / b, rounded towards zero; by zero as SMT-LIB has it."""
+    if b == 0:
+        return 1 if a < 0 else -1
+    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+
+
+def _remainder(a: int, b: int) -> int:
+    return a - b * _towards_zero(a, b) if b else a
+
+
 # op -> (bitwuzla's operator, the same on Python ints given a, b and the width of a)
 _ARITHMETIC: dict[str, tuple[Kind, Callable[[int, int, int], int]]] = {
     "add": (Kind.BV_ADD, lambda a, b, w: a + b),
@@ -149,9 +162,8 @@ _ARITHMETIC: dict[str, tuple[Kind, Callable[[int, int, int], int]]] = {
     "sll": (Kind.BV_SHL, lambda a, b, w: a << b if b < w else 0),
     "srl": (Kind.BV_SHR, lambda a, b, w: a >> b if b < w else 0),
     "sra": (Kind.BV_ASHR, lambda a, b, w: _signed(a, w) >> min(b, w)),
-    "sdiv": (Kind.BV_SDIV, None),
-    "srem": (Kind.BV_SREM, None),
-    "smod": (Kind.BV_SMOD, None),
+    "sdiv": (Kind.BV_SDIV, lambda a, b, w: _towards_zero(_signed(a, w), _signed(b, w))),
+    "srem": (Kind.BV_SREM, lambda a, b, w: _remainder(_signed(a, w), _signed(b, w))),
 }
 _COMPARISON: dict[str, tuple[Kind, Callable[[int, int, int], bool]]] = {
     "eq": (Kind.EQUAL, lambda a, b, w: a == b),
@@ -212,7 +224,9 @@ class Machine:
 
     def free_state(self, terms: Terms, prefix: str) -> dict[int, Value]:
         """Any state at all."""
-        return {n: terms.variable(f"{prefix}.{name}.{n}", self.nodes[n].width) for n, name in self.states.items()}
+        return {
+            n: terms.variable(f"{prefix}.{name}.{n}", self.nodes[n].width) for n, name in self.states.items()
+        }
 
     def run(
         self,
@@ -397,7 +411,7 @@ class Machine:
             one, zero = terms.term(1, 1), terms.term(0, 1)
             return terms.operation(Kind.ITE, [condition, one, zero], 1)
         kind, function = _ARITHMETIC[op]
-        if both and function is not None:
+        if both:
             return function(a, b, w) % (1 << w)
         if op in _BITWISE and (a.__class__ is int or b.__class__ is int):
             number, word = (a, b) if a.__class__ is int else (b, a)
@@ -425,7 +439,13 @@ class Machine:
             if number & (number - 1) == 0:  # a power of two: a shift
                 shift = number.bit_length() - 1
                 return known((0,) * shift + word[: w - shift])
-        if op == "sdiv" and b.__class__ is int and 0 < b < 1 << (w - 1) and b & (b - 1) == 0:
+        if (
+            op == "sdiv"
+            and a.__class__ is tuple
+            and b.__class__ is int
+            and 0 < b < 1 << (w - 1)
+            and b & (b - 1) == 0
+        ):
             # Towards zero by a power of two: add b - 1 to a negative number, then shift.
             bias = tuple(a[-1] if b - 1 >> i & 1 else 0 for i in range(w))
             biased = self._binary("add", a, known(bias), w, terms)
@@ -471,7 +491,9 @@ def read_btor(text: str) -> Machine:
                 anonymous += 1
                 machine.outputs[name] = int(rest[0])
             case "uext" | "sext" | "slice" | "not" | "neg" | "inc" | "dec" | "redor" | "redand" | "redxor":
-                arguments = tuple(int(w) for w in rest[1 : 4 if op == "slice" else 3 if op[1:] == "ext" else 2])
+                arguments = tuple(
+                    int(w) for w in rest[1 : 4 if op == "slice" else 3 if op[1:] == "ext" else 2]
+                )
                 machine.nodes[number] = Node(op, sorts[int(rest[0])], arguments)
             case "ite" | "read" | "write" | "concat" | _ if (
                 op in _ARITHMETIC or op in _COMPARISON or op in ("ite", "read", "write", "concat")

@@ -207,7 +207,9 @@ def _lfsr_transition(model: Machine, terms: Terms, deadline: float) -> bool:
     solver = induction.Solver(terms, deadline)
     for step, wanted in ((1, tuple(shifted)), (0, state)):
         inputs = {"clk": 0, "rst_n": 1, "step": step, "back": 0, "mark": 0}
-        leaves = free | {register: state} | {n: inputs[name] for n, name in model.inputs.items() if name in inputs}
+        leaves = (
+            free | {register: state} | {n: inputs[name] for n, name in model.inputs.items() if name in inputs}
+        )
         node = model.following[register]
         following = model.invert(node, model.run([abs(node)], leaves, terms), terms)
         differs = terms.manager.mk_term(Kind.DISTINCT, [terms.term(following, 16), terms.term(wanted, 16)])
@@ -227,7 +229,10 @@ def encoder(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
     _write(task["sources"], folder)
     steps_log2 = task["steps_log2"]
     commands = [f"read_verilog {file}" for file in task["sources"]]
-    commands += [f"chparam -set STEPS_LOG2 {steps_log2} sc_rate_encoder", "prep -flatten -top sc_rate_encoder"]
+    commands += [
+        f"chparam -set STEPS_LOG2 {steps_log2} sc_rate_encoder",
+        "prep -flatten -top sc_rate_encoder",
+    ]
     model = machine.elaborate(commands, folder, deadline - time.monotonic())
     terms = Terms()
     solver = induction.Solver(terms, deadline)

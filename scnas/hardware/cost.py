@@ -76,7 +76,7 @@ class Structure:
     waits: the input waits for a slower layer (`pause` of the design). period: clocks between steps.
     live: neurons that something reads; synthesis removes the others of a parallel layer.
     spike_bits: registers of the spikes that a folded layer passes on. ring_idle: bits of its ring that no
-    lane with a weight ever sees.
+    lane with a weight ever sees. unseen_bits: low bits of its count that a gain below one cuts off.
     synapses: non-zero weights of live neurons. magnitudes: distinct non-zero |w| < M in the layer, and
     magnitude_bits: the bits that their comparison needs. inputs_used: inputs with a synapse.
     taps: pairs of input and delay in use (parallel) or n_in * delays in use (folded).
@@ -113,6 +113,7 @@ class Structure:
     waits: np.ndarray
     spike_bits: np.ndarray
     ring_idle: np.ndarray
+    unseen_bits: np.ndarray
     synapses: np.ndarray
     magnitudes: np.ndarray
     magnitude_bits: np.ndarray
@@ -302,6 +303,7 @@ def _structure_of_architectures(architectures: Sequence[Architecture]) -> Struct
         waits=first & (steps < period),
         spike_bits=folded * fires * ~last * (n_out * (1 + feeds_parallel) - feeds_parallel),
         ring_idle=0 * ones,
+        unseen_bits=folded * fires * np.clip(2 - shift, 0, 2),  # at a gain of about 1/4
         synapses=synapses,
         magnitudes=magnitudes,
         magnitude_bits=magnitudes * np.maximum(0, np.log2(top) - 1),
@@ -322,7 +324,7 @@ def _structure_of_architectures(architectures: Sequence[Architecture]) -> Struct
         score_width=last * (score + np.where(fires, 1, shift + 1)),
         gain=ones,
         leak=np.where(neuron > 0, 0.5, 0),  # of 1/2 .. 1/16, where training leaves it
-        spread=np.where(neuron > 0, 0.5, 0.6),
+        spread=np.where(neuron > 0, 0.9, 0),
         noise=ones,
         decay=ones,
         recovery=6 * ones,  # a_k = 0.02 and b_k = 0.2 at F = 8
@@ -359,7 +361,7 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
         else:
             low, high = low[live], high[live]
         current_low, current_high, saturates = (x[live] for x in verilog.current_bounds(layer, network))
-        totals = np.array([verilog.signed_bits(int(a), int(b)) for a, b in zip(low, high, strict=True)])
+        totals = np.array([_range_bits(int(a), int(b)) for a, b in zip(low, high, strict=True)])
         exists = (layer.weights != 0) & live
         magnitudes = np.unique(np.abs(layer.weights[exists]))
         magnitudes = magnitudes[magnitudes < layer.max_weight]
@@ -373,10 +375,14 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
                 counts[:6] += tree_counts(minus[minus > 0].tolist())
                 width = verilog.signed_bits(-int(minus.sum()), int(plus.sum()))
                 counts[6:] += width * bool(minus.sum()), width
+        gain = k["gain_k"]
+        lowest_driven = shift + ((gain & -gain).bit_length() - 1 if gain else 0) - network.fraction
+        if gain & (gain - 1):
+            lowest_driven = max(0, lowest_driven)
         whole_inference = last and not fires and not folded and not saturates.any()
         if not folded:  # bits of a clock's count that a narrower total leaves out
             reach = T if whole_inference else 1
-            used = (verilog.signed_bits(int(a) * reach, int(b) * reach) for a, b in zip(low, high, strict=True))
+            used = (_range_bits(int(a) * reach, int(b) * reach) for a, b in zip(low, high, strict=True))
             widths = (_count_width(column) for column in layer.weights.T[live])
             counts[7] = sum(map(min, widths, used))
         if not last:
@@ -387,7 +393,7 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
             scores = layer.n_out * verilog.signed_bits(*verilog.score_bounds(network))
         else:
             ends = (low, high) if whole_inference else (current_low, current_high)
-            scores = sum(verilog.signed_bits(int(a) * T, int(b) * T) for a, b in zip(*ends, strict=True))
+            scores = sum(_range_bits(int(a) * T, int(b) * T) for a, b in zip(*ends, strict=True))
             if not whole_inference:  # low bits of a current that never saturates are zeros
                 scores -= shift * int((~saturates & (current_high > current_low)).sum())
         membranes = 0
@@ -403,9 +409,11 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
             if layer.neuron in ("lif", "stochastic_lif") and 2 * k["leak_k"] == 2**network.fraction:
                 # a leak of 1/2 is a shift: bits below all that the limits look at move out unseen
                 lowest = 2 ** (network.word - 1) + k["v_rest"]
-                for threshold in layer.threshold[live]:
+                for threshold, cut in zip(layer.threshold[live], saturates, strict=True):
                     seen = int(threshold) - k["v_rest"] | lowest
-                    membranes -= (seen & -seen).bit_length() - 1 if seen else 0
+                    # ... unless they are added to, and carry into bits that are seen
+                    added = 0 if cut or layer.neuron == "stochastic_lif" else max(0, lowest_driven)
+                    membranes -= min((seen & -seen).bit_length() - 1, added + 1)
         if folded:
             held = rings[i].waiting
             taps = layer.n_in * len(delays)
@@ -449,6 +457,7 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
                 waits=i == 0 and steps[0] < max(steps),
                 spike_bits=spike_bits,
                 ring_idle=rings[i].idle if folded else 0,
+                unseen_bits=max(0, -lowest_driven) if folded and fires else 0,
                 synapses=int(exists.sum()),
                 magnitudes=len(magnitudes),
                 magnitude_bits=sum(bits - (int(m) & -int(m)).bit_length() for m in magnitudes),
@@ -476,6 +485,11 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
             )
         )
     return Structure(**{f.name: np.array([row[f.name] for row in rows]) for f in fields(Structure)})
+
+
+def _range_bits(low: int, high: int) -> int:
+    """Bits of a register that holds low..high: none where it is always 0."""
+    return verilog.signed_bits(low, high) if low or high else 0
 
 
 def _count_width(weights: np.ndarray) -> int:
@@ -538,13 +552,13 @@ def _leak_adders(neuron: str, leak_k: int, fraction: int) -> tuple[float, float]
     if neuron == "izhikevich":
         return 0.0, 0.0
     if leak_k == 0:
-        return 0.0, 0.6
-    if 2 * leak_k == one:
         return 0.0, 0.0
+    if 2 * leak_k == one:
+        return 0.0, 0.75
+    spread = float(_signed_digits(leak_k))
     if 4 * leak_k == one:
-        return 0.3, 0.0
-    terms = max(1, _signed_digits(one - leak_k) - 1)
-    return float(terms), float(terms)
+        return 0.3, spread
+    return float(max(1, _signed_digits(one - leak_k) - 1)), spread
 
 
 def _rom_columns(layer: Layer) -> int:
@@ -638,7 +652,7 @@ def _registers(x: Structure, family: str) -> np.ndarray:
     sums = x.count_bits + (streams & ~whole) * x.total_bits
     parallel = control + x.delay_bits + sums + neurons + x.score_bits + scan + (x.last & x.fires)
     folded = (
-        5 + ~x.first + generator + 16 * x.lfsr + noise + f.ring - x.ring_idle + x.delay_bits + f.counters
+        4 + (x.length * f.groups > 1) - x.unseen_bits + ~x.first + generator + 16 * x.lfsr + noise + f.ring - x.ring_idle + x.delay_bits + f.counters
         + np.minimum(_bits(x.lanes) + 1, x.total_bits) + x.total_bits * (1 + (x.length * f.groups > 1))
         + f.rom_in_logic * x.rom_bits + x.spike_bits + f.banks
         + scan + score_shown
@@ -662,6 +676,7 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
     )
     units = np.where(folded, 1, n)
     number = np.where(x.lfsr, 8, np.log2(x.length))
+    lane_words, lane_adder_bits = _lane_trees(x.lanes)
     membrane = wired * leaky * x.membrane_bits
     more_gain = np.maximum(0, x.gain - 1)
     products = x.recovery + more_gain  # shifted terms that an Izhikevich neuron adds
@@ -696,13 +711,17 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
         + x.spike_bits,
         # folded
         "lanes": folded * x.lanes * 1.0,
-        "lane_bits": folded * x.lanes * number,
+        "lane_bits": folded * x.lanes * np.where(~x.lfsr & (x.length <= 2), 0, number),
+        "weight_bits": folded * x.rom_bits,  # of all lanes, that are no constants
+        "lane_words": folded * lane_words,
+        "lane_adder_bits": folded * (lane_adder_bits + np.minimum(_bits(x.lanes) + 1, x.total_bits)),
         "ring_bits": folded * (f.ring - x.ring_idle),
         "turning_bits": folded * (f.groups > 1) * (f.ring - x.ring_idle),
         "counter_bits": folded * f.counters,
-        "rom_bits": f.rom_in_logic * f.address * x.rom_bits,  # ROM made of logic
+        # ROM made of logic, in LUTs of 16 bits
+        "rom_luts": f.rom_in_logic * x.rom_bits * np.maximum(1, f.address / 16),
         "folded_total_bits": folded * x.total_bits,
-        "threshold_bits": folded * x.fires * ~f.thresholds_in_block * n * W,
+        "threshold_luts": folded * x.fires * ~f.thresholds_in_block * (n > 1) * W * np.maximum(1, n / 16),
         "state_bits": folded * f.state,
         "logic_state_bits": f.states_in_logic * f.state * n,
         "datapath_bits": folded * leaky * W,
@@ -720,6 +739,15 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
         "layers": np.ones(len(x.network)),
         "networks": x.last * 1.0,
     }  # fmt: skip
+
+
+def _lane_trees(lanes: np.ndarray) -> np.ndarray:
+    """Words of three lanes, and bits of the adders above them, of both signs of `lanes` [N]: [2, N]."""
+    found = np.zeros((2, len(lanes)))
+    for n in np.unique(lanes[lanes > 0]).tolist():
+        _, mixed, pairs, ands, adder_bits, _ = tree_counts([1] * int(n))
+        found[:, lanes == n] = [[2 * (mixed + 0.6 * pairs + 0.25 * ands)], [2 * adder_bits]]
+    return found
 
 
 def _memories(x: Structure, family: str) -> np.ndarray:
@@ -767,9 +795,9 @@ LUT4 = {
     "ands": 1.0,
     "adder_bits": 1.0,
     "carries": 1.0,
-    "difference_bits": 1.5,
+    "difference_bits": 1.0,
     "magnitude_bits": 0.35,
-    "total_bits": 1.0,
+    "total_bits": 2.0,  # an adder, and a choice after it that no carry chain takes in
     "saturated_bits": 1.0,
     "membrane_bits": 2.6,
     "leak_bits": 1.4,
@@ -784,20 +812,23 @@ LUT4 = {
     "score_bits": 1.0,
     "scan_bits": 0.6,
     "plain_registers": 0.01,
-    "lanes": 4.0,
-    "lane_bits": 1.0,
+    "lanes": 1.5,
+    "lane_bits": 0.7,
+    "weight_bits": 0.5,
+    "lane_words": 4.5,
+    "lane_adder_bits": 1.0,
     "ring_bits": 0.1,
     "turning_bits": 1.0,
     "counter_bits": 2.0,
-    "rom_bits": 0.3,
+    "rom_luts": 1.0,
     "folded_total_bits": 1.5,
-    "threshold_bits": 0.2,
+    "threshold_luts": 0.8,
     "state_bits": 1.0,
     "logic_state_bits": 0.8,
-    "datapath_bits": 7.1,
-    "folded_leak_bits": 9.2,
+    "datapath_bits": 4.0,
+    "folded_leak_bits": 4.0,
     "folded_noise_bits": 1.2,
-    "folded_adaptation_bits": 3.0,
+    "folded_adaptation_bits": 1.5,
     "folded_izhikevich_bits": 2.0,
     "folded_square_bits": 4.8,
     "lfsr": 27.0,
@@ -807,9 +838,8 @@ LUT4 = {
     "layers": 5.0,
     "networks": 10.0,
 }
-# On iCE40 a register without logic before it takes a logic cell of its own; the sum of a step feeds both
-# a register and the neuron, and a cell has one output.
-ICE40_CELLS = LUT4 | {"plain_registers": 1.0, "total_bits": 2.0, "ring_bits": 1.0, "logic_state_bits": 1.0}
+# On iCE40 a register without logic before it takes a logic cell of its own.
+ICE40_CELLS = LUT4 | {"plain_registers": 1.0, "ring_bits": 1.0, "logic_state_bits": 1.0}
 # ECP5 and 7 series square in multiplier blocks and keep small memories in LUT RAM.
 _MULTIPLIERS = {
     "square_bits": 0.5,

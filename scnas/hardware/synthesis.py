@@ -69,6 +69,15 @@ class Synthesis:
     cached: bool = False
     bitstream: str | None = None
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Real counterparts of the modelled figures, where there are any: routed_luts and so on."""
+        if self.luts is None:
+            return {}
+        found = {"luts": self.luts, "ffs": self.ffs, "brams": self.brams}
+        figures = {f"routed_{name}": value for name, value in found.items() if value is not None}
+        return figures | ({"fmax_mhz": self.fmax_mhz} if self.fmax_mhz else {})
+
 
 @dataclass(frozen=True)
 class _Flow:

@@ -321,7 +321,12 @@ def _train_stack(
         ],
         betas=(0.9, 0.99),
     )
-    masks = {id(layer.tensors["weight"]): layer.buffers["keep"] for layer in stack.layers}
+    masks = {
+        id(layer.tensors[name]): layer.buffers["keep"]
+        for layer in stack.layers
+        for name in ("weight", "position")
+        if name in layer.tensors
+    }
     diverged: dict[int, str] = {}
     steps = math.ceil(len(train) / budget.batch_size)
     for epoch in range(budget.epochs):
@@ -388,15 +393,15 @@ def _set_rates(optimiser: torch.optim.Optimizer, budget: Budget, progress: float
 def _clip(kinds: dict[str, list[Tensor]], masks: dict[int, Tensor], largest: float) -> Tensor:
     """Scale each candidate's gradient to norm `largest` at most, [P] norms before.
 
-    Padding and pruned weights get no gradient. One that is not finite is dropped whole, so that it
+    Padding and pruned synapses get no gradient. One that is not finite is dropped whole, so that it
     stays with its candidate.
     """
     gradients = []
-    for kind, tensors in kinds.items():
+    for tensors in kinds.values():
         for tensor in tensors:
             if tensor.grad is None:
                 continue
-            if kind == "weight":
+            if id(tensor) in masks:
                 tensor.grad *= masks[id(tensor)]
             gradients.append(tensor.grad)
     norms = torch.sqrt(sum(g.flatten(1).square().sum(1) if g.ndim > 1 else g.square() for g in gradients))

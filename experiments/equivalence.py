@@ -1,0 +1,361 @@
+"""What is proved, how long it takes, and what the proofs catch. Writes equivalence.csv beside this file.
+
+    python experiments/equivalence.py cells      every cell, widths 8, 12, 16, 24, constants fixed and symbolic
+    python experiments/equivalence.py mutants    one fault each in cells and generated layers
+    python experiments/equivalence.py trees      the count of one neuron, by fan-in
+
+Rows of the part that is run replace the old ones of that part.
+"""
+
+import csv
+import random
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from networks import random_layer  # noqa: E402
+
+from scnas import resources  # noqa: E402
+from scnas.equiv import composition, machine, obligations, tools, winner  # noqa: E402
+from scnas.hardware.verilog import write_design  # noqa: E402
+from scnas.snn.network import Network  # noqa: E402
+
+TABLE = Path(__file__).with_suffix(".csv")
+FIELDS = ("part", "name", "configuration", "status", "engine", "seconds", "detail")
+HDL = resources.hdl()
+
+
+def record(part: str, rows: list[dict]) -> None:
+    """Put the rows of one part into the table."""
+    kept = []
+    if TABLE.exists():
+        with TABLE.open(newline="") as file:
+            kept = [row for row in csv.DictReader(file) if row["part"] != part]
+    with TABLE.open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*kept, *({"part": part} | row for row in rows)])
+
+
+def run(function, task: dict, seconds: float) -> tuple[str, str, float]:
+    """Status, detail and seconds of an obligation, worked on in this process."""
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            status, detail = function(task, Path(folder), start + seconds)
+        except TimeoutError:
+            status, detail = "unknown", "time ran out"
+        except machine.NotUnderstood as error:
+            status, detail = "error", str(error)
+    return status, detail, round(time.monotonic() - start, 2)
+
+
+# --- cells ---------------------------------------------------------------------------------------------------
+
+WORDS = {8: 4, 12: 6, 16: 8, 24: 12}  # width -> fraction
+
+
+def neuron_task(
+    model: str, width: int, *, folded=False, period=2, fixed=True, noise=False, text=None
+) -> dict:
+    """The obligation of a neuron cell with constants that are no powers of two. text: of the cell, if not ours."""
+    fraction, one = WORDS[width], 2 ** WORDS[width]
+    cell = f"sc_{model}_neuron"
+    parameters = {"V_REST": -one // 16, "V_RESET": -one // 8, "V_THRESHOLD": one, "REFRACTORY_PERIOD": period}
+    if model == "homeostatic_lif":
+        parameters |= {"DECAY_K": one // 16 + 1, "BUMP_K": one // 4 + 1}
+    if model == "izhikevich":
+        parameters |= {"A_K": max(1, one // 50), "B_K": one // 5, "D_K": one // 12}
+        parameters |= {
+            "V_REST": -65 * one // 100,
+            "V_RESET": -65 * one // 100,
+            "V_THRESHOLD": 30 * one // 100,
+        }
+    constants = {"leak_k": one // 8 + 1, "gain_k": 3 * one // 4 + 1} if fixed else {}
+    if not noise:
+        constants["noise_in"] = 0
+    if model == "izhikevich":
+        constants["leak_k"] = 0  # not used
+    reference = f"sc_{model}_reference"
+    files = {f"{reference}.v": (HDL / "equiv" / f"{reference}.v").read_text()}
+    own = dict(parameters)
+    if folded:
+        dut = "sc_update_as_neuron"
+        start = parameters["V_RESET"] if model == "izhikevich" else parameters["V_REST"]
+        own |= {"MODEL": ("lif", "homeostatic_lif", "izhikevich").index(model), "V_START": start}
+        own |= {"WAITING_WIDTH": max(1, period.bit_length()), "EXTRA_START": 0}
+        if model == "izhikevich":
+            own["EXTRA_START"] = parameters["B_K"] * parameters["V_RESET"] >> fraction
+        files |= {f"{dut}.v": (HDL / "equiv" / f"{dut}.v").read_text()}
+        files |= {"sc_neuron_update.v": text or (HDL / "sc_neuron_update.v").read_text()}
+    else:
+        dut = cell
+        files |= {f"{cell}.v": text or (HDL / f"{cell}.v").read_text()}
+    return {
+        "dut": dut, "ref": reference, "data_width": width, "fraction": fraction, "parameters": parameters,
+        "dut_parameters": own, "noise_width": width, "constants": constants, "sources": files,
+    }  # fmt: skip
+
+
+def cells() -> None:
+    rows = []
+
+    def one(name: str, configuration: str, task: dict, seconds: float = 300) -> None:
+        status, detail, took = run(obligations.neuron, task, seconds)
+        rows.append(
+            {"name": name, "configuration": configuration, "status": status, "engine": "bitwuzla, k-induction",
+             "seconds": took, "detail": detail}
+        )  # fmt: skip
+        print(rows[-1], flush=True)
+        record("cells", rows)
+
+    for folded in (False, True):
+        for model in ("lif", "homeostatic_lif", "izhikevich"):
+            name = f"sc_neuron_update, {model}" if folded else f"sc_{model}_neuron"
+            for width in WORDS:
+                one(name, f"W={width}, constants fixed", neuron_task(model, width, folded=folded))
+    one("sc_lif_neuron", "W=16, any noise", neuron_task("lif", 16, noise=True))
+    one("sc_lif_neuron", "W=16, no refractory period", neuron_task("lif", 16, period=0))
+    for width in (8, 12, 16):
+        for model in ("lif", "homeostatic_lif", "izhikevich"):
+            task = neuron_task(model, width, fixed=False)
+            one(f"sc_{model}_neuron", f"W={width}, leak_k and gain_k symbolic", task, 200)
+
+
+# --- the count of one neuron ---------------------------------------------------------------------------------
+
+
+def trees() -> None:
+    rows = []
+    for fan_in in (16, 32, 64, 128, 256):
+        for generator in ("sobol", "lfsr"):
+            rng = np.random.default_rng(fan_in)
+            layer = random_layer(
+                rng, fan_in, 1, neuron="lif", generator=generator, length=16, max_delay=0, density=1
+            )
+            network = Network(fan_in, 8, "rate", 8, 16, "spikes", (layer,))
+            tasks = winner.obligations(network, write_design(network).sources)
+            (task,) = [task for task in tasks.values() if task["kind"] == "counts"]
+            status, detail, took = run(obligations.counts, task, 400)
+            rows.append(
+                {"name": f"{fan_in} synapses", "configuration": f"{generator}, L=16, dense", "status": status,
+                 "engine": "bitwuzla, synapse by synapse", "seconds": took, "detail": detail}
+            )  # fmt: skip
+            print(rows[-1], flush=True)
+            record("trees", rows)
+
+
+# --- mutants -------------------------------------------------------------------------------------------------
+
+# One plausible mistake each: file, text, what it becomes. The text occurs once.
+BY_HAND = [
+    ("sc_lif_neuron", "localparam signed [SUM_WIDTH-1:0] THRESHOLD = V_THRESHOLD - V_REST;",
+     "localparam signed [SUM_WIDTH-1:0] THRESHOLD = V_THRESHOLD - V_REST + 1;"),
+    ("sc_lif_neuron", "fired ? RESET : MINIMUM;", "fired ? MINIMUM : RESET;"),
+    ("sc_lif_neuron", "resting ? {SUM_WIDTH{1'b0}} : fired ? leaked(RESET", "resting ? RESET : fired ? leaked(RESET"),
+    ("sc_lif_neuron", "fired ? leaked(RESET, leak, one)", "fired ? RESET"),
+    ("sc_lif_neuron", "leaked(MINIMUM, leak, one);", "MINIMUM;"),
+    ("sc_lif_neuron", "(current * gain) >>> FRACTION", "(current * gain + 1) >>> FRACTION"),
+    ("sc_lif_neuron", "else if (step) x <= p + noise;", "else x <= p + noise;"),
+    ("sc_lif_neuron", "else if (step) x <= p + noise;", "else if (step) x <= p;"),
+    ("sc_lif_neuron", "rest <= (fired && REFRACTORY_PERIOD > 0) || more;", "rest <= more;"),
+    ("sc_lif_neuron", "REFRACTORY_PERIOD > 0 ? REFRACTORY_PERIOD - 1 : 0;", "REFRACTORY_PERIOD;"),
+    ("sc_lif_neuron", "left = (wide <<< FRACTION) - wide * k;", "left = (wide <<< FRACTION) - ((wide * k) & ~1);"),
+    ("sc_lif_neuron", "ORIGIN = V_REST;", "ORIGIN = 0;"),
+    ("sc_homeostatic_lif_neuron", "fired = ~resting & clamped >= limit", "fired = ~resting & clamped > limit"),
+    ("sc_homeostatic_lif_neuron", "a_wide - a_decay + (fired", "a_wide + a_decay + (fired"),
+    ("sc_homeostatic_lif_neuron", "(fired ? BUMP : {PRODUCT{1'b0}})", "BUMP"),
+    ("sc_homeostatic_lif_neuron", "raised > TOP ? TOP", "raised > TOP ? BOTTOM"),
+    ("sc_homeostatic_lif_neuron", "if (!rst_n) a <= {DATA_WIDTH{1'b0}};", "if (!rst_n) a <= {DATA_WIDTH{1'b1}};"),
+    ("sc_homeostatic_lif_neuron", "too_high ? MAXIMUM : x;", "x;"),
+    ("sc_izhikevich_neuron", "(7 * (1 << FRACTION) + 2) / 5", "(7 * (1 << FRACTION)) / 5 + 1"),
+    ("sc_izhikevich_neuron", "(square <<< 2) + six", "(square <<< 1) + six"),
+    ("sc_izhikevich_neuron", "wide(u) + moved", "wide(u) - moved"),
+    ("sc_izhikevich_neuron", "(fires ? D : {FULL{1'b0}})", "(spike_out ? D : {FULL{1'b0}})"),
+    ("sc_izhikevich_neuron", "u <= U_START[DATA_WIDTH-1:0];", "u <= {DATA_WIDTH{1'b0}};"),
+    ("sc_izhikevich_neuron", "waiting ? REST[DATA_WIDTH-1:0] : fires", "fires"),
+    ("sc_neuron_update", "~rests & wide(p) >= limit", "wide(p) >= limit"),
+    ("sc_neuron_update", "((REST - wide(v)) * wide(leak_k)) >>> FRACTION", "((wide(v) - REST) * wide(leak_k)) >>> FRACTION"),
+    ("sc_neuron_update", "fires ? PERIOD[WAITING_WIDTH-1:0]", "fires ? PERIOD[WAITING_WIDTH-1:0] - 1"),
+    ("sc_neuron_update", "limit = wide(threshold) + wide(extra)", "limit = wide(threshold)"),
+    ("sc_lfsr", "advanced[12]", "advanced[13]"),
+    ("sc_lfsr", "i < 8", "i < 7"),
+    ("sc_sobol_counter", "count[BITS-1-i]", "count[i]"),
+    ("sc_sobol_counter", "assign last = &count;", "assign last = ~|count;"),
+    ("sc_rate_encoder", "value > {1'b0, reversed}", "value >= {1'b0, reversed}"),
+    ("sc_rate_encoder", "t[STEPS_LOG2-1-i]", "t[i]"),
+    ("sc_argmax", "score > best_score", "score >= best_score"),
+    ("sc_argmax", "first || score", "score"),
+    ("sc_delay_line", "else if (step) past", "else past"),
+    ("sc_delay_line", "wire [DEPTH:0] line = {past, spike};", "wire [DEPTH:0] line = {past, past[0]};"),
+]  # fmt: skip
+
+
+def small_network(seed: int, mapping: str, readout: str, neuron: str = "lif") -> Network:
+    """6-5-4, delays, T = 4: everything a generated layer has, small enough to prove in seconds."""
+    rng = np.random.default_rng(seed)
+    settings = {"timesteps": 4, "max_delay": 2, "word": 10, "fraction": 4, "mapping": mapping}
+    settings |= {"lanes": 4 if mapping == "folded" else None, "length": 4, "refractory": 1}
+    layers = (
+        random_layer(rng, 6, 5, neuron=neuron, generator="sobol", **settings),
+        random_layer(rng, 5, 4, neuron="lif", generator="lfsr", **settings),
+    )
+    return Network(6, 4, "rate", 4, 10, readout, layers)
+
+
+# A token of generated Verilog -> what a slip makes of it.
+SLIPS = [
+    (r" \+ ", " - "), (r" - ", " + "), (r" & ", " | "), (r" \| ", " & "), (r" \? (\w+) : (\w+)", r" ? \2 : \1"),
+    (r"above_(\d+)\}", None), (r"tap\[(\d+)\]", None), (r"'d(\d+)", None), (r"~", ""), (r"<= (\w+) \?", r"<= ~\1 ?"),
+    (r"'h([0-9a-f]+);", None), (r"past_(\d+)\[(\d+)\]", None), (r"sum_(\d+)\b", None), (r"count_(\d+)\b", None),
+    (r" >>> ", " >> "), (r"update", "complete"), (r"stream_last", "stream_end"), (r"neuron_last", "next"),
+    (r"V_THRESHOLD\((-?\d+)\)", None), (r"gain_k\(\d+'h([0-9a-f]+)\)", None), (r"V_RESET\((-?\d+)\)", None),
+]  # fmt: skip
+
+
+def slips(text: str, count: int, seed: int) -> list[tuple[str, str]]:
+    """`count` faulty copies of generated Verilog, each with a line that says what was changed."""
+    dice, made, seen = random.Random(seed), [], set()
+    body = text.index("module")
+    while len(made) < count:
+        pattern, into = dice.choice(SLIPS)
+        places = [m for m in re.finditer(pattern, text) if m.start() > body]
+        if not places:
+            continue
+        match = dice.choice(places)
+        if into is None:  # another number, another signal of the family
+            start, end = match.span(match.lastindex or 0)
+            digits = text[start:end]
+            changed = (
+                f"{int(digits, 16) ^ 1:x}"
+                if "'h" in pattern
+                else str(int(digits) + 1 if int(digits) < 1 else int(digits) - 1)
+            )
+            mutant = text[:start] + changed + text[end:]
+        else:
+            mutant = text[: match.start()] + match.expand(into) + text[match.end() :]
+        if mutant == text or mutant in seen:
+            continue
+        seen.add(mutant)
+        line = text.count("\n", 0, match.start())
+        before, after = text.splitlines()[line].strip(), mutant.splitlines()[line].strip()
+        made.append((f"line {line + 1}: {before[:90]} -> {after[:90]}", mutant))
+    return made
+
+
+def mutants() -> None:
+    rows: list[dict] = []
+    cache = Path(tempfile.gettempdir()) / "scnas-mutants"
+
+    def note(name: str, configuration: str, status: str, seconds: float, detail: str) -> None:
+        rows.append(
+            {"name": name, "configuration": configuration, "status": status, "engine": "bitwuzla",
+             "seconds": seconds, "detail": detail[:200]}
+        )  # fmt: skip
+        print(rows[-1], flush=True)
+        record("mutants", rows)
+
+    network = {m: small_network(1, m, "membrane") for m in ("parallel", "folded")}
+
+    def design(network: Network, name: str, what: str, change: dict[str, str]) -> None:
+        sources = write_design(network).sources | change
+        start = time.monotonic()
+        verdict = winner.check_design(network, sources, timeout_s=60, workers=2, cache=cache)
+        bad = next((o for o in verdict.obligations if o.status == verdict.status), None)
+        note(name, what, verdict.status, round(time.monotonic() - start, 2), f"{bad.name}: {bad.detail}")
+
+    for cell, before, after in BY_HAND:
+        text = (HDL / f"{cell}.v").read_text()
+        assert text.count(before) == 1, f"{cell}: {before!r} occurs {text.count(before)} times"
+        broken, what = text.replace(before, after), f"{before} -> {after}"[:180]
+        models = {
+            "sc_lif_neuron": "lif",
+            "sc_homeostatic_lif_neuron": "homeostatic_lif",
+            "sc_izhikevich_neuron": "izhikevich",
+        }
+        if cell in models or cell == "sc_neuron_update":
+            model = models.get(cell) or ("homeostatic_lif" if "extra" in before else "lif")
+            noise = "noise" in before
+            task = neuron_task(model, 12, folded=cell == "sc_neuron_update", text=broken, noise=noise)
+            status, detail, took = run(obligations.neuron, task, 60)
+        elif cell == "sc_rate_encoder":
+            status, detail, took = run(
+                obligations.encoder, {"steps_log2": 3, "sources": {f"{cell}.v": broken}}, 60
+            )
+        elif cell in ("sc_lfsr", "sc_sobol_counter"):
+            setting = 77 if cell == "sc_lfsr" else 4
+            task = {"cell": cell, "setting": setting, "sources": {f"{cell}.v": broken}}
+            status, detail, took = run(obligations.generator, task, 60)
+        else:
+            small = network["parallel"]
+            sources = write_design(small).sources | {f"{cell}.v": broken}
+            tasks = winner.obligations(small, sources)
+            task = next(t for name, t in tasks.items() if "never late" in name)
+            status, detail, took = run(composition.composition, task, 60)
+        note(f"by hand, {cell}", what, status, took, detail)
+
+    # Faults that Yosys puts into the netlist of a cell.
+    for cell, model in (("sc_lif_neuron", "lif"), ("sc_izhikevich_neuron", "izhikevich")):
+        for number, text in enumerate(yosys_mutants(cell, model, 15)):
+            task = neuron_task(model, 8, text=text)
+            task["dut_parameters"] = {}  # they are in the netlist
+            status, detail, took = run(netlist_neuron, task, 60)
+            note(f"yosys mutate, {cell}", f"mutant {number}", status, took, detail)
+
+    for mapping, net in network.items():
+        for what, text in slips(write_design(net).text, 30, 7):
+            design(net, f"slip, {mapping} layers", what, {"design.v": text})
+
+
+def yosys_mutants(cell: str, model: str, count: int) -> list[str]:
+    """Verilog netlists of a cell at 8 bits with one fault each, chosen by Yosys."""
+    task = neuron_task(model, 8)
+    values = task["dut_parameters"] | {"DATA_WIDTH": 8, "FRACTION": 4}
+    settings = " ".join(f"-set {key} {value}" for key, value in values.items())
+    base = [f"read_verilog {cell}.v", f"chparam {settings} {cell}", f"hierarchy -top {cell}", "proc", "opt"]
+    made = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / f"{cell}.v").write_text((HDL / f"{cell}.v").read_text())
+        done = tools.yosys([*base, f"mutate -list {count} -seed 1 -o list.ys"], folder, 60)
+        if done.code != 0:
+            raise RuntimeError(done.output[-500:])
+        for line in (folder / "list.ys").read_text().splitlines():
+            done = tools.yosys([*base, line, f"write_verilog -noattr {cell}_m.v"], folder, 60)
+            if done.code != 0:
+                raise RuntimeError(done.output[-500:])
+            made.append((folder / f"{cell}_m.v").read_text())
+    return made
+
+
+def netlist_neuron(task: dict, folder: Path, deadline: float) -> tuple[str, str]:
+    """As obligations.neuron, for a netlist without parameters: a bounded search, then induction on the ports."""
+    from scnas.equiv import induction
+    from scnas.equiv.check import Hidden, generate_miter, miter_script
+
+    obligations._write(task["sources"], folder)
+    miter = generate_miter(
+        task["dut"], task["ref"], "miter", task["data_width"], task["fraction"], parameters=task["parameters"],
+        constants=task["constants"],
+    )  # fmt: skip
+    dut = re.search(rf"    {task['dut']} #\(.*?\) dut", miter)[0]
+    (folder / "miter.v").write_text(miter.replace(dut, f"    {task['dut']} dut"))
+    model = machine.elaborate(miter_script("miter", [*task["sources"], "miter.v"], Hidden()), folder, 60)
+    answer = induction.bounded(model, 8, deadline)
+    if answer.status == "proved":
+        return "survived", "no difference within 8 clocks"
+    return answer.status, f"{answer.failed} in clock {answer.depth}"
+
+
+if __name__ == "__main__":
+    parts = {"cells": cells, "mutants": mutants, "trees": trees}
+    if len(sys.argv) != 2 or sys.argv[1] not in parts:
+        sys.exit(__doc__)
+    parts[sys.argv[1]]()

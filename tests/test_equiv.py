@@ -1,0 +1,510 @@
+"""Proofs: what is proved, what is refuted, and that nothing else ever reads as either."""
+
+import json
+import random
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from networks import random_layer
+
+from scnas import resources
+from scnas.equiv import EquivResult, check_equivalence, generate_miter, generate_sby, tools, trace
+from scnas.hardware.verilog import write_design
+from scnas.snn.network import Network
+
+needs_tools = pytest.mark.skipif(bool(tools.missing_tools()), reason=tools.missing_tools() or "-")
+needs_simulator = pytest.mark.skipif(not trace.simulator(), reason=f"no simulator: {trace.INSTALL}")
+
+CONSTANTS = {"leak_k": 64, "gain_k": 256, "noise_in": 0}
+HDL = resources.hdl()
+
+
+def small_network(mappings=("parallel", "parallel"), readout="membrane", seed=1, **settings) -> Network:
+    """4-3-2 with delays, T = 2, 10-bit words: every obligation in about a second."""
+    rng = np.random.default_rng(seed)
+    sizes, layers = (4, 3, 2), []
+    for i, mapping in enumerate(mappings):
+        folded = mapping == "folded"
+        options = {
+            "neuron": ("lif", "if")[i],
+            "generator": ("sobol", "lfsr")[i],
+            "length": 2,
+            "refractory": 1,
+        }
+        options |= {"max_delay": 1, "timesteps": 2, "word": 10, "fraction": 4} | settings
+        options |= {"mapping": mapping, "lanes": 3 if folded else None}
+        layers.append(random_layer(rng, sizes[i], sizes[i + 1], **options))
+    return Network(4, 2, "rate", 4, 10, readout, tuple(layers))
+
+
+# --- what a result says ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "status, passed",
+    [
+        ("proved", True),
+        ("bounded", True),
+        ("refuted", False),
+        ("unknown", None),
+        ("not_run", None),
+        ("error", None),
+    ],
+)
+def test_only_proved_and_bounded_pass(status, passed):
+    result = EquivResult("dut", status, 30, "smtbmc bitwuzla", "the log")
+    assert result.passed is passed
+    shown = {"not_run": "NOT RUN", "bounded": "no difference within 30"}.get(status, status.upper())
+    assert shown in result.summary()
+
+
+def test_a_status_nobody_knows_is_refused():
+    with pytest.raises(ValueError, match="status must be one of proved, bounded, .* got 'PROVED'"):
+        EquivResult("dut", "PROVED", 30, "smtbmc bitwuzla", "")
+
+
+def test_without_running_nothing_is_proved(tmp_path):
+    result = check_equivalence(folder=tmp_path)
+    assert (result.status, result.passed) == ("not_run", None)
+    assert "NOT RUN" in result.summary() and "PROVED" not in result.summary()
+    assert {path.name for path in result.files} >= {
+        "sc_lif_neuron.v", "sc_lif_reference.v", "sc_lif_neuron_miter.v", "sc_lif_neuron_miter_prove.sby",
+    }  # fmt: skip
+    assert all(path.is_file() for path in result.files)
+
+
+def test_a_missing_tool_is_named_and_nothing_is_proved(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        tools, "missing_tools", lambda *_: "bitwuzla not installed: pip install 'scnas[hardware]'"
+    )
+    result = check_equivalence(folder=tmp_path, run=True)
+    assert (result.status, result.passed) == ("not_run", None)
+    assert "pip install" in result.summary()
+
+
+# --- the texts -------------------------------------------------------------------------------------------------
+
+
+def test_the_miter_has_the_port_list_of_the_contract():
+    text = generate_miter("a", "b", "top")
+    ports = [line.split()[-1].rstrip(",") for line in text.splitlines() if line.startswith("    input")]
+    assert ports == ["clk", "rst_n", "step", "leak_k", "gain_k", "I_t", "noise_in"]
+    for port in (*ports, "spike_out", "v_out"):
+        assert text.count(f".{port}(") == 2  # both modules
+    assert "assert (dut_spike == ref_spike)" in text and "assert (dut_v == ref_v)" in text
+    assert "assume (!rst_n)" in text and "cover (" in text
+
+
+def test_a_tied_input_is_no_port():
+    text = generate_miter("a", "b", "top", 8, constants={"leak_k": -3})
+    assert "wire signed [7:0] leak_k = 8'hfd;" in text and "input wire signed [7:0] leak_k" not in text
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: generate_miter("a b", "b", "top"), "a module name must be an identifier, got 'a b'"),
+        (lambda: generate_miter("a", "b", "top", constants={"leek": 1}), "constants may hold .* got leek"),
+        (lambda: generate_sby("top", ["a.v"], mode="guess"), "mode must be prove, bmc or cover, got 'guess'"),
+        (lambda: generate_sby("top", ["a.v"], depth=0), "depth must be at least 1, got 0"),
+        (lambda: check_equivalence(mode="cover"), "mode must be prove or bmc, got 'cover'"),
+    ],
+)
+def test_a_wrong_setting_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_the_proof_files_of_the_cells_are_those_that_are_generated():
+    from scnas.equiv.__main__ import prebuilt
+
+    files = prebuilt()
+    assert {f"{cell.stem}.sby" for cell in HDL.glob("*.v")} - {"sc_neuron_update.sby"} <= set(files)
+    for name, text in files.items():
+        assert (HDL / "equiv" / name).read_text() == text, f"{name}: python -m scnas.equiv --write"
+
+
+# --- SymbiYosys ------------------------------------------------------------------------------------------------
+
+
+@needs_tools
+def test_the_lif_cell_is_proved_for_ever(tmp_path):
+    result = check_equivalence(folder=tmp_path, run=True, constants=CONSTANTS)
+    assert (result.status, result.passed) == ("proved", True), result.log
+
+
+@needs_tools
+def test_a_refuted_proof_shows_the_inputs_and_replays_in_simulation(tmp_path):
+    late = {"V_THRESHOLD": 257}
+    result = check_equivalence(folder=tmp_path, run=True, constants=CONSTANTS, dut_parameters=late)
+    assert (result.status, result.passed) == ("refuted", False), result.log
+    assert result.trace.is_file()
+    assert result.table[0]["rst_n"] == 0  # begins with a reset
+    wrong = [i for i, row in enumerate(result.table) if row["dut_spike"] != row["ref_spike"]]
+    assert wrong and result.table[wrong[0]]["ref_v"] == 0
+    assert str(result.table[1]["I_t"]) in result.summary()
+    if not trace.simulator():
+        pytest.skip(f"no simulator: {trace.INSTALL}")
+    seen = [{wire: row[wire] for wire in trace.SHOWN} for row in result.table]
+    assert list(result.replay()) == seen
+
+
+@needs_tools
+def test_two_dead_neurons_are_not_equal_ones(tmp_path):
+    # gain 0: no input ever reaches the membrane, so neither can fire, whatever its threshold.
+    result = check_equivalence(folder=tmp_path, run=True, depth=3, constants=CONSTANTS | {"gain_k": 0})
+    assert (result.status, result.passed) == ("unknown", None)
+    assert "no spike was reached" in result.log
+
+
+@needs_tools
+def test_a_missing_file_is_an_error(tmp_path):
+    result = check_equivalence("no_such_cell", folder=tmp_path, run=True)
+    assert (result.status, result.passed) == ("error", None)
+    assert "no_such_cell" in result.log
+
+
+@needs_tools
+def test_a_syntax_error_is_an_error(tmp_path):
+    cell = tmp_path / "sc_lif_neuron.v"
+    cell.write_text((HDL / "sc_lif_neuron.v").read_text().replace("endmodule", "endmodul"))
+    result = check_equivalence(cell, folder=tmp_path / "proof", run=True, constants=CONSTANTS)
+    assert (result.status, result.passed) == ("error", None)
+
+
+def proof_of_a_wire(folder: Path, engine="smtbmc bitwuzla", claim="a == a") -> Path:
+    """A script in `folder` that proves `claim` about a free wire."""
+    text = f"module top(input a); always @* begin assert ({claim}); end endmodule\n"
+    (folder / "top.v").write_text(text)
+    (folder / "top.sby").write_text(generate_sby("top", ["top.v"], 2, engine))
+    return folder / "top.sby"
+
+
+@needs_tools
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ("prep -top top", "prepp -top top"),
+        ("top.v\n", "topp.v\n"),
+        ("mode prove", "mode proove"),
+        ("[engines]", "[engine]"),
+    ],
+    ids=["command", "file", "mode", "section"],
+)
+def test_a_typing_slip_in_the_script_is_an_error(before, after, tmp_path):
+    from scnas.equiv.check import verdict
+
+    script = proof_of_a_wire(tmp_path)
+    assert verdict(tools.sby(script.name, tmp_path, 60)) == "passed"
+    script.write_text(script.read_text().replace(before, after))
+    assert verdict(tools.sby(script.name, tmp_path, 60)) == "error"
+
+
+@needs_tools
+def test_a_crashing_solver_is_an_error_and_a_false_claim_is_refuted(tmp_path, monkeypatch):
+    from scnas.equiv.check import verdict
+
+    script = proof_of_a_wire(tmp_path, claim="a == 0")
+    assert verdict(tools.sby(script.name, tmp_path, 60)) == "refuted"
+    crash = tmp_path / "broken"
+    crash.mkdir()
+    for name in ("yosys.py", "solver.py"):
+        shutil.copy(tools.HERE / name, crash / name)
+    (crash / "solver.py").write_text(
+        "import sys\nprint('--lang') if '--help' in sys.argv else sys.exit(139)\n"
+    )
+    monkeypatch.setattr(tools, "HERE", crash)
+    assert verdict(tools.sby(script.name, tmp_path, 60)) == "error"
+
+
+@needs_tools
+def test_time_that_runs_out_is_unknown_and_leaves_no_process(tmp_path):
+    result = check_equivalence(folder=tmp_path, run=True, timeout_s=0.3)
+    assert (result.status, result.passed) == ("unknown", None)
+    time.sleep(0.2)
+    mine = str(tmp_path).encode()
+    alive = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mine in (process / "environ").read_bytes():
+                alive.append(process.name)
+        except OSError:
+            continue
+    assert not alive
+
+
+@pytest.mark.parametrize(
+    "code, output, answer",
+    [
+        (0, "DONE (PASS, rc=0)", "passed"),
+        (2, "DONE (FAIL, rc=2)", "refuted"),
+        (4, "DONE (UNKNOWN, rc=4)", "unknown"),
+        (8, "DONE (TIMEOUT, rc=8)", "unknown"),
+        (16, "DONE (ERROR, rc=16)", "error"),
+        (0, "", "error"),  # ended well, said nothing
+        (2, "usage: sby", "error"),
+        (1, "Traceback", "error"),
+        (-11, "", "error"),
+        (None, "DONE (PASS, rc=0)", "unknown"),
+    ],
+)
+def test_only_two_endings_are_a_verdict(code, output, answer):
+    from scnas.equiv.check import verdict
+
+    assert verdict(tools.Finished(code, output, 1.0)) == answer
+
+
+def test_statements_are_cut_where_they_end():
+    from scnas.equiv.solver import statements
+
+    text = ["(set-logic QF_BV)\n", "; a ) comment\n", "(assert (= |a)| \n", "  b))(check-sat)\n"]
+    assert list(statements(text)) == ["(set-logic QF_BV)", "(assert (= |a)| \n  b))", "(check-sat)"]
+    with pytest.raises(ValueError, match="ends inside a statement"):
+        list(statements(["(assert (a)"]))
+
+
+# --- machines --------------------------------------------------------------------------------------------------
+
+
+@needs_tools
+def test_an_operator_on_numbers_is_that_of_the_solver():
+    from scnas.equiv import machine
+
+    dice = random.Random(0)
+    terms = machine.Terms()
+    model = machine.Machine()
+    operators = {**machine._ARITHMETIC, **machine._COMPARISON}
+    assert len(operators) > 20
+    for op, (kind, _) in operators.items():
+        for _ in range(12):
+            width = dice.choice([1, 4, 9])
+            a, b = (dice.choice([0, 1, 2**width - 1, dice.randrange(2**width)]) for _ in range(2))
+            term = terms.manager.mk_term(kind, [terms.term(a, width), terms.term(b, width)])
+            import bitwuzla
+
+            solver = bitwuzla.Bitwuzla(terms.manager, bitwuzla.Options())
+            value = solver.simplify_term(term)
+            wanted = int(value.is_true()) if op in machine._COMPARISON else int(value.value(10))
+            assert model._binary(op, a, b, width, terms) == wanted, (op, a, b, width)
+
+
+@needs_tools
+def test_operators_on_partly_known_words_are_those_of_the_solver(tmp_path):
+    """Shortcuts for known bits: whatever the unknown ones are, the same as the operator itself."""
+    import bitwuzla
+    from bitwuzla import Kind, Result
+
+    from scnas.equiv import machine
+
+    dice = random.Random(1)
+    terms = machine.Terms()
+    model = machine.Machine()
+    x = terms.variable("x", 5)
+    for op, (kind, _) in {**machine._ARITHMETIC, **machine._COMPARISON}.items():
+        for _ in range(8):
+            word = machine.known(tuple(dice.choice([bit, bit, 0, 1]) for bit in x))
+            other = dice.choice([0, 1, 2, 4, 8, 31, x, word])
+            a, b = dice.choice([(word, other), (other, word)])
+            got = model._binary(op, a, b, 5, terms)
+            plain = terms.manager.mk_term(kind, [terms.term(a, 5), terms.term(b, 5)])
+            if op in machine._COMPARISON:
+                differs = terms.manager.mk_term(Kind.DISTINCT, [terms.truth(got), plain])
+            else:
+                differs = terms.manager.mk_term(Kind.DISTINCT, [terms.term(got, 5), plain])
+            solver = bitwuzla.Bitwuzla(terms.manager, bitwuzla.Options())
+            solver.assert_formula(differs)
+            assert solver.check_sat() == Result.UNSAT, (op, a, b)
+
+
+# --- neurons without SymbiYosys --------------------------------------------------------------------------------
+
+
+def neuron(change=None, **settings) -> tuple[str, str]:
+    """The obligation of an 8-bit LIF cell; change: (text, replacement) in the cell."""
+    import tempfile
+
+    from scnas.equiv import obligations
+
+    text = (HDL / "sc_lif_neuron.v").read_text()
+    if change is not None:
+        assert text.count(change[0]) == 1, "the mistake no longer applies; update the test"
+        text = text.replace(*change)
+    parameters = {"V_REST": -1, "V_RESET": -2, "V_THRESHOLD": 16, "REFRACTORY_PERIOD": 2}
+    files = {"sc_lif_neuron.v": text}
+    files["sc_lif_reference.v"] = (HDL / "equiv" / "sc_lif_reference.v").read_text()
+    task = {
+        "dut": "sc_lif_neuron", "ref": "sc_lif_reference", "data_width": 8, "fraction": 4,
+        "parameters": parameters, "dut_parameters": parameters, "noise_width": 8,
+        "constants": {"leak_k": 3, "gain_k": 13, "noise_in": 0}, "sources": files,
+    } | settings  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        return obligations.neuron(task, Path(folder), time.monotonic() + 60)
+
+
+MISTAKES = {
+    "one too high": ("= V_THRESHOLD - V_REST;", "= V_THRESHOLD - V_REST + 1;"),
+    "no step": ("else if (step) x <= p + noise;", "else x <= p + noise;"),
+    "one rest too few": ("REFRACTORY_PERIOD - 1 : 0;", "REFRACTORY_PERIOD - 2 : 0;"),
+    "rounds up": ("(current * gain) >>> FRACTION", "(current * gain + 15) >>> FRACTION"),
+    "no floor": ("fired ? RESET : MINIMUM;", "fired ? RESET : x;"),
+}
+
+
+@needs_tools
+def test_a_neuron_with_odd_constants_is_proved():
+    assert neuron()[0] == "proved"
+
+
+@needs_tools
+@pytest.mark.parametrize("change", MISTAKES.values(), ids=MISTAKES)
+def test_a_broken_neuron_is_refuted(change):
+    status, detail = neuron(change)
+    assert status == "refuted" and "clock" in detail
+
+
+@needs_tools
+def test_a_neuron_that_is_built_otherwise_but_wrong_is_refuted_too():
+    """Another refractory period: inside there is not even a counter to compare."""
+    parameters = {"V_REST": -1, "V_RESET": -2, "V_THRESHOLD": 16, "REFRACTORY_PERIOD": 0}
+    assert neuron(dut_parameters=parameters)[0] == "refuted"
+
+
+# --- designs ---------------------------------------------------------------------------------------------------
+
+
+@needs_tools
+@pytest.mark.parametrize("mappings", [("parallel", "parallel"), ("folded", "folded")], ids="-".join)
+def test_a_design_is_proved_and_its_proofs_are_kept(mappings, tmp_path):
+    from scnas.equiv import check_winner
+
+    network = small_network(mappings)
+    folder = tmp_path / "winner"
+    write_design(network, folder)
+    network.save(folder / "network.json")
+    verdict = check_winner(folder, cache=tmp_path / "proofs")
+    assert (verdict.status, verdict.passed) == ("proved", True), verdict.summary()
+    kinds = {o.kind for o in verdict.obligations}
+    assert kinds == {"neuron", "generator", "encoder", "composition"} | {
+        {"parallel": "counts", "folded": "lanes"}[m] for m in mappings
+    }
+    stored = json.loads((folder / "verdict.json").read_text())
+    assert stored["status"] == "proved" and len(stored["obligations"]) == len(verdict.obligations)
+    again = check_winner(folder, cache=tmp_path / "proofs")
+    assert all(o.cached for o in again.obligations) and again.status == "proved"
+
+
+def refuted(network: Network, before: str, after: str, tmp_path: Path, only: str) -> str:
+    """The detail of the refuted obligations of kind `only`, of a design with one text replaced."""
+    import tempfile
+
+    from scnas.equiv import composition, obligations, winner
+
+    sources = write_design(network).sources
+    assert before in sources["design.v"], "the mistake no longer applies; update the test"
+    sources["design.v"] = sources["design.v"].replace(before, after, 1)
+    functions = {
+        "counts": obligations.counts,
+        "lanes": composition.lanes,
+        "composition": composition.composition,
+    }
+    found = []
+    for task in winner.obligations(network, sources).values():
+        if task["kind"] == only:
+            with tempfile.TemporaryDirectory() as folder:
+                found.append(functions[only](task, Path(folder), time.monotonic() + 60))
+    assert "refuted" in [status for status, _ in found], found
+    return next(detail for status, detail in found if status == "refuted")
+
+
+LAYER_MISTAKES = {
+    "a synapse on the wrong tap": ("parallel", "counts", "{1'd0, tap[0]}", "{1'd0, tap[1]}"),
+    "a sign": ("parallel", "counts", "} - {", "} + {"),
+    "one stream clock too few": ("parallel", "composition", "run <= go", "run <= 1'b0 & go"),
+    "a current twice": ("parallel", "composition", ".I_t(current_1)", ".I_t(current_0)"),
+    "the wrong delay": ("parallel", "composition", "past_0[0]", "spikes[0]"),
+    "a sum that is not begun anew": ("parallel", "composition", "fresh ? grown_0 : total_0", "total_0"),
+    "a weight": ("folded", "composition", "weights_rom[0] = ", "weights_rom[0] = 1 + "),
+    "the wrong way round": ("folded", "lanes", "ring[0] &", "ring[1] &"),
+    "neighbours swapped": ("folded", "composition", "states[neuron_next]", "states[neuron]"),
+    "a state that is kept": ("folded", "composition", "first ?", "1'b0 ?"),
+}
+
+
+@needs_tools
+@pytest.mark.parametrize("mapping, kind, before, after", LAYER_MISTAKES.values(), ids=LAYER_MISTAKES)
+def test_a_broken_layer_is_refuted(mapping, kind, before, after, tmp_path):
+    network = small_network((mapping, mapping))
+    design = write_design(network).text
+    if before not in design:
+        pytest.fail(f"{before!r} is not in the design; update the test")
+    assert refuted(network, before, after, tmp_path, kind)
+
+
+@needs_tools
+def test_a_prover_that_breaks_is_an_error_and_not_kept(tmp_path):
+    from scnas.equiv import winner
+
+    answer = winner._settle("nonsense", {"kind": "no such kind"}, 20, tmp_path)
+    assert answer.status == "error" and "KeyError" in answer.detail
+    assert not list(tmp_path.iterdir())
+
+
+@needs_tools
+def test_time_that_runs_out_in_an_obligation_is_unknown(tmp_path):
+    from scnas.equiv import winner
+
+    network = small_network()
+    tasks = winner.obligations(network, write_design(network).sources)
+    task = next(task for task in tasks.values() if task["kind"] == "composition")
+    answer = winner._settle("slow", task, 0.0, tmp_path)
+    assert answer.status == "unknown"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_weakest_obligation_is_the_verdict():
+    from scnas.equiv import Obligation, Verdict
+
+    def status(*statuses):
+        return Verdict(tuple(Obligation(f"o{i}", "neuron", s) for i, s in enumerate(statuses))).status
+
+    assert status("proved", "proved") == "proved"
+    assert status("proved", "bounded") == "bounded"
+    assert status("bounded", "unknown", "proved") == "unknown"
+    assert status("unknown", "error") == "error"
+    assert status("error", "refuted", "proved") == "refuted"
+    assert Verdict(()).status == "not_run" and Verdict(()).passed is None
+
+
+def test_a_folder_without_a_design_is_refused(tmp_path):
+    from scnas.equiv import check_winner
+
+    small_network().save(tmp_path / "network.json")
+    with pytest.raises(ValueError, match="no design.v to prove"):
+        check_winner(tmp_path)
+
+
+# --- minutes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@needs_tools
+def test_all_prebuilt_proofs_pass():
+    from scnas.equiv.__main__ import main
+
+    assert main([]) == 0
+
+
+@pytest.mark.slow
+@needs_tools
+@pytest.mark.parametrize("readout", ["membrane", "spikes"])
+@pytest.mark.parametrize("mappings", [("parallel", "folded"), ("folded", "parallel")], ids="-".join)
+@pytest.mark.parametrize("neuron", ["stochastic_lif", "homeostatic_lif", "izhikevich"])
+def test_every_model_mapping_and_readout_is_proved(neuron, mappings, readout, tmp_path):
+    from scnas.equiv import check_design
+
+    network = small_network(mappings, readout, neuron=neuron)
+    verdict = check_design(network, write_design(network).sources, cache=tmp_path)
+    assert verdict.status == "proved", verdict.summary()
