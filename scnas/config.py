@@ -239,6 +239,7 @@ class Build:
 
     simulate: bool = MISSING  # the RTL on every test sample
     synthesize: bool = MISSING  # place and route, and a bitstream
+    prove: bool = MISSING  # that the design is the network
     timeout_s: float = MISSING
 
     def __post_init__(self):

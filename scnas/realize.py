@@ -1,4 +1,4 @@
-"""What the tools make of designs, where a run has only modelled figures: the jobs synthesize and calibrate."""
+"""What the tools make of designs that were only modelled: the jobs `synthesize` and `calibrate`."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -67,8 +67,8 @@ def synthesize(run_folder: Path, timeout_s: float) -> Iterator[str]:
     if off:
         published = _published(settings.target.name)
         yield (
-            f"modelled {chip.lut_unit}s are off by {sum(off) / len(off):.1%} on average, {max(off):.1%} at most"
-            f", on {len(off)} designs{published}"
+            f"modelled {chip.lut_unit}s are off by {sum(off) / len(off):.1%} on average, {max(off):.1%} at "
+            f"most, on {len(off)} designs{published}"
         )
 
 

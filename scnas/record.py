@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 # Metrics in the order of every table; others follow by name.
 METRICS = (
     "accuracy", "error", "validation_loss", "test_accuracy", "luts", "routed_luts", "ffs", "routed_ffs",
-    "brams", "routed_brams", "fmax_mhz", "latency_us", "latency_clocks", "energy_nj", "energy_low_nj", "energy_high_nj", "synapses",
+    "brams", "routed_brams", "fmax_mhz", "latency_us", "latency_clocks", "energy_nj",
+    "energy_low_nj", "energy_high_nj", "synapses",
 )  # fmt: skip
 BEGUN = ("settings.yaml", "versions.json")
 

@@ -33,14 +33,18 @@ def run(settings: Config, folder: Path) -> None:
         case "verify" | "synthesize" as job:
             if settings.run is None:
                 raise ValueError(f"run must name the folder of a finished run for job={job}, got null")
-            look = winner.verify if job == "verify" else realize.synthesize
-            for line in look(Path(settings.run), settings.build.timeout_s):
+            finished = Path(settings.run)
+            if job == "verify":
+                lines = winner.verify(finished, settings.build)
+            else:
+                lines = realize.synthesize(finished, settings.build.timeout_s)
+            for line in lines:
                 print(line, flush=True)
+            if not any(folder.iterdir()):  # what these jobs find lies with the run they look at
+                folder.rmdir()
         case "calibrate":
             for line in realize.calibrate(settings.target.name, folder, settings.build.timeout_s):
                 print(line, flush=True)
-            if not any(folder.iterdir()):  # what this job finds lies with the run it looked at
-                folder.rmdir()
 
 
 def search(settings: Config, folder: Path) -> None:

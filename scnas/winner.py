@@ -1,6 +1,7 @@
 """The chosen network becomes hardware: design, simulation, place and route; and all of it again on demand."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from scnas import config, tasks
+from scnas.equiv import Verdict, check_winner
 from scnas.files import read_json, write_whole
 from scnas.hardware import cosimulation, synthesis, testbench
 from scnas.hardware.cosimulation import CosimulationResult
@@ -26,9 +28,16 @@ class Built:
     """What the tools said of a design. None: not asked for."""
 
     design: Design
-    page: str  # README of the hardware
+    manual: str  # ports, clocks, how to run the testbench and build a bitstream
     simulation: CosimulationResult | None
     routed: Synthesis | None
+    verdict: Verdict | None
+
+    @property
+    def page(self) -> str:
+        """The hardware's part of winner/README.md: its manual and what was checked."""
+        checks = "".join(f"- {line}\n" for line in self.lines()) or "- nothing (build=none)\n"
+        return f"{self.manual}\n## What was checked\n\n{checks}"
 
     @property
     def fits(self) -> bool:
@@ -42,6 +51,8 @@ class Built:
             return self.simulation.summary()
         if self.routed is not None and self.routed.status == "error":
             return routed_line(self.routed)
+        if self.verdict is not None and self.verdict.status in ("refuted", "error"):
+            return self.verdict.summary()
         return None
 
     @property
@@ -55,6 +66,8 @@ class Built:
             yield routed_line(self.routed)
         if self.simulation is not None:
             yield self.simulation.summary().replace(" samples (", " test samples (")
+        if self.verdict is not None:
+            yield self.verdict.summary()
 
 
 def routed_line(found: Synthesis) -> str:
@@ -78,13 +91,17 @@ def build(
     folder: Path,
     cache: Path,
 ) -> Built:
-    """Write the design of `network` with its testbench into `folder`, simulate it on the whole test
-    split, place and route it, as far as `settings` ask for it.
+    """Write the design of `network` with its testbench into `folder`, place and route it, simulate it
+    on the whole test split and prove it, as far as `settings` ask for it.
 
-    Leaves design.v, the cells, the testbench with the first samples, cosimulation.json,
-    synthesis.json and, where it was routed, the bitstream. cache: folder of synthesis results.
+    Leaves network.json, design.v, the cells, the testbench with the first samples, synthesis.json
+    and, where it was routed, the bitstream, cosimulation.json and verdict.json. What does not fit is
+    not looked at further. cache: folder of synthesis results.
     """
-    folder.mkdir(exist_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)  # of a candidate before, which could not be routed
+    folder.mkdir()
+    network.save(folder / "network.json")
     design = write_design(network, name=name)
     routed = None
     if settings.synthesize:
@@ -103,14 +120,18 @@ def build(
         network, design, folder, cosimulation.transfers(network, design, spikes),
         expected.scores[:BENCH_SAMPLES], expected.classes[:BENCH_SAMPLES],
     )  # fmt: skip
-    simulation = None
+    built = Built(design, testbench.readme(network, design, len(spikes)), None, routed, None)
+    if not built.fits:
+        return built
     if settings.simulate:
         simulation = cosimulation.cosimulate(
             network, test.x, design=design, expected=expected, seconds=settings.timeout_s
         )
         _save(folder, simulation)
-    page = testbench.readme(network, design, len(spikes))
-    return Built(design, page, simulation, routed)
+        built = replace(built, simulation=simulation)
+    if settings.prove:
+        built = replace(built, verdict=check_winner(folder, timeout_s=settings.timeout_s))
+    return built
 
 
 def _save(folder: Path, simulation: CosimulationResult) -> None:
@@ -120,11 +141,12 @@ def _save(folder: Path, simulation: CosimulationResult) -> None:
 # -- again, on an existing run --------------------------------------------------------------------
 
 
-def verify(run_folder: Path, timeout_s: float) -> list[str]:
+def verify(run_folder: Path, settings: config.Build) -> Iterator[str]:
     """Check the winner of an existing run from its files alone; what was found, a line each.
 
-    The accuracy in front.csv is recomputed on the test split; design.v and the cells are compared
-    with what the network generates; the RTL as it lies there is simulated on every test sample.
+    The accuracy in front.json is recomputed on the test split; design.v and the cells are compared
+    with what the network generates; what lies there is simulated on every test sample and proved,
+    unless `settings` say otherwise.
     Raises ValueError where the folder is no run, and where something does not hold.
     """
     place = run_folder / "winner"
@@ -132,12 +154,13 @@ def verify(run_folder: Path, timeout_s: float) -> list[str]:
     record = read_json(run_folder / "front.json")
     task = tasks.load(config.read(run_folder / "settings.yaml").task)
     test = task.open_test()
-    lines, wrong = [], []
+    wrong = []
 
     found, told = accuracy(network, test), _winner_row(record, run_folder)["test_accuracy"]
-    lines.append(f"test accuracy {found:.2%} on {len(test.y)} samples, {told:.2%} in front.json")
+    line = f"test accuracy {found:.2%} on {len(test.y)} samples, {told:.2%} in front.json"
     if found != told:
-        wrong.append(lines[-1])
+        wrong.append(line)
+    yield line
 
     header = (place / "design.v").read_text().partition("\n")[0]
     design = write_design(network, name=header.removeprefix("// scnas design").strip())
@@ -146,21 +169,27 @@ def verify(run_folder: Path, timeout_s: float) -> list[str]:
         for name, text in design.sources.items()
         if not (place / name).exists() or (place / name).read_text() != text
     ]
+    line = f"design.v and {len(design.cells)} cells are what the network generates"
     if differing:
-        wrong.append(f"not what the network generates: {', '.join(differing)}")
-        lines.append(wrong[-1])
+        line = f"not what the network generates: {', '.join(differing)}"
+        wrong.append(line)
         design = replace(design, text=(place / "design.v").read_text())
-    else:
-        lines.append(f"design.v and {len(design.cells)} cells are what the network generates")
+    yield line
 
-    simulation = cosimulation.cosimulate(network, test.x, design=design, seconds=timeout_s)
-    _save(place, simulation)
-    lines.append(simulation.summary().replace(" samples (", " test samples ("))
-    if simulation.status in ("failed", "error"):
-        wrong.append(lines[-1])
+    if settings.simulate:
+        simulation = cosimulation.cosimulate(network, test.x, design=design, seconds=settings.timeout_s)
+        _save(place, simulation)
+        line = simulation.summary().replace(" samples (", " test samples (")
+        if simulation.status in ("failed", "error"):
+            wrong.append(line)
+        yield line
+    if settings.prove:
+        verdict = check_winner(place, timeout_s=settings.timeout_s)
+        if verdict.status in ("refuted", "error"):
+            wrong.append(verdict.summary())
+        yield verdict.summary()
     if wrong:
         raise ValueError(f"{run_folder}: {'; '.join(wrong)}")
-    return lines
 
 
 def _winner_row(record: object, run_folder: Path) -> dict:

@@ -282,7 +282,9 @@ def test_fitted_figures_are_used_and_say_how_far_off_they_were():
         assert FIGURES[family] == record["figures"]
         assert min(record["figures"].values()) >= 0
         assert record["held_out"]["luts"]["designs"] >= 8
-        assert record["held_out"]["brams"]["exact"] == record["held_out"]["latency_clocks"]["exact"] == 1
+        held = record["held_out"]
+        assert held["latency_clocks"]["exact"] == 1 and held["brams"]["exact"] > 0.95
+        assert held["ffs"]["mean"] < 0.005 and held["luts"]["mean"] < 0.08
         assert record["tools"] and record["flags"]
 
 
@@ -303,11 +305,13 @@ def test_trees_are_counted_as_they_are_written(seed):
     groups = rng.integers(0, 9, int(rng.integers(1, 12))).tolist()
     leaves = [Leaf(f"t[{i}_{j}]", f"a{i:02}") for i, n in enumerate(groups) for j in range(n)]
     lines, _, _ = adder_tree(leaves, "x")
-    same, mixed, pairs, ands, bits, carries = tree_counts(groups)
+    same, mixed, pairs, ands, bits, carries, odd = tree_counts(groups)
     words = [line for line in lines if "_w" in line.split("=")[0]]
     sums = [line for line in lines if "_s" in line.split("=")[0] and "_c" not in line.split("=")[0]]
     if len(leaves) > 1:
         assert same + mixed + pairs + ands == len(words)
     assert carries == sum("_c = " in line for line in lines)
     assert bits == sum(int(line.split("[")[1].split(":")[0]) + 1 for line in sums)
+    chains = [line for line in lines if "_s" in line.split("=")[0] and " + " in line]
+    assert odd == sum((int(line.split("[")[1].split(":")[0]) + 1) % 2 for line in chains)
     assert 3 * (same + mixed) + 2 * pairs + ands + carries == len(leaves)

@@ -40,7 +40,7 @@ def small_network(mappings=("parallel", "parallel"), readout="membrane", seed=1,
     return Network(4, 2, "rate", 4, 10, readout, tuple(layers))
 
 
-# --- what a result says ----------------------------------------------------------------------------------------
+# --- what a result says ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_missing_tool_is_named_and_nothing_is_proved(tmp_path, monkeypatch):
     assert "pip install" in result.summary()
 
 
-# --- the texts -------------------------------------------------------------------------------------------------
+# --- the texts ---------------------------------------------------------------------------------------------
 
 
 def test_the_miter_has_the_port_list_of_the_contract():
@@ -127,7 +127,7 @@ def test_the_proof_files_of_the_cells_are_those_that_are_generated():
         assert (HDL / "equiv" / name).read_text() == text, f"{name}: python -m scnas.equiv --write"
 
 
-# --- SymbiYosys ------------------------------------------------------------------------------------------------
+# --- SymbiYosys --------------------------------------------------------------------------------------------
 
 
 @needs_tools
@@ -266,7 +266,7 @@ def test_statements_are_cut_where_they_end():
         list(statements(["(assert (a)"]))
 
 
-# --- machines --------------------------------------------------------------------------------------------------
+# --- machines ----------------------------------------------------------------------------------------------
 
 
 @needs_tools
@@ -319,7 +319,7 @@ def test_operators_on_partly_known_words_are_those_of_the_solver(tmp_path):
             assert solver.check_sat() == Result.UNSAT, (op, a, b)
 
 
-# --- neurons without SymbiYosys --------------------------------------------------------------------------------
+# --- neurons without SymbiYosys ----------------------------------------------------------------------------
 
 
 def neuron(change=None, **settings) -> tuple[str, str]:
@@ -372,7 +372,7 @@ def test_a_neuron_that_is_built_otherwise_but_wrong_is_refuted_too():
     assert neuron(dut_parameters=parameters)[0] == "refuted"
 
 
-# --- designs ---------------------------------------------------------------------------------------------------
+# --- designs -----------------------------------------------------------------------------------------------
 
 
 @needs_tools
@@ -420,15 +420,16 @@ def refuted(network: Network, before: str, after: str, tmp_path: Path, only: str
 
 
 LAYER_MISTAKES = {
-    "a synapse on the wrong tap": ("parallel", "counts", "{1'd0, tap[0]}", "{1'd0, tap[1]}"),
+    "a synapse on the wrong tap": ("parallel", "counts", "{1'd0, tap[1]} +", "{1'd0, tap[2]} +"),
     "a sign": ("parallel", "counts", "} - {", "} + {"),
-    "one stream clock too few": ("parallel", "composition", "run <= go", "run <= 1'b0 & go"),
+    "one stream clock too few": ("parallel", "composition", "go | (running & ~stream_end)", "go"),
     "a current twice": ("parallel", "composition", ".I_t(current_1)", ".I_t(current_0)"),
-    "the wrong delay": ("parallel", "composition", "past_0[0]", "spikes[0]"),
-    "a sum that is not begun anew": ("parallel", "composition", "fresh ? grown_0 : total_0", "total_0"),
+    "the wrong delay": ("parallel", "composition", "past_0[0]}", "spikes[0]}"),
+    "a sum that is not begun anew": ("parallel", "composition", "fresh ? grown_0 : total_0 +", "total_0 +"),
+    "a step too many": ("parallel", "composition", ".step(update)", ".step(update | summed)"),
     "a weight": ("folded", "composition", "weights_rom[0] = ", "weights_rom[0] = 1 + "),
     "the wrong way round": ("folded", "lanes", "ring[0] &", "ring[1] &"),
-    "neighbours swapped": ("folded", "composition", "states[neuron_next]", "states[neuron]"),
+    "neighbours swapped": ("folded", "composition", "states[neuron] <=", "states[neuron_next] <="),
     "a state that is kept": ("folded", "composition", "first ?", "1'b0 ?"),
 }
 
@@ -486,7 +487,7 @@ def test_a_folder_without_a_design_is_refused(tmp_path):
         check_winner(tmp_path)
 
 
-# --- minutes ---------------------------------------------------------------------------------------------------
+# --- minutes -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

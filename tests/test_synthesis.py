@@ -1,13 +1,17 @@
 import importlib.metadata
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from networks import random_network
 
 from scnas.hardware import synthesis
+from scnas.hardware.calibration import drawn_network
 from scnas.hardware.cost import measure
 from scnas.hardware.synthesis import _count, _Failed, _Tools, synthesize, synthesize_network, tool_versions
+from scnas.hardware.verilog import write_design
+from scnas.space import Architecture
 
 COUNTER = """
 module counter (input clk, input rst_n, output reg [7:0] q);
@@ -187,3 +191,54 @@ def test_cells_are_counted_by_hand():
     }
     figures = {"lut_cells": 11, "ffs": 7, "carries": 8, "brams": 3, "dsps": 0}
     assert _count(cells, "xilinx") == figures
+
+
+# -- every gene against synthesis -----------------------------------------------------------------
+
+GENES = Architecture(
+    n_inputs=12, layer_widths=(5, 3), neuron_types=("lif", "lif"), bitstream_lengths=(8, 8),
+    delay_ranges=(0, 0), densities=(0.5, 0.5), generators=("sobol", "sobol"),
+    mappings=("parallel", "parallel"), timesteps=4, word=10,
+)  # fmt: skip
+CHANGES = {
+    "n_inputs": {"n_inputs": 24},
+    "layer_widths": {"layer_widths": (9, 3)},
+    "neuron_types": {"neuron_types": ("homeostatic_lif", "lif")},
+    "bitstream_lengths": {"bitstream_lengths": (64, 8)},
+    "delay_ranges": {"delay_ranges": (3, 0)},
+    "densities": {"densities": (1.0, 0.5)},
+    "generators": {"generators": ("lfsr", "sobol")},
+    "mappings": {"mappings": ("folded", "parallel"), "lanes": (12, 0)},
+    "timesteps": {"timesteps": 32},
+    "word": {"word": 16},
+    "readout": {"readout": "spikes"},
+}
+
+
+def counted(architecture):
+    """Figures of one network of `architecture`, synthesised and modelled."""
+    network = drawn_network(architecture, 0)
+    design = write_design(network)
+    found = synthesize("\n".join(design.sources.values()), design.top, "ice40", level="pack")
+    assert found.status == "done", found.message
+    real = (found.luts, found.ffs, found.brams, design.latency_clocks)
+    modelled = measure(network, "ice40")
+    return real, (modelled.luts, modelled.ffs, modelled.brams, modelled.latency_clocks)
+
+
+@pytest.fixture(scope="module")
+def before():
+    return counted(GENES)
+
+
+@needs("ice40")
+@pytest.mark.parametrize("gene", CHANGES)
+def test_every_gene_moves_the_model_as_it_moves_synthesis(gene, before):
+    after = counted(replace(GENES, **CHANGES[gene]))
+    moved = 0
+    for old, new, old_model, new_model in zip(before[0], after[0], before[1], after[1], strict=True):
+        if abs(new - old) > 0.06 * old:  # less is within what the model may be off
+            moved += 1
+            assert (new_model > old_model) == (new > old)
+    assert moved
+    assert after[0][1:] == after[1][1:]  # flip-flops, block RAMs and clocks to the last one

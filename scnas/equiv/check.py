@@ -193,9 +193,11 @@ def hidden_state(
                 top, bottom = _literal(half - 1, 96), _literal(-half, 96)
                 relations |= {
                     "": "wire signed [95:0] a_wide = a_before;\n"
-                    f"    wire signed [95:0] raised = a_wide - ((a_wide * {_literal(decay, 96)}) >>> {fraction})"
+                    "    wire signed [95:0] raised = "
+                    f"a_wide - ((a_wide * {_literal(decay, 96)}) >>> {fraction})"
                     f" + (spike_out ? {_literal(bump, 96)} : 96'sd0);",
-                    "adaptation": f"a_after == (raised > {top} ? {top} : raised < {bottom} ? {bottom} : raised)",
+                    "adaptation": f"a_after == (raised > {top} ? {top} : "
+                    f"raised < {bottom} ? {bottom} : raised)",
                 }
         case "sc_izhikevich_reference":
             full = 3 * data_width + (noise_width or data_width) + 8

@@ -10,7 +10,7 @@ is proved on its own is cut out and stands here for what it was proved to be:
 
 Then every current is compared with the contract: the meanings of its symbols add up to
 sum_i sign_ij * ones_ij(t) * s[t - d_ij, i], and the term is sat_W of that sum, scaled. So are the scores, the
-class, and the clock in which `done` comes. Letters as in SEMANTICS.md; l layer, j neuron.
+class, and the clock in which `done` comes. Letters as in SEMANTICS.md; depth: number of a layer, j neuron.
 """
 
 import time
@@ -39,7 +39,9 @@ def elaborate(network: Network, sources: Mapping[str, str], folder: Path, second
     for name, text in sources.items():
         (folder / name).write_text(text)
     apart = [
-        f"scnas_layer{l}_counts" for l, layer in enumerate(network.layers) if layer.mapping == "parallel"
+        f"scnas_layer{depth}_counts"
+        for depth, layer in enumerate(network.layers)
+        if layer.mapping == "parallel"
     ]
     apart += [f"*{cell}" for cell in CELLS if f"{cell}.v" in sources]
     commands = [f"read_verilog {name}" for name in sources] + ["hierarchy -check -top scnas_top"]
@@ -74,10 +76,13 @@ class Inference:
         self.solver = induction.Solver(self.terms, deadline)
         self.clock = 0
         self.names = {name: node for node, name in model.inputs.items()}
+        self.orders: dict[int, list[int]] = {}
+        self.next_state: list[int] = []
+        self.symbol_word: dict[str, Word] = {}
         T = network.timesteps
         self.arriving = [[self.terms.variable(f"s.{t}", network.n_inputs)[i] for i in range(network.n_inputs)]
                          for t in range(T)]  # fmt: skip
-        self.spikes: list[list[list]] = [[] for _ in network.layers]  # [l][t][j] bit
+        self.spikes: list[list[list]] = [[] for _ in network.layers]  # [depth][t][j] bit
         self.updates = [0] * len(network.layers)
         self.meanings: dict[str, tuple] = {}  # symbol -> (layer, neuron or None, tap bits, number, weights)
         self.ranges: list = []
@@ -87,12 +92,14 @@ class Inference:
         ]
         self.ones = [ones_table(layer.generator, layer.length, T, layer.seed) for layer in network.layers]
         self.noise = [noise_sequence(layer.noise_seed, T) for layer in network.layers]
-        self.totals: dict[tuple[int, int, int], Word] = {}  # (l, t, j) -> symbol of a count that was checked
+        self.totals: dict[
+            tuple[int, int, int], Word
+        ] = {}  # (depth, t, j) -> symbol of a count that was checked
         self.parallel_now = [[0] * layer.n_out for layer in network.layers]  # spike_out of neuron cells
         # The registers of lane sums: what they take is proved by `lanes`, and stands here for its meaning.
         self.cut_registers = {
-            self.output(f"layer_{l}.sum"): l
-            for l, layer in enumerate(network.layers)
+            self.output(f"layer_{depth}.sum"): depth
+            for depth, layer in enumerate(network.layers)
             if layer.mapping == "folded"
         }
         if not set(self.cut_registers) <= set(model.states):
@@ -122,64 +129,62 @@ class Inference:
         return value
 
     def _order(self, node: int) -> list[int]:
-        cache = self.__dict__.setdefault("_orders", {})
-        if node not in cache:
-            cache[node] = self.model.order([node])
-        return cache[node]
+        if node not in self.orders:
+            self.orders[node] = self.model.order([node])
+        return self.orders[node]
 
-    def previous(self, l: int, t: int, i: int):
-        """s[t, i] of the input of layer l."""
+    def previous(self, depth: int, t: int, i: int):
+        """s[t, i] of the input of layer `depth`."""
         if t < 0:
             return 0
-        source = self.arriving if l == 0 else self.spikes[l - 1]
+        source = self.arriving if depth == 0 else self.spikes[depth - 1]
         if t >= len(source):
-            raise Differs(f"layer {l} works on step {t} before it is there")
+            raise Differs(f"layer {depth} works on step {t} before it is there")
         return source[t][i]
 
     # --- what is expected -----------------------------------------------------------------------------------
 
-    def expected(self, l: int, t: int, j: int) -> Counter:
-        """Spike bit -> coefficient of count[t, j] of layer l."""
-        layer, wanted = self.network.layers[l], Counter()
+    def expected(self, depth: int, t: int, j: int) -> Counter:
+        """Spike bit -> coefficient of count[t, j] of layer `depth`."""
+        layer, wanted = self.network.layers[depth], Counter()
         for i in np.flatnonzero(layer.weights[:, j]):
             w = int(layer.weights[i, j])
-            bit = self.previous(l, t - int(layer.delays[i, j]), int(i))
+            bit = self.previous(depth, t - int(layer.delays[i, j]), int(i))
             if bit != 0:
-                wanted[bit] += int(np.sign(w)) * int(self.ones[l][t, abs(w)])
+                wanted[bit] += int(np.sign(w)) * int(self.ones[depth][t, abs(w)])
         return Counter({bit: n for bit, n in wanted.items() if n})
 
-    def meaning(self, names: Sequence[str], l: int) -> Counter:
-        """The sum of what some symbols of layer l mean."""
+    def meaning(self, names: Sequence[str], depth: int) -> Counter:
+        """The sum of what some symbols of layer `depth` mean."""
         found: Counter = Counter()
         for name in names:
-            if name not in self.meanings or self.meanings[name][0] != l:
-                raise Differs(f"layer {l} adds {name}, which is none of its sums")
+            if name not in self.meanings or self.meanings[name][0] != depth:
+                raise Differs(f"layer {depth} adds {name}, which is none of its sums")
             _, taps, number, weights = self.meanings[name]
             for k, w in weights:
                 if taps[k].__class__ is int:
                     if taps[k] and abs(w) > number:
-                        raise Differs(f"layer {l} sees a spike that is not there")
+                        raise Differs(f"layer {depth} sees a spike that is not there")
                 elif abs(w) > number:
                     found[taps[k]] += 1 if w > 0 else -1
         return Counter({bit: n for bit, n in found.items() if n})
 
     def check_sum(
-        self, l: int, word, width: int, wanted: Counter, what: str, scale: int, saturate: bool
+        self, depth: int, word, width: int, wanted: Counter, what: str, scale: int, saturate: bool
     ) -> None:
         """`word` == sat_W(sum * 2^scale), or the plain product, where the sum is `wanted`."""
         terms, manager = self.terms, self.terms.manager
         names = sorted(self.terms.symbols(word), key=lambda name: int(name.rsplit(".", 1)[1]))
-        if (got := self.meaning(names, l)) != wanted:
+        if (got := self.meaning(names, depth)) != wanted:
             extra, less = got - wanted, wanted - got
             raise Differs(
                 f"{what} adds other spikes than it should ({len(extra)} too much, {len(less)} too little)"
             )
         low = sum(n for n in wanted.values() if n < 0)
         high = sum(n for n in wanted.values() if n > 0)
-        parts = [(self.terms.variable(name, 1), name) for name in names]
         full = max(width, self.network.word) + scale + 2 + len(names).bit_length() + 8
         total = terms.term(0, full)
-        for _, name in parts:
+        for name in names:
             symbol = self.symbol_word[name]
             wide = symbol + (symbol[-1],) * (full - len(symbol))
             total = manager.mk_term(Kind.BV_ADD, [total, terms.term(wide, full)])
@@ -209,18 +214,15 @@ class Inference:
         if result == Result.SAT:
             raise Differs(f"{what} is not what it should be")
 
-    symbol_word: dict[str, Word]
-
     def symbol(self, name: str, width: int) -> Word:
-        word = self.terms.variable(name, width)
-        self.__dict__.setdefault("symbol_word", {})[name] = word
-        return word
+        """The free symbol `name` of a sum, remembered with its width."""
+        self.symbol_word[name] = self.terms.variable(name, width)
+        return self.symbol_word[name]
 
     # --- the run --------------------------------------------------------------------------------------------
 
     def run(self, pauses: Sequence[int]) -> int:
         """Run until `done`; clocks from the first accepted input to it."""
-        self.symbol_word = {}
         model, terms, T = self.model, self.terms, self.network.timesteps
         state = model.first_state(terms)
         taken, first, paused, scores = 0, None, 0, []
@@ -240,8 +242,8 @@ class Inference:
             )
             settled = self.clock >= 2
             values = dict(leaves)
-            for l, layer in enumerate(self.network.layers):
-                (self.parallel if layer.mapping == "parallel" else self.folded)(l, layer, values, settled)
+            for depth, layer in enumerate(self.network.layers):
+                (self.parallel if layer.mapping == "parallel" else self.folded)(depth, layer, values, settled)
             if settled:
                 ready = self.control(values, "in_ready")
                 if offered and ready:
@@ -259,8 +261,8 @@ class Inference:
             for number, node in model.following.items():
                 if number not in self.cut_registers:
                     state[number] = model.invert(node, values, terms)
-            for number, l in self.cut_registers.items():
-                width, name = model.nodes[number].width, f"z.{l}.{self.clock}"
+            for number, depth in self.cut_registers.items():
+                width, name = model.nodes[number].width, f"z.{depth}.{self.clock}"
                 state[number] = (
                     self.symbol(name, width)
                     if name in self.meanings
@@ -278,72 +280,86 @@ class Inference:
         raise Differs("done never comes")
 
     def everything(self) -> list[int]:
-        if "_everything" not in self.__dict__:
+        """The nodes that the next state needs, without the sums that are cut out."""
+        if not self.next_state:
             wanted = [abs(n) for state, n in self.model.following.items() if state not in self.cut_registers]
-            self._everything = self.model.order(wanted)
-        return self._everything
+            self.next_state = self.model.order(wanted)
+        return self.next_state
 
     # --- layers ---------------------------------------------------------------------------------------------
 
-    def parallel(self, l: int, layer: Layer, values: dict, settled: bool) -> None:
+    def parallel(self, depth: int, layer: Layer, values: dict, settled: bool) -> None:
         """Counts and neurons of a parallel layer in this clock."""
-        path, fires = f"layer_{l}", self.network.fires(l)
+        path, fires = f"layer_{depth}", self.network.fires(depth)
         if fires:
             for j in range(layer.n_out):
                 cleared = self.get(values, f"{path}.neuron_{j}.rst_n")
                 if self.clock >= 1 and cleared != int(self.clock > 1):
-                    raise Differs(f"neuron {j} of layer {l} is not cleared by a start alone")
-                now = 0 if self.clock <= 1 else self.parallel_now[l][j]
+                    raise Differs(f"neuron {j} of layer {depth} is not cleared by a start alone")
+                now = 0 if self.clock == 1 else self.parallel_now[depth][j]
+                if self.clock == 0:  # whatever it did before the start
+                    now = self.terms.variable(f"before.{depth}.{j}", 1)[0]
                 spike = (now,) if now.__class__ is tuple else now
                 values[self.names[f"{path}.neuron_{j}.spike_out"]] = spike
                 v = self.names.get(f"{path}.neuron_{j}.v_out")
                 if v is not None:
-                    values[v] = self.terms.variable(f"v.{l}.{j}.{self.clock}", self.network.word)
-        taps = bits(self.get(values, f"{path}.counts.tap"), len(self.taps[l]))
+                    values[v] = self.terms.variable(f"v.{depth}.{j}.{self.clock}", self.network.word)
+        taps = bits(self.get(values, f"{path}.counts.tap"), len(self.taps[depth]))
         number = self.get(values, f"{path}.counts.number")
         known = number.__class__ is int
         if settled and not known:
-            raise Differs(f"the number generator of layer {l} depends on data")
+            raise Differs(f"the number generator of layer {depth} depends on data")
         for j in range(layer.n_out):
             node = self.names.get(f"{path}.counts.count_{j}")
             if node is None:
                 continue
-            name = f"c.{l}.{j}.{self.clock}"
+            name = f"c.{depth}.{j}.{self.clock}"
             values[node] = self.symbol(name, self.model.nodes[node].width)
             if known:
                 weights = [
                     (k, int(layer.weights[i, j]))
-                    for k, (i, d) in enumerate(self.taps[l])
+                    for k, (i, d) in enumerate(self.taps[depth])
                     if layer.weights[i, j] and layer.delays[i, j] == d
                 ]
-                self.meanings[name] = (l, taps, number, weights)
-        if not settled or not self.control(values, f"{path}.update"):
+                self.meanings[name] = (depth, taps, number, weights)
+        if not settled:
             return
-        t = self.updates[l]
-        self.updates[l] += 1
+        update = self.control(values, f"{path}.update")
+        if fires:
+            for j in range(layer.n_out):
+                if self.control(values, f"{path}.neuron_{j}.step") != update:
+                    raise Differs(f"neuron {j} of layer {depth} does not step with its layer")
+        if not update:
+            return
+        t = self.updates[depth]
+        self.updates[depth] += 1
         if t >= self.network.timesteps:
-            raise Differs(f"layer {l} updates more often than there are steps")
+            raise Differs(f"layer {depth} updates more often than there are steps")
         if not fires:
             return
         k, new = layer.constants, []
-        noise = int(self.noise[l][t]) * k["noise_k"] >> self.network.fraction
+        noise = int(self.noise[depth][t]) * k["noise_k"] >> self.network.fraction
         wanted_noise = noise if layer.neuron == "stochastic_lif" else 0
         scale = (2**self.network.fraction // layer.length).bit_length() - 1
         for j in range(layer.n_out):
-            cell, what = f"{path}.neuron_{j}", f"step {t} of neuron {j} of layer {l}"
-            if self.control(values, f"{cell}.step") != 1:
-                raise Differs(f"{what}: not updated")
+            cell, what = f"{path}.neuron_{j}", f"step {t} of neuron {j} of layer {depth}"
             self.constant(values, f"{cell}.noise_in", wanted_noise, what)
             self.constant(values, f"{cell}.gain_k", k["gain_k"], what)
             if layer.neuron != "izhikevich":
                 self.constant(values, f"{cell}.leak_k", k["leak_k"], what)
             current = self.get(values, f"{cell}.I_t")
             self.check_sum(
-                l, current, self.network.word, self.expected(l, t, j), f"the current in {what}", scale, True
+                depth,
+                current,
+                self.network.word,
+                self.expected(depth, t, j),
+                f"the current in {what}",
+                scale,
+                True,
             )
-            new.append(self.terms.variable(f"f.{l}.{t}.{j}", 1)[0])
-        self.spikes[l].append(new)
-        self.parallel_now[l] = new
+            new.append(self.terms.variable(f"f.{depth}.{t}.{j}", 1)[0])
+        self.spikes[depth].append(new)
+        self.parallel_now[depth] = new
 
     def constant(self, values: dict, name: str, wanted: int, what: str) -> None:
         node = self.output(name)
@@ -351,30 +367,32 @@ class Inference:
         if self.get(values, name) != wanted % 2**width:
             raise Differs(f"{what}: {name.rsplit('.', 1)[1]} is not {wanted}")
 
-    def folded(self, l: int, layer: Layer, values: dict, settled: bool) -> None:
+    def folded(self, depth: int, layer: Layer, values: dict, settled: bool) -> None:
         """Lanes and datapath of a folded layer in this clock."""
-        path, fires = f"layer_{l}", self.network.fires(l)
-        k, n, W = layer.constants, layer.n_out, self.network.word
+        path, fires = f"layer_{depth}", self.network.fires(depth)
+        n, W = layer.n_out, self.network.word
         update = self.get(values, f"{path}.update")
         if settled and update.__class__ is not int:
-            raise Differs(f"the update of layer {l} depends on data")
+            raise Differs(f"the update of layer {depth} depends on data")
         updating = settled and update == 1
-        t, j = divmod(self.updates[l], n)
+        t, j = divmod(self.updates[depth], n)
         scale = (2**self.network.fraction // layer.length).bit_length() - 1
-        what = f"step {t} of neuron {j} of layer {l}"
+        what = f"step {t} of neuron {j} of layer {depth}"
         if updating:
             if t >= self.network.timesteps:
-                raise Differs(f"layer {l} updates more often than there are steps")
+                raise Differs(f"layer {depth} updates more often than there are steps")
             current = self.get(values, f"{path}.current")
-            self.check_sum(l, current, W, self.expected(l, t, j), f"the current in {what}", scale, True)
-            self.updates[l] += 1
+            self.check_sum(
+                depth, current, W, self.expected(depth, t, j), f"the current in {what}", scale, True
+            )
+            self.updates[depth] += 1
             register = self.output(f"{path}.count")
             if not fires and register in self.model.states:  # the score goes on with a symbol
                 width = self.model.nodes[register].width
-                symbol = self.symbol(f"n.{l}.{t}.{j}", width)
-                self.totals[l, t, j] = symbol
-                low = sum(min(0, c) for c in self.expected(l, t, j).values())
-                high = sum(max(0, c) for c in self.expected(l, t, j).values())
+                symbol = self.symbol(f"n.{depth}.{t}.{j}", width)
+                self.totals[depth, t, j] = symbol
+                low = sum(min(0, c) for c in self.expected(depth, t, j).values())
+                high = sum(max(0, c) for c in self.expected(depth, t, j).values())
                 term = self.terms.term(symbol, width)
                 self.ranges += [
                     self.terms.manager.mk_term(Kind.BV_SLE, [self.terms.term(low, width), term]),
@@ -385,19 +403,25 @@ class Inference:
                 values.update(kept)
                 values[register] = symbol
         if fires:
-            self.datapath(l, layer, values, updating, t, j, what)
+            self.datapath(depth, layer, values, updating, t, j, what)
         # What the register `sum` will mean.
         ring, weights = self.get(values, f"{path}.ring"), self.get(values, f"{path}.weights")
         number = self.get(values, f"{path}.number")
         if weights.__class__ is int and number.__class__ is int:
             width = self.model.nodes[self.output(f"{path}.ring")].width
             signed = lane_weights(layer, weights)
-            self.meanings[f"z.{l}.{self.clock}"] = (l, bits(ring, width), number, list(enumerate(signed)))
-        _ = k
+            self.meanings[f"z.{depth}.{self.clock}"] = (
+                depth,
+                bits(ring, width),
+                number,
+                list(enumerate(signed)),
+            )
 
-    def datapath(self, l: int, layer: Layer, values: dict, updating: bool, t: int, j: int, what: str) -> None:
+    def datapath(
+        self, depth: int, layer: Layer, values: dict, updating: bool, t: int, j: int, what: str
+    ) -> None:
         """The neuron datapath of a folded layer: state of neuron j in, symbols out."""
-        path, k, network = f"layer_{l}", layer.constants, self.network
+        path, k, network = f"layer_{depth}", layer.constants, self.network
         cell = f"{path}.datapath"
         start = {"v": k["v_rest"], "extra": 0, "waiting": 0}
         if layer.neuron == "izhikevich":
@@ -405,7 +429,7 @@ class Inference:
         used = {"v"} | ({"extra"} if layer.neuron in ("homeostatic_lif", "izhikevich") else set())
         used |= {"waiting"} if k["refractory"] else set()
         if updating:
-            noise = int(self.noise[l][t]) * k["noise_k"] >> network.fraction
+            noise = int(self.noise[depth][t]) * k["noise_k"] >> network.fraction
             self.constant(values, f"{cell}.noise_in", noise if layer.neuron == "stochastic_lif" else 0, what)
             self.constant(values, f"{cell}.gain_k", k["gain_k"], what)
             self.constant(values, f"{cell}.threshold", int(layer.threshold[j]), what)
@@ -416,28 +440,28 @@ class Inference:
                 raise Differs(f"{what}: the datapath gets another current")
             for field in used:
                 width = self.model.nodes[self.output(f"{cell}.{field}")].width
-                wanted = self.memory[l][j].get(field, start[field] % 2**width)
+                wanted = self.memory[depth][j].get(field, start[field] % 2**width)
                 if self.get(values, f"{cell}.{field}") != wanted:
                     raise Differs(f"{what}: {field} is not that of its last step")
         for field in ("fires", "v_next", "extra_next", "waiting_next"):
             node = self.names.get(f"{cell}.{field}")
             if node is None:
                 continue
-            name = f"f.{l}.{t}.{j}" if field == "fires" and updating else f"{field}.{l}.{self.clock}"
+            name = f"f.{depth}.{t}.{j}" if field == "fires" and updating else f"{field}.{depth}.{self.clock}"
             values[node] = self.terms.variable(name, self.model.nodes[node].width)
             if updating and field != "fires":
-                self.memory[l][j][field.removesuffix("_next")] = values[node]
+                self.memory[depth][j][field.removesuffix("_next")] = values[node]
         if updating:
             if j == 0:
-                self.spikes[l].append([])
-            self.spikes[l][t].append(self.terms.variable(f"f.{l}.{t}.{j}", 1)[0])
+                self.spikes[depth].append([])
+            self.spikes[depth][t].append(self.terms.variable(f"f.{depth}.{t}.{j}", 1)[0])
 
     # --- readout --------------------------------------------------------------------------------------------
 
     def score(self, index: int, values: dict) -> Word | int:
         """Check the score that is shown; the word that stands for it from now on."""
-        l, network = len(self.network.layers) - 1, self.network
-        layer, T = network.layers[l], network.timesteps
+        depth, network = len(self.network.layers) - 1, self.network
+        layer, T = network.layers[depth], network.timesteps
         if index >= layer.n_out:
             raise Differs("more scores than classes")
         shown = self.get(values, "score")
@@ -445,20 +469,20 @@ class Inference:
         what = f"score {index}"
         terms, manager = self.terms, self.terms.manager
         scale = (2**network.fraction // layer.length).bit_length() - 1
-        if network.fires(l):
+        if network.fires(depth):
             full = width + 1
             total = terms.term(0, full)
             for t in range(T):
-                spike = (self.spikes[l][t][index],) + (0,) * (full - 1)
+                spike = (self.spikes[depth][t][index],) + (0,) * (full - 1)
                 total = manager.mk_term(Kind.BV_ADD, [total, terms.term(spike, full)])
             wide = bits(shown, width)
             got = terms.term(wide + (wide[-1],), full)
             self.decide([manager.mk_term(Kind.DISTINCT, [got, total])], what)
-        elif (l, 0, index) in self.totals:
+        elif (depth, 0, index) in self.totals:
             full = width + 2
             total = terms.term(0, full)
             for t in range(T):
-                symbol = self.totals[l, t, index]
+                symbol = self.totals[depth, t, index]
                 inner = max(network.word, len(symbol)) + scale + 2
                 wide = terms.term(
                     (0,) * scale + symbol + (symbol[-1],) * (inner - scale - len(symbol)), inner
@@ -475,18 +499,16 @@ class Inference:
         else:
             wanted: Counter = Counter()
             for t in range(T):
-                for bit, n in self.expected(l, t, index).items():
+                for bit, n in self.expected(depth, t, index).items():
                     wanted[bit] += n
-            low = sum(n for n in self.expected(l, 0, index).values() if n < 0) << scale
-            high = sum(n for n in self.expected(l, 0, index).values() if n > 0) << scale
             half = 2 ** (network.word - 1)
-            bounds = [self.expected(l, t, index) for t in range(T)]
+            bounds = [self.expected(depth, t, index) for t in range(T)]
             low = min(sum(n for n in b.values() if n < 0) for b in bounds) << scale
             high = max(sum(n for n in b.values() if n > 0) for b in bounds) << scale
             if low < -half or high >= half:
                 raise NotUnderstood("a parallel membrane readout whose current saturates")
             wanted = Counter({bit: n for bit, n in wanted.items() if n})
-            self.check_sum(l, shown, width, wanted, what, scale, False)
+            self.check_sum(depth, shown, width, wanted, what, scale, False)
         return shown
 
     def classify(self, values: dict, scores: list) -> None:
@@ -497,7 +519,6 @@ class Inference:
         terms, manager = self.terms, self.terms.manager
         width = self.model.nodes[self.output("score")].width
         size = self.model.nodes[self.output("class_index")].width
-        # The scores as symbols of their own: whatever they are, the comparison is the same.
         best, index = terms.term(scores[0], width), terms.term(0, size)
         for j in range(1, len(scores)):
             other = terms.term(scores[j], width)
@@ -536,12 +557,12 @@ def lanes(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
     The register `sum` takes sum over lanes of ring * sign * [magnitude > number].
     """
     network = Network.from_dict(task["network"])
-    l = task["layer"]
-    layer = network.layers[l]
+    depth = task["layer"]
+    layer = network.layers[depth]
     model = elaborate(network, task["sources"], folder, deadline - time.monotonic())
     terms = Terms()
     lemma = Sum(terms, induction.Solver(terms, deadline))
-    path = f"layer_{l}"
+    path = f"layer_{depth}"
     register, ring_node = (model.outputs[f"{path}.{name}"] for name in ("sum", "ring"))
     width, ring_width = model.nodes[register].width, model.nodes[ring_node].width
     weights_node = model.outputs[f"{path}.weights"]

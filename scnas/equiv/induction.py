@@ -13,8 +13,8 @@ from scnas.equiv.machine import Machine, Terms, Value, bits
 
 @dataclass(frozen=True)
 class Answer:
-    """status: `proved`, `refuted` or `unknown`. failed: the assertion. depth: steps of induction, or the clock
-    of the difference. table: one row per clock, names of inputs, outputs and asserted wires -> value."""
+    """status: `proved`, `refuted` or `unknown`. failed: the assertion. depth: steps of induction, or the
+    clock of the difference. table: one row per clock, name of an input or output -> value."""
 
     status: str
     depth: int
@@ -53,7 +53,7 @@ def number(solver: bitwuzla.Bitwuzla, terms: Terms, value: Value, width: int) ->
 
 
 class _Unrolled:
-    """A machine, clock after clock. clocks[i]: values of inputs, states, asserts and assumptions in clock i."""
+    """A machine, clock after clock. clocks[i]: values of all nodes of interest in clock i."""
 
     def __init__(self, machine: Machine, terms: Terms, state: Mapping[int, Value], prefix: str):
         self.machine, self.terms, self.prefix = machine, terms, prefix
@@ -201,7 +201,7 @@ def bounded(machine: Machine, depth: int, deadline: float) -> Answer:
 def _concrete(
     machine: Machine, run: _Unrolled, model: bitwuzla.Bitwuzla, terms: Terms
 ) -> tuple[dict[str, int], ...]:
-    """The counterexample again on numbers: inputs and outputs of every clock, as the machine computes them."""
+    """The counterexample again on numbers: inputs and outputs of every clock, computed by the machine."""
     state = {s: number(model, terms, run.clocks[0][s], machine.nodes[s].width) for s in machine.states}
     rows = []
     for values in run.clocks:
@@ -226,6 +226,3 @@ def _concrete(
 def _shown(value: Value, width: int) -> int:
     assert isinstance(value, int)
     return value - 2**width if width > 1 and value >> (width - 1) else value
-
-
-__all__ = ["Answer", "Solver", "bits", "bounded", "number", "prove"]

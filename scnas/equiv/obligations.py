@@ -7,7 +7,6 @@ Letters: T steps, L stream clocks, s[t, i] spike of input i in step t, R(t, c) t
 """
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -63,9 +62,8 @@ def neuron(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
 class Sum:
     """A signed word that should be the sum of some bits, each times its coefficient.
 
-    value: bits -> the word. Proved bit by bit: with no bit set the word is 0, and setting any one bit, whatever
-    the others are, adds its coefficient. By induction over the bits that are set this is the sum, however it
-    is built.
+    Proved bit by bit: with no bit set the word is 0, and setting any one bit, whatever the others are, adds
+    its coefficient. By induction over the bits that are set this is the sum, however it is built.
     """
 
     def __init__(self, terms: Terms, solver: induction.Solver):
@@ -156,8 +154,8 @@ def _signed(terms: Terms, bit, sign: int, width: int):
 def generator(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
     """A number generator over a full period, its reset included.
 
-    The counter is run through two periods. Of the LFSR, every transition is proved at once (all 65536 states),
-    and the first 256 clocks are run.
+    The counter is run through two periods. Of the LFSR, every transition is proved at once (all 65536
+    states), and the first 256 clocks are run.
     """
     from scnas.snn.streams import lfsr_states, van_der_corput
 
@@ -254,6 +252,3 @@ def encoder(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
 def _write(sources: Mapping[str, str], folder: Path) -> None:
     for name, text in sources.items():
         (folder / name).write_text(text)
-
-
-__all__ = ["Counter", "Machine", "counts", "encoder", "generator", "neuron"]

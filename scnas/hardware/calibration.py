@@ -354,7 +354,9 @@ def calibrate(
 
     Raises RuntimeError when a tool is missing, ValueError when too few designs were built.
     """
-    rows = collect(plan(designs), target, path, level=level, seed=seed, timeout_s=timeout_s, cache=cache)
+    rows = collect(
+        plan(designs), target, path, first=FIRST, level=level, seed=seed, timeout_s=timeout_s, cache=cache
+    )
     return fit(rows, target)
 
 

@@ -8,10 +8,11 @@ they cannot drift apart:
     architectures or network -> Structure (one row per layer) -> blocks (how many of each circuit
     block) -> figures per block of the target's family -> sums per network
 
-Clocks are exact, and so were block RAMs in every design synthesised so far. Registers are those the
-design declares; synthesis sometimes finds a few more that it can do without. Logic is a sum over blocks
-with figures that are fitted to synthesis for the families in FITTED (which says how far off they were on
-designs they had not seen) and counted by hand, uncalibrated, for the others. Energy is modelled, see
+Of a trained network clocks and registers are exact: `measure` counts what the design declares and leaves
+out what synthesis can do without. So were its block RAMs in all but one of the designs synthesised so
+far. Before training all of these but the clocks are expected values. Logic is a sum over blocks with
+figures that are fitted to synthesis for the families in FITTED (which says how far off `measure` was on
+designs it had not seen) and counted by hand, uncalibrated, for the others. Energy is modelled, see
 E_CLOCK_PJ.
 
 Letters: N layers of all networks in a batch, T timesteps, L clocks of a stream, M largest magnitude,
@@ -82,7 +83,8 @@ class Structure:
     taps: pairs of input and delay in use (parallel) or n_in * delays in use (folded).
     delay_bits: flip-flops that hold spikes of earlier steps.
     same, mixed, pairs, ands: words of three synapses of one magnitude, of three, of two, of one.
-    adder_bits, carries: of the trees above them; difference_bits: of positive minus negative sums.
+    adder_bits, carries: of the trees above them; odd: carry chains of an odd number of bits, sums of
+    steps and scores included; difference_bits: of positive minus negative sums.
     count_bits, total_bits, drive_bits, score_bits: sums over neurons (parallel) or of the one datapath
     (folded) of the widths of a clock's count, of a step's, of the current, and of the score.
     membrane_bits: registers of the membranes. saturating: neurons whose current can saturate.
@@ -126,6 +128,7 @@ class Structure:
     ands: np.ndarray
     adder_bits: np.ndarray
     carries: np.ndarray
+    odd: np.ndarray
     difference_bits: np.ndarray
     count_bits: np.ndarray
     total_bits: np.ndarray
@@ -149,10 +152,10 @@ _NEURON_INDEX = {name: i for i, name in enumerate(NEURONS)}
 _STOCHASTIC, _HOMEOSTATIC, _IZHIKEVICH = (
     _NEURON_INDEX[n] for n in ("stochastic_lif", "homeostatic_lif", "izhikevich")
 )
-_TREE = ("same", "mixed", "pairs", "ands", "adder_bits", "carries")
+_TREE = ("same", "mixed", "pairs", "ands", "adder_bits", "carries", "odd")
 
 
-def tree_counts(groups: Sequence[int]) -> tuple[int, int, int, int, int, int]:
+def tree_counts(groups: Sequence[int]) -> tuple[int, int, int, int, int, int, int]:
     """What verilog.adder_tree makes of groups of synapses with one magnitude each: counts of _TREE.
 
     groups: synapses per magnitude. A single synapse is one AND and no tree.
@@ -162,9 +165,9 @@ def tree_counts(groups: Sequence[int]) -> tuple[int, int, int, int, int, int]:
         same += n // 3
         singles += n % 3
     if sum(groups) == 0:
-        return (0, 0, 0, 0, 0, 0)
+        return (0, 0, 0, 0, 0, 0, 0)
     if sum(groups) == 1:
-        return (0, 0, 0, 1, 0, 0)
+        return (0, 0, 0, 1, 0, 0, 0)
     while same > 1 and singles + 3 <= same - 2:
         same -= 1
         singles += 3
@@ -176,30 +179,32 @@ def tree_counts(groups: Sequence[int]) -> tuple[int, int, int, int, int, int]:
     if mixed and sizes[-1] < 3:
         mixed -= 1
         pairs, ands = (1, 0) if sizes[-1] == 2 else (0, 1)
-    carries, adders, bits = singles, len(sizes) - 1, 0
+    carries, adders, bits, odd = singles, len(sizes) - 1, 0, 0
     words = sorted(sizes)
     for i in range(adders):  # the two smallest words meet first
         most = words[0] + words[1]
         del words[:2]
         fits = (most + 1).bit_length() == most.bit_length()
-        if singles and (fits or singles >= adders - i):
+        takes = singles and (fits or singles >= adders - i)
+        if takes:
             singles -= 1
             most += 1
         bits += most.bit_length()
+        odd += (most.bit_length() + bool(takes)) % 2
         insort(words, most)
-    return (same, mixed, pairs, ands, bits, carries)
+    return (same, mixed, pairs, ands, bits, carries, odd)
 
 
 @cache
 def _expected_trees(top: int) -> tuple[np.ndarray, np.ndarray]:
     """Trees of a neuron with f synapses of each sign on average, weights spread over 1..top.
 
-    returns: f [K] ascending, and [8, K] expected counts: those of _TREE, difference_bits, count_bits.
+    returns: f [K] ascending, and [9, K] expected counts: those of _TREE, difference_bits, count_bits.
     Drawn, from an address of its own, so always the same.
     """
     grid = np.array([0, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512])
     dice = rng(0, "expected trees", top)
-    table = np.zeros((8, len(grid)))
+    table = np.zeros((9, len(grid)))
     for column, f in enumerate(grid):
         draws = int(np.clip(300 / (f + 0.1), 4, 60))
         for _ in range(draws):
@@ -209,24 +214,25 @@ def _expected_trees(top: int) -> tuple[np.ndarray, np.ndarray]:
                 weights = np.abs(dice.standard_normal(leaves)) * WEIGHT_SPREAD * top
                 magnitudes = np.clip(np.rint(weights), 1, top).astype(int)
                 groups = np.bincount(magnitudes)
-                table[:6, column] += tree_counts(groups[groups > 0].tolist())
+                table[:7, column] += tree_counts(groups[groups > 0].tolist())
                 most.append(leaves)
             width = verilog.signed_bits(-most[1], most[0])
-            table[6, column] += width * bool(most[1])
-            table[7, column] += width
+            table[6, column] += width % 2 * bool(most[1])
+            table[7, column] += width * bool(most[1])
+            table[8, column] += width
         table[:, column] /= draws
     return grid, table
 
 
 def _trees_of_architectures(top: np.ndarray, fan_in: np.ndarray) -> np.ndarray:
-    """Expected counts per neuron, [8, N], of neurons with fan_in [N] synapses of magnitude up to top [N]."""
-    found = np.zeros((8, len(top)))
+    """Expected counts per neuron, [9, N], of neurons with fan_in [N] synapses of magnitude up to top [N]."""
+    found = np.zeros((9, len(top)))
     f = fan_in / 2
     for value in np.unique(top).tolist():
         here = top == value
         grid, table = _expected_trees(int(value))
         beyond = np.maximum(0, f[here] - grid[-1])
-        for k in range(8):
+        for k in range(9):
             slope = (table[k, -1] - table[k, -2]) / (grid[-1] - grid[-2])
             found[k, here] = np.interp(f[here], grid, table[k]) + beyond * slope
     return found
@@ -310,9 +316,10 @@ def _structure_of_architectures(architectures: Sequence[Architecture]) -> Struct
         inputs_used=used,
         taps=np.where(folded, n_in * (delay + 1), used * (1 + delay * (1 - 1 / np.maximum(1, per_input)))),
         delay_bits=np.where(folded, 0, used * delay * per_input / (per_input + 1)),
-        **dict(zip(_TREE, trees[:6], strict=True)),
-        difference_bits=trees[6],
-        count_bits=trees[7],
+        **dict(zip(_TREE[:6], trees[:6], strict=True)),
+        odd=trees[6] + np.where(folded, 0, 0.5 * live * ((length > 1) & fires | last)),
+        difference_bits=trees[7],
+        count_bits=trees[8],
         total_bits=units * total_bits,
         drive_bits=units * drive,
         score_bits=last * n_out * score,
@@ -367,14 +374,14 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
         magnitudes = magnitudes[magnitudes < layer.max_weight]
         bits = verilog.number_width(layer)
         delays = layer.delays_in_use or (0,)
-        counts = np.zeros(8)
+        counts = np.zeros(9)
         if not folded:
             for column in layer.weights.T[live]:
                 plus, minus = np.bincount(column[column > 0]), np.bincount(-column[column < 0])
-                counts[:6] += tree_counts(plus[plus > 0].tolist())
-                counts[:6] += tree_counts(minus[minus > 0].tolist())
+                counts[:7] += tree_counts(plus[plus > 0].tolist())
+                counts[:7] += tree_counts(minus[minus > 0].tolist())
                 width = verilog.signed_bits(-int(minus.sum()), int(plus.sum()))
-                counts[6:] += width * bool(minus.sum()), width
+                counts[6:] += width % 2 * bool(minus.sum()), width * bool(minus.sum()), width
         gain = k["gain_k"]
         lowest_driven = shift + ((gain & -gain).bit_length() - 1 if gain else 0) - network.fraction
         if gain & (gain - 1):
@@ -384,7 +391,9 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
             reach = T if whole_inference else 1
             used = (_range_bits(int(a) * reach, int(b) * reach) for a, b in zip(low, high, strict=True))
             widths = (_count_width(column) for column in layer.weights.T[live])
-            counts[7] = sum(map(min, widths, used))
+            counts[8] = sum(map(min, widths, used))
+            if layer.length > 1 and not whole_inference:
+                counts[6] += (totals % 2).sum()
         if not last:
             scores = 0
         elif fires:
@@ -464,9 +473,9 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
                 inputs_used=int(exists.any(axis=1).sum()),
                 taps=taps,
                 delay_bits=held,
-                **dict(zip(_TREE, counts[:6], strict=True)),
-                difference_bits=counts[6],
-                count_bits=counts[7],
+                **dict(zip(_TREE, counts[:7], strict=True)),
+                difference_bits=counts[7],
+                count_bits=counts[8],
                 total_bits=totals.sum(),
                 drive_bits=np.minimum(totals + shift, network.word).sum(),
                 score_bits=scores,
@@ -631,7 +640,7 @@ def _folding(x: Structure, family: str) -> _Folding:
 
 
 def _registers(x: Structure, family: str) -> np.ndarray:
-    """Flip-flops of every layer as the design declares them, [N]; those of the top are with its ends."""
+    """Flip-flops of every layer after synthesis, [N]; those of the top are with its ends."""
     f = _folding(x, family)
     streams = x.length > 1
     generator = np.where(x.lfsr, 16 + streams * _bits(x.length - 1), np.log2(x.length))
@@ -652,7 +661,8 @@ def _registers(x: Structure, family: str) -> np.ndarray:
     sums = x.count_bits + (streams & ~whole) * x.total_bits
     parallel = control + x.delay_bits + sums + neurons + x.score_bits + scan + (x.last & x.fires)
     folded = (
-        4 + (x.length * f.groups > 1) - x.unseen_bits + ~x.first + generator + 16 * x.lfsr + noise + f.ring - x.ring_idle + x.delay_bits + f.counters
+        4 + (x.length * f.groups > 1) - x.unseen_bits + ~x.first
+        + generator + 16 * x.lfsr + noise + f.ring - x.ring_idle + x.delay_bits + f.counters
         + np.minimum(_bits(x.lanes) + 1, x.total_bits) + x.total_bits * (1 + (x.length * f.groups > 1))
         + f.rom_in_logic * x.rom_bits + x.spike_bits + f.banks
         + scan + score_shown
@@ -688,6 +698,7 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
         "ands": x.ands * 1.0,
         "adder_bits": x.adder_bits * 1.0,
         "carries": x.carries * 1.0,  # adders that take a synapse through their carry input
+        "odd_chains": x.odd * 1.0,  # where a chip makes carry chains two bits at a time
         "difference_bits": x.difference_bits * 1.0,
         "magnitude_bits": wired * x.magnitude_bits,  # bits compared with the generator's number
         # parallel: from sums to spikes
@@ -745,7 +756,7 @@ def _lane_trees(lanes: np.ndarray) -> np.ndarray:
     """Words of three lanes, and bits of the adders above them, of both signs of `lanes` [N]: [2, N]."""
     found = np.zeros((2, len(lanes)))
     for n in np.unique(lanes[lanes > 0]).tolist():
-        _, mixed, pairs, ands, adder_bits, _ = tree_counts([1] * int(n))
+        _, mixed, pairs, ands, adder_bits, _, _ = tree_counts([1] * int(n))
         found[:, lanes == n] = [[2 * (mixed + 0.6 * pairs + 0.25 * ands)], [2 * adder_bits]]
     return found
 
@@ -795,6 +806,7 @@ LUT4 = {
     "ands": 1.0,
     "adder_bits": 1.0,
     "carries": 1.0,
+    "odd_chains": 0.0,
     "difference_bits": 1.0,
     "magnitude_bits": 0.35,
     "total_bits": 2.0,  # an adder, and a choice after it that no carry chain takes in
@@ -847,9 +859,9 @@ _MULTIPLIERS = {
     "izhikevich_bits": 8.0,
     "logic_state_bits": 0.3,
 }
-ECP5_LUTS = LUT4 | _MULTIPLIERS
+ECP5_LUTS = LUT4 | _MULTIPLIERS | {"odd_chains": 1.0}
 # A LUT6 holds two LUT5 that share inputs, and a carry chain takes two operands of three inputs.
-LUT6 = {name: figure * (1.0 if "bits" in name else 0.65) for name, figure in ECP5_LUTS.items()}
+LUT6 = {n: figure * (1.0 if "bits" in n else 0.65) for n, figure in (LUT4 | _MULTIPLIERS).items()}
 PRIOR: Mapping[str, Mapping[str, float]] = {"ice40": ICE40_CELLS, "ecp5": ECP5_LUTS, "xilinx": LUT6}
 FIGURES_FILE = Path(__file__).with_name("figures.json")
 FITTED: Mapping[str, dict] = json.loads(FIGURES_FILE.read_text())
