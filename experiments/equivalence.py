@@ -323,12 +323,15 @@ def yosys_mutants(cell: str, model: str, count: int) -> list[str]:
     """Verilog netlists of a cell at 8 bits with one fault each, chosen by Yosys."""
     task = neuron_task(model, 8)
     values = task["dut_parameters"] | {"DATA_WIDTH": 8, "FRACTION": 4}
-    settings = " ".join(f"-set {key} {value}" for key, value in values.items())
-    base = [f"read_verilog {cell}.v", f"chparam {settings} {cell}", f"hierarchy -top {cell}", "proc", "opt"]
+    text = (HDL / f"{cell}.v").read_text()
+    for key, value in values.items():  # as defaults; Yosys takes no negative number on its command line
+        text, n = re.subn(rf"parameter {key} = -?\d+", f"parameter {key} = {value}", text)
+        assert n == 1, f"{cell}: parameter {key}"
+    base = [f"read_verilog {cell}.v", f"hierarchy -top {cell}", "proc", "opt"]
     made = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / f"{cell}.v").write_text((HDL / f"{cell}.v").read_text())
+        (folder / f"{cell}.v").write_text(text)
         done = tools.yosys([*base, f"mutate -list {count} -seed 1 -o list.ys"], folder, 60)
         if done.code != 0:
             raise RuntimeError(done.output[-500:])
