@@ -1,5 +1,6 @@
 """Assertions of a machine, for ever: k-induction over bitwuzla, each assertion with an answer of its own."""
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ import bitwuzla
 from bitwuzla import Kind, Option, Result
 
 from scnas.equiv.cut import Cut
-from scnas.equiv.machine import Machine, Terms, Value, bits
+from scnas.equiv.machine import Machine, NotUnderstood, Terms, Value, bits
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,51 @@ def bounded(machine: Machine, depth: int, deadline: float) -> Answer:
             if result != Result.UNSAT:
                 return Answer("unknown", clock, name)
     return Answer("proved", depth)
+
+
+def simulated(machine: Machine, clocks: int, seed: int, deadline: float) -> Answer:
+    """Does a random run violate an assertion? `refuted`, or `unknown`: a run that finds nothing says nothing.
+
+    Inputs are drawn anew where they break an assumption. Ends of the range are drawn often.
+    """
+    dice, terms = random.Random(seed), Terms()
+    asserted = list(machine.asserts.values())
+    wanted = [*asserted, *machine.assumptions, *machine.outputs.values(), *machine.following.values()]
+    state: dict[int, Value] = {}
+    for number, name in machine.states.items():
+        if isinstance(machine.nodes[number].width, tuple):
+            raise NotUnderstood(f"a random run cannot begin with the memory {name}")
+        state[number] = dice.getrandbits(machine.nodes[number].width)
+    for number, node in machine.initial.items():
+        state[number] = machine.run([node], {}, terms)[node]
+
+    def draw(width: int) -> int:
+        half = 1 << (width - 1)
+        return dice.choice(
+            [dice.getrandbits(width), dice.getrandbits(width), half, half - 1, 0, dice.randrange(half)]
+        )
+
+    rows: list[dict[str, int]] = []
+    free = [n for n in (*machine.inputs, *machine.states) if n not in machine.following]
+    for clock in range(clocks):
+        for _ in range(200):
+            leaves = state | {n: draw(machine.nodes[n].width) for n in free}
+            values = machine.run(wanted, leaves, terms)
+            if all(_node(values, node, machine, terms) for node in machine.assumptions):
+                break
+        else:
+            return Answer("unknown", clock)
+        row = {name: _shown(leaves[n], machine.nodes[n].width) for n, name in machine.inputs.items()}
+        for name, node in machine.outputs.items():
+            row[name] = _shown(_node(values, node, machine, terms), machine.nodes[abs(node)].width)
+        rows.append(row)
+        for name, node in machine.asserts.items():
+            if _node(values, node, machine, terms):
+                return Answer("refuted", clock, name, tuple(rows))
+        state = {n: _node(values, node, machine, terms) for n, node in machine.following.items()}
+        if time.monotonic() > deadline:
+            return Answer("unknown", clock)
+    return Answer("unknown", clocks)
 
 
 def _concrete(

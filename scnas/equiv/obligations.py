@@ -38,23 +38,25 @@ def neuron(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
         return machine.elaborate(commands, folder, deadline - time.monotonic())
 
     hidden = hidden_state(task["ref"], task["parameters"], *word, **settings, folded=folded)
+    unknown: machine.NotUnderstood | None = None
     try:
-        pair = model(hidden)
-        answer = induction.prove(pair, 1, deadline, hidden.cuts)
-    except machine.NotUnderstood as broken:
-        # Inside it is not built as thought (or it is broken): without that knowledge, look for a difference.
-        answer = induction.bounded(model(Hidden()), 6, deadline)
+        answer = induction.prove(model(hidden), 1, deadline, hidden.cuts)
+    except machine.NotUnderstood as broken:  # inside it is not built as thought, or it is broken
+        answer, unknown = induction.Answer("unknown", 0), broken
+    if answer.status == "unknown":  # what the ports show decides: look for a difference there
+        pair = model(Hidden())
+        answer = induction.simulated(pair, 2000, 0, deadline)
+        if answer.status == "unknown":
+            answer = induction.bounded(pair, 6, deadline)
+        if answer.status != "refuted" and unknown is not None:
+            raise unknown
         if answer.status != "refuted":
-            raise broken
-    if answer.status == "unknown":  # a neuron whose state is not what was thought: look for a difference
-        answer = induction.bounded(pair, 6, deadline)
-        if answer.status == "proved":
-            return "unknown", "induction failed; no difference within 6 clocks"
+            return "unknown", f"induction failed; no difference within {answer.depth} clocks"
     detail = f"{answer.failed} in clock {answer.depth}" if answer.status != "proved" else ""
     if answer.status == "refuted":
         shown = ("rst_n", "step", "I_t", "noise_in", "spike_out", "v_out")
         detail += ": " + "; ".join(
-            " ".join(f"{name}={row[name]}" for name in shown if name in row) for row in answer.table
+            " ".join(f"{name}={row[name]}" for name in shown if name in row) for row in answer.table[-4:]
         )
     return answer.status, detail
 
