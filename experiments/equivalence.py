@@ -288,7 +288,8 @@ def mutants() -> None:
                 folded = cell == "sc_neuron_update"
                 task = neuron_task(model, 12, folded=folded, text=broken, noise=noise, period=period)
                 if period == 0 and model == "homeostatic_lif":  # thresholds that reach the end of the word
-                    task["parameters"]["BUMP_K"] = task["dut_parameters"]["BUMP_K"] = 1900
+                    for parameters in (task["parameters"], task["dut_parameters"]):
+                        parameters |= {"BUMP_K": 1900, "DECAY_K": 0}
                 status, detail, took = run(obligations.neuron, task, 60)
                 if status == "refuted":
                     break
@@ -346,22 +347,28 @@ def yosys_mutants(cell: str, model: str, count: int) -> list[str]:
 
 
 def netlist_neuron(task: dict, folder: Path, deadline: float) -> tuple[str, str]:
-    """As obligations.neuron, for a netlist without parameters: a search for a difference within 8 clocks."""
+    """As obligations.neuron, for a netlist without parameters: a difference first, then a proof that there is none.
+
+    `proved` here means that the fault changes nothing that can be seen, ever.
+    """
     from scnas.equiv import induction
-    from scnas.equiv.check import Hidden, generate_miter, miter_script
+    from scnas.equiv.check import Hidden, generate_miter, hidden_state, miter_script
 
     obligations._write(task["sources"], folder)
-    miter = generate_miter(
-        task["dut"], task["ref"], "miter", task["data_width"], task["fraction"], parameters=task["parameters"],
-        constants=task["constants"],
-    )  # fmt: skip
-    dut = re.search(rf"    {task['dut']} #\(.*?\) dut", miter)[0]
-    (folder / "miter.v").write_text(miter.replace(dut, f"    {task['dut']} dut"))
-    model = machine.elaborate(miter_script("miter", [*task["sources"], "miter.v"], Hidden()), folder, 60)
-    answer = induction.bounded(model, 8, deadline)
-    if answer.status == "proved":
-        return "survived", "no difference within 8 clocks"
-    return answer.status, f"{answer.failed} in clock {answer.depth}"
+    word = (task["data_width"], task["fraction"])
+    settings = {"parameters": task["parameters"], "constants": task["constants"]}
+
+    def pair(hidden: Hidden) -> machine.Machine:
+        miter = generate_miter(task["dut"], task["ref"], "miter", *word, hidden=hidden, **settings)
+        dut = re.search(rf"    {task['dut']} #\(.*?\) dut", miter)[0]
+        (folder / "miter.v").write_text(miter.replace(dut, f"    {task['dut']} dut"))
+        return machine.elaborate(miter_script("miter", [*task["sources"], "miter.v"], hidden), folder, 60)
+
+    answer = induction.simulated(pair(Hidden()), 20_000, 0, deadline)
+    if answer.status == "unknown":
+        hidden = hidden_state(task["ref"], task["parameters"], *word, constants=task["constants"])
+        answer = induction.prove(pair(hidden), 1, deadline, hidden.cuts)
+    return answer.status, f"{answer.failed} in clock {answer.depth}" if answer.failed else ""
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from pathlib import Path
 from scnas import config, record
 from scnas.files import read_json
 from scnas.hardware import calibration, synthesis, targets
-from scnas.hardware.verilog import write_design
 from scnas.search import Evaluation
 from scnas.snn.network import Network
 from scnas.space import Architecture
@@ -43,7 +42,7 @@ def synthesize(run_folder: Path, timeout_s: float) -> Iterator[str]:
     for i, member in enumerate(members):
         if member.network is None:
             continue
-        design = write_design(member.network, name=member.architecture.name)
+        design = synthesis.design_for(member.network, chip, name=member.architecture.name)
         found = synthesis.synthesize(
             "\n".join(design.sources.values()), design.top, chip, timeout_s=timeout_s,
             cache=run_folder / "synthesis",

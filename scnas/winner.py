@@ -15,11 +15,12 @@ from scnas.hardware import cosimulation, synthesis, testbench
 from scnas.hardware.cosimulation import CosimulationResult
 from scnas.hardware.synthesis import Synthesis
 from scnas.hardware.targets import Target
-from scnas.hardware.verilog import Design, write_design
+from scnas.hardware.verilog import Design
 from scnas.snn.module import IntegerNetwork
 from scnas.snn.network import Network
 from scnas.tasks import Split
 
+DESIGN = "// scnas design"  # what design.v begins with; the name of the architecture follows
 BENCH_SAMPLES = 1000  # how many of the test samples go into the testbench's files
 
 
@@ -102,7 +103,7 @@ def build(
         shutil.rmtree(folder)  # of a candidate before, which could not be routed
     folder.mkdir()
     network.save(folder / "network.json")
-    design = write_design(network, name=name)
+    design = synthesis.design_for(network, target, name)
     routed = None
     if settings.synthesize:
         suffix = {"ice40": "bin", "ecp5": "bit"}.get(target.family)
@@ -152,8 +153,8 @@ def verify(run_folder: Path, settings: config.Build) -> Iterator[str]:
     place = run_folder / "winner"
     network = Network.load(place / "network.json")
     record = read_json(run_folder / "front.json")
-    task = tasks.load(config.read(run_folder / "settings.yaml").task)
-    test = task.open_test()
+    settings_of_run = config.read(run_folder / "settings.yaml")
+    test = tasks.load(settings_of_run.task).open_test()
     wrong = []
 
     found, told = accuracy(network, test), _winner_row(record, run_folder)["test_accuracy"]
@@ -163,7 +164,7 @@ def verify(run_folder: Path, settings: config.Build) -> Iterator[str]:
     yield line
 
     header = (place / "design.v").read_text().partition("\n")[0]
-    design = write_design(network, name=header.removeprefix("// scnas design").strip())
+    design = synthesis.design_for(network, settings_of_run.target.name, name=header[len(DESIGN) :].strip())
     differing = [
         name
         for name, text in design.sources.items()

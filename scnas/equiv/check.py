@@ -460,6 +460,11 @@ def _decide(
             table = trace.read_vcd(file, top) if file.is_file() else ()
             if not table:
                 found, log = "error", log + "\nrefuted, but the trace cannot be read"
+            if found == "refuted" and not any(_differs(row) for row in table):
+                found, log = (
+                    "unknown",
+                    log + "\nonly what is known of the inside is wrong: the ports are equal",
+                )
             used = {"trace": file, "table": table, "depth": len(table) - 1}
             return EquivResult(**base, status=found, log=log, seconds=timeout_s - left, **used)
         if found == "error":
@@ -478,6 +483,10 @@ def _decide(
             break
     clock = {"proved": 0, "bounded": depth}.get(found, reached)
     return EquivResult(**base, status=found, depth=clock, log=log, seconds=timeout_s - left)
+
+
+def _differs(row: Mapping[str, int]) -> bool:
+    return row["dut_spike"] != row["ref_spike"] or row["dut_v"] != row["ref_v"]
 
 
 def verdict(finished: tools.Finished) -> str:

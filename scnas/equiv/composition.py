@@ -52,7 +52,7 @@ def elaborate(network: Network, sources: Mapping[str, str], folder: Path, second
 
 
 def composition(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
-    """One inference; pauses[t]: clocks in which the input of step t is late."""
+    """One inference; pauses[i]: clocks in which transfer i (a step of spikes, or a byte of them) is late."""
     network = Network.from_dict(task["network"])
     model = elaborate(network, task["sources"], folder, deadline - time.monotonic())
     inference = Inference(network, model, deadline)
@@ -221,9 +221,18 @@ class Inference:
 
     # --- the run --------------------------------------------------------------------------------------------
 
+    def transfers(self) -> tuple[str, list[Word]]:
+        """The port of the input and what goes through it: steps of spikes, or their bytes."""
+        if "in_byte" not in self.names:
+            return "in_spikes", [tuple(step) for step in self.arriving]
+        padding = (0,) * (-self.network.n_inputs % 8)
+        steps = [tuple(step) + padding for step in self.arriving]
+        return "in_byte", [step[i : i + 8] for step in steps for i in range(0, len(step), 8)]
+
     def run(self, pauses: Sequence[int]) -> int:
         """Run until `done`; clocks from the first accepted input to it."""
-        model, terms, T = self.model, self.terms, self.network.timesteps
+        model, terms = self.model, self.terms
+        port, transfers = self.transfers()
         state = model.first_state(terms)
         taken, first, paused, scores = 0, None, 0, []
         limit = 2_000_000
@@ -231,14 +240,13 @@ class Inference:
             if time.monotonic() > self.solver.deadline:
                 raise TimeoutError
             leaves = dict(state)
-            offered = self.clock >= 2 and taken < T and paused >= pauses[taken]
+            offered = self.clock >= 2 and taken < len(transfers) and paused >= pauses[taken]
             leaves[self.names["clk"]] = 0
             leaves[self.names["rst_n"]] = 1
             leaves[self.names["start"]] = int(self.clock == 0)
             leaves[self.names["in_valid"]] = int(offered)
-            word = tuple(self.arriving[min(taken, T - 1)])
-            leaves[self.names["in_spikes"]] = (
-                word if offered else terms.variable(f"none.{self.clock}", self.network.n_inputs)
+            leaves[self.names[port]] = (
+                transfers[taken] if offered else terms.variable(f"none.{self.clock}", len(transfers[0]))
             )
             settled = self.clock >= 2
             values = dict(leaves)
@@ -249,7 +257,7 @@ class Inference:
                 if offered and ready:
                     first = self.clock if first is None else first
                     taken, paused = taken + 1, 0
-                elif ready and taken < T:
+                elif ready and taken < len(transfers):
                     paused += 1
                 if self.control(values, "score_valid"):
                     scores.append(self.score(len(scores), values))

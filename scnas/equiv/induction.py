@@ -216,6 +216,8 @@ def simulated(machine: Machine, clocks: int, seed: int, deadline: float) -> Answ
         state[number] = machine.run([node], {}, terms)[node]
 
     def draw(width: int) -> int:
+        if width == 1:  # enables and resets, active low: a reset in every other clock would hide much
+            return int(dice.random() < 0.95)
         half = 1 << (width - 1)
         return dice.choice(
             [dice.getrandbits(width), dice.getrandbits(width), half, half - 1, 0, dice.randrange(half)]

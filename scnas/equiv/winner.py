@@ -29,12 +29,13 @@ import numpy as np
 from scnas import resources
 from scnas.equiv import tools
 from scnas.files import read_json, write_whole
+from scnas.hardware.schedule import byte_clocks
 from scnas.hardware.verilog import NEURON_CELL, noise_bounds, write_design
 from scnas.randomness import rng
 from scnas.snn.network import Layer, Network
 
 ENGINE = "bitwuzla"
-NEURONS_PER_TASK = 8
+SYNAPSES_PER_TASK = 400  # of one obligation about counts; beyond 100 a neuron takes a quarter of a minute
 # From the strongest to the weakest answer; what was refuted outweighs all others.
 ORDER = ("proved", "bounded", "unknown", "not_run", "error", "refuted")
 SCOPE = (
@@ -228,11 +229,13 @@ def obligations(network: Network, sources: Mapping[str, str]) -> dict[str, dict]
         tasks[f"rate encoder, {network.timesteps} steps"] = {
             "kind": "encoder", "steps_log2": steps, "sources": {"sc_rate_encoder.v": encoder},
         }  # fmt: skip
-    latency = write_design(network).latency_clocks
-    late = rng(0, "pauses").integers(0, 12, size=network.timesteps).tolist()
+    byte_serial = " in_byte" in sources["design.v"]
+    latency = write_design(network, byte_serial=byte_serial).latency_clocks
+    transfers = network.timesteps * (byte_clocks(network.n_inputs) if byte_serial else 1)
+    late = rng(0, "pauses").integers(0, 12, size=transfers).tolist()
     for name, pauses in (
-        ("inputs never late", [0] * network.timesteps),
-        (f"inputs late by {late} clocks", late),
+        ("inputs never late", [0] * transfers),
+        (f"inputs late by {', '.join(map(str, late[:8]))}{' ...' if len(late) > 8 else ''} clocks", late),
     ):
         tasks[f"whole inference, {name}"] = {
             "kind": "composition",
@@ -256,8 +259,10 @@ def _counts(number: int, layer: Layer, text: str) -> dict[str, dict]:
     name = f"scnas_layer{number}_counts"
     taps = {pair: bit for bit, pair in enumerate(tap_order(layer))}
     tasks = {}
-    for start in range(0, layer.n_out, NEURONS_PER_TASK):
-        group = range(start, min(start + NEURONS_PER_TASK, layer.n_out))
+    largest = max(1, int(np.count_nonzero(layer.weights, axis=0).max()))
+    size = max(1, SYNAPSES_PER_TASK // largest) if largest <= 100 else 1
+    for start in range(0, layer.n_out, size):
+        group = range(start, min(start + size, layer.n_out))
         weights = {
             str(j): [
                 [taps[int(i), int(layer.delays[i, j])], int(layer.weights[i, j])]

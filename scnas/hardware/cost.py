@@ -952,14 +952,25 @@ def _costs(
     def whole(values: np.ndarray) -> list[int]:
         return np.rint(total(values)).astype(int).tolist()
 
+    def plus(counts: list[int], more: np.ndarray) -> list[int]:
+        return [count + int(extra) for count, extra in zip(counts, more, strict=True)]
+
+    # A byte-serial input: a register of whole bytes, a flag, a counter of bytes. An iCE40 flip-flop
+    # without logic before it takes a logic cell all the same.
+    n_inputs = x.n_in[x.first]
+    n_bytes = np.array([_input_clocks(int(n), chip) for n in n_inputs])
+    counter = np.where(n_bytes > 1, np.ceil(np.log2(np.maximum(n_bytes, 2))), 0)
+    input_ffs = np.where(n_bytes > 0, 8 * n_bytes + 1 + counter, 0).astype(int)
+    input_luts = np.where(n_bytes > 0, 2 * counter + 4 + (8 * n_bytes if chip.family == "ice40" else 0), 0)
+
     clocks = np.array(latencies, dtype=np.int64)
     latency_us = clocks / chip.clock_mhz
     static = chip.static_mw * latency_us
     dynamic = (clocks * E_CLOCK_PJ + total(_toggles(x, chip.family)) * E_TOGGLE_PJ) * 1e-3
     (static_low, static_high), (low, high) = _INTERVAL[chip.energy_label]
     columns = (
-        whole(sum(figure * logic[name] for name, figure in figures.items())),
-        whole(_registers(x, chip.family)),
+        plus(whole(sum(figure * logic[name] for name, figure in figures.items())), input_luts),
+        plus(whole(_registers(x, chip.family)), input_ffs),
         whole(_memories(x, chip.family)),
         clocks.tolist(),
         latency_us.tolist(),
@@ -980,8 +991,9 @@ def estimate_many(
     """Modelled cost of every architecture before training, in order. See `estimate`."""
     if not architectures:
         return []
-    latencies = list(map(_latency, architectures))
-    return _costs(_structure_of_architectures(architectures), latencies, _chip(target), figures)
+    chip = _chip(target)
+    latencies = [_latency(a, _input_clocks(a.n_inputs, chip)) for a in architectures]
+    return _costs(_structure_of_architectures(architectures), latencies, chip, figures)
 
 
 def estimate(
@@ -1010,8 +1022,12 @@ def measure(
     """
     steps = [verilog.layer_step_clocks(layer) for layer in network.layers]
     mappings = [layer.mapping for layer in network.layers]
-    clocks = schedule.latency_clocks(network.timesteps, steps, mappings, network.n_classes, network.readout)
-    return _costs(_structure_of_network(network, activity), [clocks], _chip(target), figures)[0]
+    chip = _chip(target)
+    clocks = schedule.latency_clocks(
+        network.timesteps, steps, mappings, network.n_classes, network.readout,
+        _input_clocks(network.n_inputs, chip),
+    )  # fmt: skip
+    return _costs(_structure_of_network(network, activity), [clocks], chip, figures)[0]
 
 
 def logic_blocks(network: Network, target: str | Target) -> dict[str, float]:
@@ -1020,7 +1036,12 @@ def logic_blocks(network: Network, target: str | Target) -> dict[str, float]:
     return {name: float(count.sum()) for name, count in blocks(x, _chip(target).family).items()}
 
 
-def _latency(a: Architecture) -> int:
+def _input_clocks(n_inputs: int, chip: Target) -> int:
+    """Clocks in which a step of input arrives in bytes; 0 where every input has its pin."""
+    return schedule.byte_clocks(n_inputs) if chip.byte_serial(n_inputs) else 0
+
+
+def _latency(a: Architecture, input_clocks: int) -> int:
     ends = (a.n_inputs, *a.layer_widths)
     steps = [
         schedule.step_clocks(mapping, length, n_in, n_out, delay + 1, lanes)
@@ -1028,7 +1049,7 @@ def _latency(a: Architecture) -> int:
             a.mappings, a.bitstream_lengths, ends, a.layer_widths, a.delay_ranges, a.lanes, strict=False
         )
     ]
-    return schedule.latency_clocks(a.timesteps, steps, a.mappings, a.n_outputs, a.readout)
+    return schedule.latency_clocks(a.timesteps, steps, a.mappings, a.n_outputs, a.readout, input_clocks)
 
 
 def _chip(name: str | Target) -> Target:

@@ -250,19 +250,16 @@ def synthesize(
     return result
 
 
-# Pins of the packages in _FLOWS, as nextpnr counts them.
-_PINS = {"ice40": 206, "ice40_up5k": 39, "ecp5": 205, "ecp5_25k": 197}
+def design_for(network: Network, chip: str | Target, name: str = "") -> Design:
+    """The design of `network` for `chip`: with its inputs in bytes where the package has too few pins
+    for all of them, which adds clocks (`design.latency_clocks`). name: for its header."""
+    chip = targets.target(_name(chip))
+    return write_design(network, byte_serial=chip.byte_serial(network.n_inputs), name=name)
 
 
 def synthesize_network(network: Network, chip: str | Target, **settings) -> tuple[Design, Synthesis]:
-    """The design of `network` for `chip` and what the tools make of it.
-
-    Inputs come in bytes where the package has too few pins for all of them (`design.byte_serial`, which
-    adds clocks: see `design.latency_clocks`). settings: those of `synthesize`.
-    """
-    design = write_design(network)
-    if sum(port.width for port in design.ports) > _PINS.get(_name(chip), 10**9):
-        design = write_design(network, byte_serial=True)
+    """`design_for` the chip and what the tools make of it. settings: those of `synthesize`."""
+    design = design_for(network, chip)
     return design, synthesize("\n".join(design.sources.values()), design.top, chip, **settings)
 
 

@@ -13,6 +13,7 @@ class Target:
     which share a synthesis flow and block costs.
     lut_unit: what `luts` counts. luts, ffs, brams: capacity; brams are blocks of bram_bits each,
     parity included.
+    pins: inputs and outputs of the package that designs are routed for, None where none are routed.
     clock_mhz: the clock that latency and energy are quoted at: that of the usual board, well below
     what the logic reaches.
     static_mw: typical power at rest of the core and, where named, its auxiliary supplies.
@@ -29,6 +30,7 @@ class Target:
     ffs: int
     brams: int
     bram_bits: int
+    pins: int | None
     clock_mhz: float
     static_mw: float
     energy_label: str
@@ -41,7 +43,12 @@ class Target:
         """The budgets that the chip itself sets: `luts`, `ffs`, `brams`."""
         return MappingProxyType({"luts": self.luts, "ffs": self.ffs, "brams": self.brams})
 
+    def byte_serial(self, n_inputs: int) -> bool:
+        """Whether a design takes its input spikes in bytes: where pins are too few for one each."""
+        return self.pins is not None and n_inputs + OTHER_PINS > self.pins
 
+
+OTHER_PINS = 56  # clock, reset, handshake, score and class of the widest design
 _ICE40_CELL = "logic cell"  # one LUT4, one carry, one flip-flop; what nextpnr packs as ICESTORM_LC
 _TARGETS = (
     Target(
@@ -53,6 +60,7 @@ _TARGETS = (
         ffs=7680,
         brams=32,
         bram_bits=4096,
+        pins=206,
         clock_mhz=12.0,
         static_mw=1.37,
         energy_label="extrapolated",
@@ -70,6 +78,7 @@ _TARGETS = (
         ffs=5280,
         brams=30,
         bram_bits=4096,
+        pins=39,
         clock_mhz=12.0,
         static_mw=0.104,
         energy_label="calibrated",
@@ -87,6 +96,7 @@ _TARGETS = (
         ffs=83640,
         brams=208,
         bram_bits=18432,
+        pins=205,
         clock_mhz=25.0,
         static_mw=233.2,
         energy_label="uncalibrated",
@@ -104,6 +114,7 @@ _TARGETS = (
         ffs=24288,
         brams=56,
         bram_bits=18432,
+        pins=197,
         clock_mhz=25.0,
         static_mw=84.7,
         energy_label="uncalibrated",
@@ -121,6 +132,7 @@ _TARGETS = (
         ffs=126800,
         brams=135,
         bram_bits=36864,
+        pins=None,
         clock_mhz=100.0,
         static_mw=223.8,
         energy_label="uncalibrated",
@@ -139,6 +151,7 @@ _TARGETS = (
         ffs=106400,
         brams=140,
         bram_bits=36864,
+        pins=None,
         clock_mhz=100.0,
         static_mw=152.4,
         energy_label="uncalibrated",
