@@ -310,9 +310,10 @@ def mutants() -> None:
         note(f"by hand, {cell}", what, status, took, detail)
 
     # Faults that Yosys puts into the netlist of a cell.
-    for cell, model in (("sc_lif_neuron", "lif"), ("sc_izhikevich_neuron", "izhikevich")):
-        for number, text in enumerate(yosys_mutants(cell, model, 15)):
-            task = neuron_task(model, 8, text=text)
+    for model, width in (("lif", 8), ("izhikevich", 12)):
+        cell = f"sc_{model}_neuron"
+        for number, text in enumerate(yosys_mutants(cell, model, width, 15)):
+            task = neuron_task(model, width, text=text)
             task["dut_parameters"] = {}  # they are in the netlist
             status, detail, took = run(netlist_neuron, task, 60)
             note(f"yosys mutate, {cell}", f"mutant {number}", status, took, detail)
@@ -322,10 +323,10 @@ def mutants() -> None:
             design(net, f"slip, {mapping} layers", what, {"design.v": text})
 
 
-def yosys_mutants(cell: str, model: str, count: int) -> list[str]:
-    """Verilog netlists of a cell at 8 bits with one fault each, chosen by Yosys."""
-    task = neuron_task(model, 8)
-    values = task["dut_parameters"] | {"DATA_WIDTH": 8, "FRACTION": 4}
+def yosys_mutants(cell: str, model: str, width: int, count: int) -> list[str]:
+    """Verilog netlists of a cell with one fault each, chosen by Yosys."""
+    task = neuron_task(model, width)
+    values = task["dut_parameters"] | {"DATA_WIDTH": width, "FRACTION": WORDS[width]}
     text = (HDL / f"{cell}.v").read_text()
     for key, value in values.items():  # as defaults; Yosys takes no negative number on its command line
         text, n = re.subn(rf"parameter {key} = -?\d+", f"parameter {key} = {value}", text)

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import random_layer, random_network
-from oracle import layer_currents
+from networks import random_network
 
 from scnas import files
 from scnas.contract import NEURONS
-from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Layer, Network, count_bound
+from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Network
 
 # Two inputs, two hidden neurons, two classes: small enough to read.
 HAND = {
@@ -350,33 +349,3 @@ def test_a_missing_file_is_refused_in_one_line_that_names_it(tmp_path):
     with pytest.raises(ValueError) as refusal:
         Network.load(tmp_path / "network.json")
     assert str(refusal.value) == f"{tmp_path / 'network.json'}: no such file"
-
-
-# --- the bound of a count -------------------------------------------------------------------------
-
-
-def test_the_bound_worked_by_hand():
-    first, last = Network.from_dict(HAND).layers
-    assert count_bound(first) == 16  # 16 + 0, 3 + 7
-    assert count_bound(last) == 8  # two lfsr streams of 4 clocks; the seed decides how many bits are ones
-
-
-@settings(max_examples=30)
-@given(st.integers(0, 2**32 - 1))
-def test_no_count_exceeds_the_bound(seed):
-    rng = np.random.default_rng(seed)
-    layer = random_layer(rng, 6, 5, word=24, fraction=6, max_delay=2)
-    spikes = np.ones((6, 6), dtype=int)  # every stream meets a spike
-    data = Network(6, 6, "events", 6, 24, "membrane", (layer,)).to_dict()
-    counts = layer_currents(data, data["layers"][0], spikes) * layer.length // 2**6
-    assert np.abs(counts).max() <= count_bound(layer)
-
-
-def test_the_bound_is_reached():
-    layer = Layer(
-        "if", "sobol", 8, 1, 1, "parallel", 0, np.array([[8, -1], [5, -8]]), np.zeros((2, 2), int),
-        np.zeros(2, int), dict.fromkeys(CONSTANTS, 0),
-    )  # fmt: skip
-    data = Network(2, 1, "events", 8, 16, "membrane", (layer,)).to_dict()
-    counts = layer_currents(data, data["layers"][0], np.ones((1, 2), dtype=int)) * 8 // 256
-    assert counts.tolist() == [[13, -9]] and count_bound(layer) == 13

@@ -281,11 +281,3 @@ def _checked_layer(layer: Layer, name: str, n_in: int, network: Network) -> Laye
         layer.neuron, layer.generator, length, seed, noise_seed, layer.mapping, lanes,
         weights, delays, threshold, constants,
     )  # fmt: skip
-
-
-def count_bound(layer: Layer) -> int:
-    """The largest |count| any input and any generator seed can cause in one step."""
-    ones = np.abs(layer.weights.astype(np.int64))  # sobol: a stream holds exactly w ones
-    if layer.generator == "lfsr":
-        ones = np.where(ones > 0, layer.length, 0)
-    return int(ones.sum(axis=0).max())
