@@ -213,7 +213,7 @@ def small_network(seed: int, mapping: str, readout: str, neuron: str = "lif") ->
 
 # A token of generated Verilog -> what a slip makes of it.
 SLIPS = [
-    (r" \+ ", " - "), (r" - ", " + "), (r" & ", " | "), (r" \| ", " & "), (r" \? (\w+) : (\w+)", r" ? \2 : \1"),
+    (r" \+ ", " - "), (r" - ", " + "), (r" & ", " | "), (r" \| ", " & "), (r" \? (\w+) : (\w+)\b(?!')", r" ? \2 : \1"),
     (r"above_(\d+)\}", None), (r"tap\[(\d+)\]", None), (r"'d(\d+)", None), (r"~", ""), (r"<= (\w+) \?", r"<= ~\1 ?"),
     (r"'h([0-9a-f]+);", None), (r"past_(\d+)\[(\d+)\]", None), (r"sum_(\d+)\b", None), (r"count_(\d+)\b", None),
     (r" >>> ", " >> "), (r"update", "complete"), (r"stream_last", "stream_end"), (r"neuron_last", "next"),

@@ -432,6 +432,8 @@ LAYER_MISTAKES = {
     "a current twice": ("parallel", "composition", ".I_t(current_1)", ".I_t(current_0)"),
     "the wrong delay": ("parallel", "composition", "past_0[0]}", "spikes[0]}"),
     "a sum that is not begun anew": ("parallel", "composition", "fresh ? grown_0 : total_0 +", "total_0 +"),
+    "inputs after the last": ("parallel", "composition", "taken = all_taken", "taken = 1'b0"),
+    "done never": ("parallel", "composition", "update <= complete", "update <= 1'b0"),
     "a step too many": ("parallel", "composition", ".step(update)", ".step(update | summed)"),
     "a weight": ("folded", "composition", "weights_rom[0] = ", "weights_rom[0] = 1 + "),
     "the wrong way round": ("folded", "lanes", "ring[0] &", "ring[1] &"),

@@ -57,7 +57,7 @@ def composition(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]
     model = elaborate(network, task["sources"], folder, deadline - time.monotonic())
     inference = Inference(network, model, deadline)
     try:
-        latency = inference.run(task["pauses"])
+        latency = inference.run(task["pauses"], 2 * task["latency_clocks"] + 2 * sum(task["pauses"]) + 100)
     except Differs as difference:
         return "refuted", f"{difference} (clock {inference.clock})"
     except TimeoutError:
@@ -229,24 +229,29 @@ class Inference:
         steps = [tuple(step) + padding for step in self.arriving]
         return "in_byte", [step[i : i + 8] for step in steps for i in range(0, len(step), 8)]
 
-    def run(self, pauses: Sequence[int]) -> int:
-        """Run until `done`; clocks from the first accepted input to it."""
+    def run(self, pauses: Sequence[int], limit: int) -> int:
+        """Run until `done`, for at most `limit` clocks; clocks from the first accepted input to it.
+
+        After the last input more are offered, and must not be taken.
+        """
         model, terms = self.model, self.terms
         port, transfers = self.transfers()
         state = model.first_state(terms)
         taken, first, paused, scores = 0, None, 0, []
-        limit = 2_000_000
         while self.clock < limit:
             if time.monotonic() > self.solver.deadline:
                 raise TimeoutError
             leaves = dict(state)
-            offered = self.clock >= 2 and taken < len(transfers) and paused >= pauses[taken]
+            left = taken < len(transfers)
+            offered = self.clock >= 2 and (not left or paused >= pauses[taken])
             leaves[self.names["clk"]] = 0
             leaves[self.names["rst_n"]] = 1
             leaves[self.names["start"]] = int(self.clock == 0)
             leaves[self.names["in_valid"]] = int(offered)
             leaves[self.names[port]] = (
-                transfers[taken] if offered else terms.variable(f"none.{self.clock}", len(transfers[0]))
+                transfers[taken]
+                if offered and left
+                else terms.variable(f"none.{self.clock}", len(transfers[0]))
             )
             settled = self.clock >= 2
             values = dict(leaves)
@@ -254,10 +259,12 @@ class Inference:
                 (self.parallel if layer.mapping == "parallel" else self.folded)(depth, layer, values, settled)
             if settled:
                 ready = self.control(values, "in_ready")
+                if ready and not left:
+                    raise Differs("more inputs are taken than there are")
                 if offered and ready:
                     first = self.clock if first is None else first
                     taken, paused = taken + 1, 0
-                elif ready and taken < len(transfers):
+                elif ready:
                     paused += 1
                 if self.control(values, "score_valid"):
                     scores.append(self.score(len(scores), values))
@@ -475,6 +482,10 @@ class Inference:
         shown = self.get(values, "score")
         width = self.model.nodes[self.output("score")].width
         what = f"score {index}"
+        if self.updates[depth] < T * (1 if layer.mapping == "parallel" else layer.n_out) - (
+            layer.n_out - 1 - index if layer.mapping == "folded" else 0
+        ):
+            raise Differs(f"{what} is shown before its last step")
         terms, manager = self.terms, self.terms.manager
         scale = (2**network.fraction // layer.length).bit_length() - 1
         if network.fires(depth):
