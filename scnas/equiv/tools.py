@@ -1,17 +1,15 @@
-"""Which proof tools are there, and one way to run them: own process group, time limit, nothing left over."""
+"""Which proof tools are there, and how Yosys and SymbiYosys are started."""
 
 import importlib.util
 import os
 import shlex
 import shutil
-import signal
 import stat
-import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+
+from scnas.processes import Finished, run
 
 INSTALL = "pip install 'scnas[hardware]'"
 HERE = Path(__file__).resolve().parent
@@ -22,41 +20,6 @@ def missing_tools(modules: Sequence[str] = tuple(PACKAGES)) -> str:
     """What to install before a proof can run; "" when everything is there."""
     missing = [PACKAGES[name] for name in modules if importlib.util.find_spec(name) is None]
     return f"{', '.join(missing)} not installed: {INSTALL}" if missing else ""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """How a command ended. code: its exit status, None if its time ran out. output: stdout and stderr."""
-
-    code: int | None
-    output: str
-    seconds: float
-
-
-def run(
-    command: Sequence[str], folder: Path, seconds: float, environment: Mapping[str, str] | None = None
-) -> Finished:
-    """Run `command` in `folder`; after `seconds` its whole process group is ended."""
-    start = time.monotonic()
-    log = folder / f".log-{os.urandom(6).hex()}"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})}, start_new_session=True,
-        )  # fmt: skip
-        try:
-            code = process.wait(timeout=max(0.0, seconds))
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:  # grandchildren, too, whatever ended the wait
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            process.wait()
-    output = log.read_text(errors="replace")
-    log.unlink()
-    return Finished(code, output, time.monotonic() - start)
 
 
 def yosys(commands: Sequence[str], folder: Path, seconds: float) -> Finished:

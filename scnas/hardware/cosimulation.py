@@ -7,10 +7,7 @@ of every layer through ports that exist under SCNAS_DEBUG alone: what is synthes
 """
 
 import atexit
-import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scnas import processes
 from scnas.hardware.testbench import write_folder, write_testbench
 from scnas.hardware.verilog import Design, write_design
 from scnas.snn.network import Network
@@ -321,34 +319,14 @@ def tool_version(simulator: str) -> str:
 
 
 def run_tool(command: Sequence[str], folder: Path, seconds: float) -> str:
-    """stdout of a tool; ToolFailed with its last lines if it breaks or takes longer than `seconds`.
-
-    The tool has a process group of its own, which is ended as a whole on a timeout.
-    """
-    process = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        out, err = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        end_group(process)
-        raise ToolFailed(f"{Path(command[0]).name} took longer than {seconds:g} s") from None
-    except BaseException:
-        end_group(process)
-        raise
-    if process.returncode:
-        last = "\n".join((out + err).strip().splitlines()[-20:])
-        raise ToolFailed(f"{Path(command[0]).name} exited with {process.returncode}:\n{last}")
-    return out
-
-
-def end_group(process: subprocess.Popen) -> None:
-    """End a process and all it started."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.communicate()
+    """stdout of a tool; ToolFailed with its last lines if it breaks or takes longer than `seconds`."""
+    done = processes.run(command, folder, seconds)
+    if done.code is None:
+        raise ToolFailed(f"{Path(command[0]).name} took longer than {seconds:g} s")
+    if done.code != 0:
+        last = "\n".join(done.last(20))
+        raise ToolFailed(f"{Path(command[0]).name} exited with {done.code}:\n{last}")
+    return done.stdout
 
 
 # --- Verilator ---------------------------------------------------------------------------------------------

@@ -13,10 +13,7 @@ of its own in a temporary folder, and the whole group is ended when its time is 
 import hashlib
 import importlib.metadata
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from scnas import processes
 from scnas.files import read_json, write_whole
 from scnas.hardware import targets
 from scnas.hardware.targets import Target
@@ -356,31 +354,11 @@ class _Tools:
         self._run(function.removeprefix("run_"), [sys.executable, "-P", "-c", code, *arguments])
 
     def _run(self, tool: str, command: list[str]) -> None:
-        left = self.deadline - time.monotonic()
-        log = self.folder / "log.txt"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )  # fmt: skip
-            try:
-                process.wait(timeout=max(0.0, left))
-            except subprocess.TimeoutExpired:
-                raise _Failed("timeout", f"{tool} did not finish in time") from None
-            finally:  # grandchildren, too, whatever ended the wait
-                _end_group(process)
-        if process.returncode:
-            lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-            raise _Failed("error", f"{tool} ended with {process.returncode}: " + " | ".join(lines[-6:]))
-
-
-def _end_group(process: subprocess.Popen) -> None:
-    """End every process of the group that `process` leads, and wait for `process`."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
+        done = processes.run(command, self.folder, self.deadline - time.monotonic())
+        if done.code is None:
+            raise _Failed("timeout", f"{tool} did not finish in time")
+        if done.code != 0:
+            raise _Failed("error", f"{tool} ended with {done.code}: " + " | ".join(done.last(6)))
 
 
 def _name(chip: str | Target) -> str:
