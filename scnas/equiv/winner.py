@@ -6,8 +6,10 @@ The obligations, and why they add up (module `composition` says how):
     counts       every neuron of a parallel layer adds exactly its synapses, for all spikes and all numbers
     lanes        so does the lane adder of a folded layer, for all weights, too
     generator    number generators and encoder follow their definitions over a full period
-    composition  with these cut out, the top does one inference: every current, score and the class, for
-                 every input, from any state, at the input timings that its name says
+    composition  with these cut out, the top does one inference, layer by layer: every current, score and
+                 the class, for every input, at every timing of the inputs, from any state
+    simulation   not a proof: design and network agree on the test samples. Only where the composition was
+                 not proved (a large design, whose time ran out), and the verdict is then `tested`
 """
 
 import functools
@@ -19,33 +21,33 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import numpy as np
 
-from scnas import resources
+from scnas import processes, resources
 from scnas.equiv import tools
 from scnas.files import read_json, write_whole
-from scnas.hardware.schedule import byte_clocks
-from scnas.hardware.verilog import NEURON_CELL, noise_bounds, write_design
-from scnas.randomness import rng
+from scnas.hardware import foreign
+from scnas.hardware.cosimulation import CosimulationResult
+from scnas.hardware.verilog import NEURON_CELL, noise_bounds
 from scnas.snn.network import Layer, Network
 
 ENGINE = "bitwuzla"
 SYNAPSES_PER_TASK = 400  # of one obligation about counts; beyond 100 a neuron takes a quarter of a minute
 # From the strongest to the weakest answer; what was refuted outweighs all others.
-ORDER = ("proved", "bounded", "unknown", "not_run", "error", "refuted")
-SCOPE = (
-    "every input and every state before the start; input timings: those named in the composition obligations"
-)
+ORDER = ("proved", "bounded", "tested", "unknown", "not_run", "error", "refuted")
+SCOPE = "every input, every timing of the inputs, every state before the start"
 
 
 @dataclass(frozen=True)
 class Obligation:
-    """One thing that was to be proved. status: as in EquivResult. seconds: of its run. cached: earlier."""
+    """One thing that was to be proved. status: as in EquivResult, or `tested`: the same on samples.
+    seconds: of its run. cached: earlier."""
 
     name: str
     kind: str
@@ -58,7 +60,10 @@ class Obligation:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the proofs say about a winner; `status` is the weakest of its obligations."""
+    """What the proofs say about a winner; `status` is the weakest of its obligations.
+
+    A composition that could not be decided counts as `tested` where a simulation stands in for it.
+    """
 
     obligations: tuple[Obligation, ...]
     seconds: float = 0.0
@@ -67,7 +72,16 @@ class Verdict:
     def status(self) -> str:
         if not self.obligations:
             return "not_run"
-        return max((o.status for o in self.obligations), key=ORDER.index)
+        return max(map(self._counts_as, self.obligations), key=ORDER.index)
+
+    def _counts_as(self, obligation: Obligation) -> str:
+        open_ = obligation.kind == "composition" and obligation.status == "unknown"
+        return "tested" if open_ and self._of("simulation") == "tested" else obligation.status
+
+    def _of(self, kind: str) -> str | None:
+        """The weakest status of the obligations of a kind, None without any."""
+        found = [o.status for o in self.obligations if o.kind == kind]
+        return max(found, key=ORDER.index) if found else None
 
     @property
     def passed(self) -> bool | None:
@@ -80,7 +94,8 @@ class Verdict:
         parts = ", ".join(f"{n} {status}" for status, n in counts.items() if n)
         worst = next((o for o in self.obligations if o.status == self.status and o.status != "proved"), None)
         why = f"; {worst.name}: {worst.detail}" if worst else ""
-        return f"proof {self.status.upper()}: {parts or 'nothing'} ({self.seconds:.1f} s of proofs){why}"
+        word = "TESTED ONLY, not proved" if self.status == "tested" else self.status.upper()
+        return f"proof {word}: {parts or 'nothing'} ({self.seconds:.1f} s of proofs){why}"
 
     def to_dict(self) -> dict:
         """The content of verdict.json."""
@@ -89,6 +104,7 @@ class Verdict:
             "status": self.status,
             "passed": self.passed,
             "scope": SCOPE,
+            "composition": self._of("simulation") or self._of("composition"),
             "seconds": round(self.seconds, 2),
             "obligations": [asdict(o) for o in self.obligations],
         }
@@ -101,23 +117,26 @@ def check_winner(
     workers: int | None = None,
     cache: str | Path | None = None,
     report: Callable[[Obligation], None] | None = None,
+    simulation: CosimulationResult | None = None,
 ) -> Verdict:
     """Prove that the design in `folder` (network.json, design.v and its cells) is its network.
 
     timeout_s: for each obligation. workers: processes at a time, all cores if not given. cache: folder of
     proofs by content; the user's cache folder if not given. report: called with each obligation as it ends.
-    Writes verdict.json into `folder`. Raises ValueError without a readable network.json or a design.v.
+    simulation: of this design on the test split; it stands in, as a test, for a composition whose time ran
+    out, and refutes where it saw a difference. Ctrl-C ends all proofs at once.
+    Writes verdict.json into `folder`. Raises ValueError without a readable network.json or a design.v that
+    only describes logic.
     """
     folder = Path(folder)
     if not (folder / "network.json").is_file() and (folder / "winner" / "network.json").is_file():
         folder = folder / "winner"
     network = Network.load(folder / "network.json")
-    if not (folder / "design.v").is_file():
-        raise ValueError(f"{folder}: no design.v to prove")
-    sources = {
-        path.name: path.read_text() for path in sorted(folder.glob("*.v")) if path.name != "testbench.v"
-    }
-    verdict = check_design(network, sources, timeout_s=timeout_s, workers=workers, cache=cache, report=report)
+    sources = foreign.read_sources(folder)
+    verdict = check_design(
+        network, sources, timeout_s=timeout_s, workers=workers, cache=cache, report=report,
+        simulation=simulation,
+    )  # fmt: skip
     write_whole(folder / "verdict.json", json.dumps(verdict.to_dict(), indent=1) + "\n")
     return verdict
 
@@ -130,6 +149,7 @@ def check_design(
     workers: int | None = None,
     cache: str | Path | None = None,
     report: Callable[[Obligation], None] | None = None,
+    simulation: CosimulationResult | None = None,
 ) -> Verdict:
     """As `check_winner`, for sources in memory: file name -> text, `design.v` among them."""
     tasks = obligations(network, sources)
@@ -139,16 +159,61 @@ def check_design(
         )
     cache = Path(cache) if cache is not None else _default_cache()
     done: dict[str, Obligation] = {}
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        # Long ones first, so that no core waits at the end for one that began late.
-        names = sorted(tasks, key=lambda name: tasks[name]["kind"] != "composition")
-        futures = {pool.submit(_settle, name, tasks[name], timeout_s, cache): name for name in names}
-        for future in as_completed(futures):
-            done[futures[future]] = future.result()
+    # Long ones first, so that no core waits at the end for one that began late. The main thread waits in C
+    # alone: Ctrl-C in a lock of an executor may leave it locked.
+    todo: SimpleQueue[str] = SimpleQueue()
+    answers: SimpleQueue[Obligation | BaseException] = SimpleQueue()
+    for name in sorted(tasks, key=lambda name: tasks[name]["kind"] != "composition"):
+        todo.put(name)
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            while not stop.is_set():
+                name = todo.get_nowait()
+                answers.put(_settle(name, tasks[name], timeout_s, cache, stop))
+        except Empty:
+            return
+        except BaseException as error:
+            answers.put(error)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers or os.cpu_count() or 1)]
+    try:
+        for thread in threads:
+            thread.start()
+        while len(done) < len(tasks):
+            answer = answers.get()
+            if isinstance(answer, BaseException):
+                raise answer
+            done[answer.name] = answer
             if report is not None:
-                report(done[futures[future]])
+                report(answer)
+    finally:  # Ctrl-C: what runs ends within moments, the others never begin
+        stop.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(timeout=10)
     ordered = tuple(done[name] for name in tasks)
+    ordered += _by_simulation(ordered, simulation)
     return Verdict(ordered, sum(o.seconds for o in ordered))
+
+
+def _by_simulation(
+    obligations: Sequence[Obligation], simulation: CosimulationResult | None
+) -> tuple[Obligation, ...]:
+    """What a simulation adds to the proofs: a stand-in for a composition that is open, or a refutation.
+
+    Nothing where every composition was decided and the simulation saw no difference.
+    """
+    open_ = [o for o in obligations if o.kind == "composition" and o.status == "unknown"]
+    if simulation is None or not (open_ or simulation.status == "failed"):
+        return ()
+    status = {"passed": "tested", "failed": "refuted"}.get(simulation.status, simulation.status)
+    detail = simulation.summary()
+    if open_:
+        detail += f"; for every input it was not decided: {open_[0].detail}"
+    name = f"whole inference, {simulation.samples} test samples (a test, no proof)"
+    return (Obligation(name, "simulation", status, detail, simulation.simulator),)
 
 
 def _default_cache() -> Path:
@@ -162,14 +227,16 @@ def _prover() -> str:
     here = Path(__file__).resolve().parent
     files = [
         *sorted(here.glob("*.py")),
-        here.parent / "snn" / "streams.py",
-        here.parent / "snn" / "network.py",
+        *(here.parent / "snn" / name for name in ("streams.py", "network.py")),
+        *(here.parent / "hardware" / name for name in ("schedule.py", "verilog.py")),
     ]
     versions = [importlib.metadata.version(package) for package in ("pyosys", "bitwuzla")]
     return hashlib.sha256(repr([versions, *(f.read_text() for f in files)]).encode()).hexdigest()
 
 
-def _settle(name: str, task: dict, seconds: float, cache: Path) -> Obligation:
+def _settle(
+    name: str, task: dict, seconds: float, cache: Path, stop: threading.Event | None = None
+) -> Obligation:
     """The answer to one task, from the cache or from a process of its own."""
     key = hashlib.sha256(json.dumps([_prover(), task], sort_keys=True).encode()).hexdigest()
     stored = cache / f"{key}.json"
@@ -187,12 +254,12 @@ def _settle(name: str, task: dict, seconds: float, cache: Path) -> Obligation:
         root = Path(__file__).resolve().parents[2]
         code = f"import sys; sys.path.insert(0, {str(root)!r}); from scnas.equiv.worker import main; main()"
         environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        ended = tools.run([sys.executable, "-P", "-c", code], folder, seconds + 20, environment)
+        ended = processes.run([sys.executable, "-P", "-c", code], folder, seconds + 20, environment, stop)
         answer = folder / "answer.json"
         if ended.code is None:
             found = {"status": "unknown", "detail": "time ran out"}
         elif ended.code != 0 or not answer.is_file():
-            last = " | ".join(line for line in ended.output.splitlines()[-3:] if line.strip())
+            last = " | ".join(ended.last(3))
             found = {"status": "error", "detail": f"the prover ended with {ended.code}: {last}"}
         else:
             found = json.loads(answer.read_text())
@@ -229,21 +296,12 @@ def obligations(network: Network, sources: Mapping[str, str]) -> dict[str, dict]
         tasks[f"rate encoder, {network.timesteps} steps"] = {
             "kind": "encoder", "steps_log2": steps, "sources": {"sc_rate_encoder.v": encoder},
         }  # fmt: skip
-    byte_serial = " in_byte" in sources["design.v"]
-    latency = write_design(network, byte_serial=byte_serial).latency_clocks
-    transfers = network.timesteps * (byte_clocks(network.n_inputs) if byte_serial else 1)
-    late = rng(0, "pauses").integers(0, 12, size=transfers).tolist()
-    for name, pauses in (
-        ("inputs never late", [0] * transfers),
-        (f"inputs late by {', '.join(map(str, late[:8]))}{' ...' if len(late) > 8 else ''} clocks", late),
-    ):
-        tasks[f"whole inference, {name}"] = {
-            "kind": "composition",
-            "network": network.to_dict(),
-            "sources": dict(sources),
-            "pauses": pauses,
-            "latency_clocks": latency,
-        }
+    last = len(network.layers) - 1
+    for number in range(len(network.layers)):
+        what = ["steps in, "] * (number == 0) + ["every step"] + [", scores and class"] * (number == last)
+        tasks[f"layer {number}: {''.join(what)}"] = {
+            "kind": "composition", "layer": number, "network": network.to_dict(), "sources": dict(sources),
+        }  # fmt: skip
     return tasks
 
 
