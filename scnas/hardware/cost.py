@@ -1,4 +1,5 @@
-"""What a network costs on a chip: LUT, FF, block RAM, clocks and energy, before and after training.
+"""What a network costs on a chip: LUT, FF, block RAM, multipliers, clocks, Fmax and energy, before and
+after training.
 
 One model, two readers. `measure` reads off a trained network what `scnas.hardware.verilog` will write for
 it: registers, adders, memories. `estimate` knows the genes only and puts the expected value in the place
@@ -12,8 +13,8 @@ Of a trained network clocks and registers are exact: `measure` counts what the d
 out what synthesis can do without. So were its block RAMs in all but one of the designs synthesised so
 far. Before training all of these but the clocks are expected values. Logic is a sum over blocks with
 figures that are fitted to synthesis for the families in FITTED (which says how far off `measure` was on
-designs it had not seen) and counted by hand, uncalibrated, for the others. Energy is modelled, see
-E_CLOCK_PJ.
+designs it had not seen) and counted by hand, uncalibrated, for the others. So are the delays that Fmax
+follows from: `scnas.hardware.timing`. Energy: `scnas.hardware.energy`.
 
 Letters: N layers of all networks in a batch, T timesteps, L clocks of a stream, M largest magnitude,
 W bits of a word, D largest delay, F fraction bits, G groups of lanes.
@@ -32,13 +33,13 @@ from typing import NamedTuple
 import numpy as np
 
 from scnas.contract import NEURONS
-from scnas.hardware import schedule, targets, verilog
+from scnas.hardware import energy, schedule, targets, timing, verilog
 from scnas.hardware.targets import Target
 from scnas.randomness import rng
 from scnas.snn.network import Layer, Network
 from scnas.space import Architecture
 
-BUDGETS = ("luts", "ffs", "brams", "latency_us")
+BUDGETS = ("luts", "ffs", "brams", "dsps", "latency_us")
 DEFAULT_ACTIVITY = 0.25  # share of inputs that spike in a step, where nothing was observed
 WEIGHT_SPREAD = 0.4  # of M: standard deviation of weights, as training draws them
 
@@ -46,16 +47,20 @@ WEIGHT_SPREAD = 0.4  # of M: standard deviation of weights, as training draws th
 class Cost(NamedTuple):
     """Modelled cost of one network on one target.
 
-    luts: of the target's `lut_unit`. ffs, brams: as the chip counts them.
+    luts: of the target's `lut_unit`. ffs, brams, dsps (multiplier blocks): as the chip counts them.
     latency_clocks: first input step accepted to result, exact. latency_us: the same at clock_mhz.
     energy_nj: total energy of one inference, static power during the latency included;
-    energy_low_nj..energy_high_nj: what the constants of the energy model leave open.
+    energy_low_nj..energy_high_nj: what constants and modelled toggles leave open.
     energy_label: `calibrated`, `extrapolated` or `uncalibrated`, see Target.
+    clock_mhz: the target's clock, or the modelled Fmax where that is lower and calibrated.
+    modelled_fmax_mhz: highest clock. fmax_label: `calibrated` where it was fitted to place and route of
+    this chip, `uncalibrated` where its delays are counted by hand.
     """
 
     luts: int
     ffs: int
     brams: int
+    dsps: int
     latency_clocks: int
     latency_us: float
     energy_nj: float
@@ -63,6 +68,8 @@ class Cost(NamedTuple):
     energy_high_nj: float
     energy_label: str
     clock_mhz: float
+    modelled_fmax_mhz: float
+    fmax_label: str
 
 
 # -- structure: what the cost depends on ---------------------------------------------------------
@@ -83,15 +90,24 @@ class Structure:
     taps: pairs of input and delay in use (parallel) or n_in * delays in use (folded).
     delay_bits: flip-flops that hold spikes of earlier steps.
     same, mixed, pairs, ands: words of three synapses of one magnitude, of three, of two, of one.
-    adder_bits, carries: of the trees above them; odd: carry chains of an odd number of bits, sums of
-    steps and scores included; difference_bits: of positive minus negative sums.
+    adder_bits, carries: of the trees above them; difference_bits: of positive minus negative sums;
+    short_bits: of adders and differences of at most SHORT bits, which the former two leave out; odd: longer
+    carry chains of an odd number of bits, sums of steps and scores included.
     count_bits, total_bits, drive_bits, score_bits: sums over neurons (parallel) or of the one datapath
     (folded) of the widths of a clock's count, of a step's, of the current, and of the score.
     membrane_bits: registers of the membranes. saturating: neurons whose current can saturate.
     score_width: of the port. gain, noise, decay, recovery: signed binary digits of the constants.
-    leak: adders that 1 - leak takes in a neuron; spread: the same in a folded datapath, whose
-    comparisons stay as wide as its products.
-    refractory: steps. rom_bits: width of the weight ROM without constant columns.
+    leak: adders that 1 - leak takes in a neuron, none if it is 1/2 or 1/4; quarter: it is 1/4. spread:
+    adders in a folded datapath, whose comparisons stay as wide as its products.
+    refractory: steps. rom_bits: width of the weight ROM without constant columns; magnitude_columns: those
+    of magnitudes. lanes_used: with a weight in some word, lanes_plus and lanes_minus: with one of that
+    sign. lane_reach, lane_span: bits of the magnitudes of all lanes, up to the highest that is
+    ever set, and from the lowest. rom_luts, threshold_luts: tables of 16 entries that the weight ROM and
+    the thresholds of a folded layer take in logic. driven_bits: of membrane_bits, or of a word of the one
+    datapath, those that the current reaches.
+    products: multiplications by constants that are no powers of two. squares: of a membrane by itself.
+    byte_clocks: in which a byte-serial input takes a step, in the first layer; else 0. byte_registers: of
+    the register it comes into, those that are read.
     spikes: input spikes per step.
     """
 
@@ -129,6 +145,7 @@ class Structure:
     adder_bits: np.ndarray
     carries: np.ndarray
     odd: np.ndarray
+    short_bits: np.ndarray
     difference_bits: np.ndarray
     count_bits: np.ndarray
     total_bits: np.ndarray
@@ -139,12 +156,26 @@ class Structure:
     score_width: np.ndarray
     gain: np.ndarray
     leak: np.ndarray
+    quarter: np.ndarray
     spread: np.ndarray
     noise: np.ndarray
     decay: np.ndarray
     recovery: np.ndarray
     refractory: np.ndarray
     rom_bits: np.ndarray
+    magnitude_columns: np.ndarray
+    lanes_used: np.ndarray
+    lanes_plus: np.ndarray
+    lanes_minus: np.ndarray
+    lane_reach: np.ndarray
+    lane_span: np.ndarray
+    rom_luts: np.ndarray
+    threshold_luts: np.ndarray
+    driven_bits: np.ndarray
+    products: np.ndarray
+    squares: np.ndarray
+    byte_clocks: np.ndarray
+    byte_registers: np.ndarray
     spikes: np.ndarray
 
 
@@ -152,22 +183,24 @@ _NEURON_INDEX = {name: i for i, name in enumerate(NEURONS)}
 _STOCHASTIC, _HOMEOSTATIC, _IZHIKEVICH = (
     _NEURON_INDEX[n] for n in ("stochastic_lif", "homeostatic_lif", "izhikevich")
 )
-_TREE = ("same", "mixed", "pairs", "ands", "adder_bits", "carries", "odd")
+_TREE = ("same", "mixed", "pairs", "ands", "adder_bits", "carries", "odd", "short_bits")
+SHORT = 4  # bits of an adder that synth_ecp5 and synth_lattice make of LUTs instead of a carry chain
 
 
-def tree_counts(groups: Sequence[int]) -> tuple[int, int, int, int, int, int, int]:
+def tree_counts(groups: Sequence[int]) -> tuple[int, int, int, int, int, int, int, int]:
     """What verilog.adder_tree makes of groups of synapses with one magnitude each: counts of _TREE.
 
-    groups: synapses per magnitude. A single synapse is one AND and no tree.
+    groups: synapses per magnitude. A single synapse is one AND and no tree. short_bits: of adders of at
+    most SHORT bits; adder_bits and odd are of the others.
     """
     sizes, same, singles = [], 0, 0
     for n in groups:
         same += n // 3
         singles += n % 3
     if sum(groups) == 0:
-        return (0, 0, 0, 0, 0, 0, 0)
+        return (0, 0, 0, 0, 0, 0, 0, 0)
     if sum(groups) == 1:
-        return (0, 0, 0, 1, 0, 0, 0)
+        return (0, 0, 0, 1, 0, 0, 0, 0)
     while same > 1 and singles + 3 <= same - 2:
         same -= 1
         singles += 3
@@ -179,7 +212,7 @@ def tree_counts(groups: Sequence[int]) -> tuple[int, int, int, int, int, int, in
     if mixed and sizes[-1] < 3:
         mixed -= 1
         pairs, ands = (1, 0) if sizes[-1] == 2 else (0, 1)
-    carries, adders, bits, odd = singles, len(sizes) - 1, 0, 0
+    carries, adders, bits, odd, short = singles, len(sizes) - 1, 0, 0, 0
     words = sorted(sizes)
     for i in range(adders):  # the two smallest words meet first
         most = words[0] + words[1]
@@ -189,22 +222,34 @@ def tree_counts(groups: Sequence[int]) -> tuple[int, int, int, int, int, int, in
         if takes:
             singles -= 1
             most += 1
-        bits += most.bit_length()
-        odd += (most.bit_length() + bool(takes)) % 2
+        chain = most.bit_length() + bool(takes)
+        if chain <= SHORT:
+            short += most.bit_length()
+        else:
+            bits += most.bit_length()
+            odd += chain % 2
         insort(words, most)
-    return (same, mixed, pairs, ands, bits, carries, odd)
+    return (same, mixed, pairs, ands, bits, carries, odd, short)
+
+
+def _difference_counts(plus: int, minus: int) -> np.ndarray:
+    """What a difference of sums up to `plus` and `minus` adds to odd, short_bits, difference_bits and
+    count_bits."""
+    width = verilog.signed_bits(-minus, plus)
+    is_short, is_long = bool(minus) & (width <= SHORT), bool(minus) & (width > SHORT)
+    return np.array([is_long * (width % 2), is_short * width, is_long * width, width])
 
 
 @cache
 def _expected_trees(top: int) -> tuple[np.ndarray, np.ndarray]:
     """Trees of a neuron with f synapses of each sign on average, weights spread over 1..top.
 
-    returns: f [K] ascending, and [9, K] expected counts: those of _TREE, difference_bits, count_bits.
+    returns: f [K] ascending, and [10, K] expected counts: those of _TREE, difference_bits, count_bits.
     Drawn, from an address of its own, so always the same.
     """
     grid = np.array([0, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512])
     dice = rng(0, "expected trees", top)
-    table = np.zeros((9, len(grid)))
+    table = np.zeros((10, len(grid)))
     for column, f in enumerate(grid):
         draws = int(np.clip(300 / (f + 0.1), 4, 60))
         for _ in range(draws):
@@ -214,31 +259,30 @@ def _expected_trees(top: int) -> tuple[np.ndarray, np.ndarray]:
                 weights = np.abs(dice.standard_normal(leaves)) * WEIGHT_SPREAD * top
                 magnitudes = np.clip(np.rint(weights), 1, top).astype(int)
                 groups = np.bincount(magnitudes)
-                table[:7, column] += tree_counts(groups[groups > 0].tolist())
+                table[:8, column] += tree_counts(groups[groups > 0].tolist())
                 most.append(leaves)
-            width = verilog.signed_bits(-most[1], most[0])
-            table[6, column] += width % 2 * bool(most[1])
-            table[7, column] += width * bool(most[1])
-            table[8, column] += width
+            table[6:, column] += _difference_counts(*most)
         table[:, column] /= draws
     return grid, table
 
 
 def _trees_of_architectures(top: np.ndarray, fan_in: np.ndarray) -> np.ndarray:
-    """Expected counts per neuron, [9, N], of neurons with fan_in [N] synapses of magnitude up to top [N]."""
-    found = np.zeros((9, len(top)))
+    """Expected counts per neuron, [10, N], of neurons with fan_in [N] synapses of magnitude up to top [N]."""
+    found = np.zeros((10, len(top)))
     f = fan_in / 2
     for value in np.unique(top).tolist():
         here = top == value
         grid, table = _expected_trees(int(value))
         beyond = np.maximum(0, f[here] - grid[-1])
-        for k in range(9):
+        for k in range(10):
             slope = (table[k, -1] - table[k, -2]) / (grid[-1] - grid[-2])
             found[k, here] = np.interp(f[here], grid, table[k]) + beyond * slope
     return found
 
 
-def _structure_of_architectures(architectures: Sequence[Architecture]) -> Structure:
+def _structure_of_architectures(
+    architectures: Sequence[Architecture], input_clocks: Sequence[int]
+) -> Structure:
     """Expected structure: density's share of synapses, normal weights, delays spread evenly over 0..D."""
     flat = chain.from_iterable
     depth = np.array([len(a.layer_widths) for a in architectures])
@@ -285,9 +329,11 @@ def _structure_of_architectures(architectures: Sequence[Architecture]) -> Struct
     score = np.where(fires, _bits(timesteps), np.minimum(total_bits, word - shift) + np.log2(timesteps))
     magnitudes = top * -np.expm1(-synapses / np.maximum(1, top * 2 * WEIGHT_SPREAD))
     magnitudes = np.minimum(magnitudes, np.maximum(0, top - 1))
-    steps = np.where(folded, n_out * length * np.ceil(n_in * (delay + 1) / np.maximum(1, lanes)), length)
+    groups = np.ceil(n_in * (delay + 1) / np.maximum(1, lanes))
+    steps = np.where(folded, n_out * length * groups, length)
     period = np.repeat(np.maximum.reduceat(steps, np.cumsum(depth) - depth), depth)
     ones = np.ones(total)
+    byte_clocks = first * per_network(input_clocks)
     return Structure(
         network=np.repeat(np.arange(len(depth)), depth),
         first=first,
@@ -318,8 +364,9 @@ def _structure_of_architectures(architectures: Sequence[Architecture]) -> Struct
         delay_bits=np.where(folded, 0, used * delay * per_input / (per_input + 1)),
         **dict(zip(_TREE[:6], trees[:6], strict=True)),
         odd=trees[6] + np.where(folded, 0, 0.5 * live * ((length > 1) & fires | last)),
-        difference_bits=trees[7],
-        count_bits=trees[8],
+        short_bits=trees[7],
+        difference_bits=trees[8],
+        count_bits=trees[9],
         total_bits=units * total_bits,
         drive_bits=units * drive,
         score_bits=last * n_out * score,
@@ -331,17 +378,34 @@ def _structure_of_architectures(architectures: Sequence[Architecture]) -> Struct
         score_width=last * (score + np.where(fires, 1, shift + 1)),
         gain=ones,
         leak=np.where(neuron > 0, 0.5, 0),  # of 1/2 .. 1/16, where training leaves it
+        quarter=np.where(neuron > 0, 0.25, 0),
         spread=np.where(neuron > 0, 0.9, 0),
         noise=ones,
         decay=ones,
         recovery=6 * ones,  # a_k = 0.02 and b_k = 0.2 at F = 8
         refractory=0 * ones,
         rom_bits=lanes * np.where(lfsr, 9, np.where(length <= 2, length + 1, np.log2(length) + 2)),
+        magnitude_columns=lanes * np.where(lfsr, 8, np.where(length <= 2, 0, np.log2(length))),
+        lanes_used=lanes * -np.expm1(n_out * groups * np.log1p(-np.minimum(0.999, density / (delay + 1)))),
+        lanes_plus=lanes * -np.expm1(n_out * groups * np.log1p(-density / (delay + 1) / 2)),
+        lanes_minus=lanes * -np.expm1(n_out * groups * np.log1p(-density / (delay + 1) / 2)),
+        lane_reach=lanes * np.where(lfsr, 8, np.where(length <= 2, 0, np.log2(length))),
+        lane_span=lanes * np.where(lfsr, 8, np.where(length <= 2, 0, np.log2(length))),
+        # of the bits of an entry, some are the same everywhere or as another
+        rom_luts=lanes * np.where(lfsr, 9, np.log2(length) + 1) * np.ceil(n_out * groups / 16),
+        threshold_luts=fires * (n_out > 1) * (0.75 * word) * np.ceil(n_out / 16),
+        driven_bits=fires * (neuron != _IZHIKEVICH) * units * (word - np.maximum(0, shift - 2)),
+        products=2 * units * fires * (neuron == _IZHIKEVICH),
+        squares=units * fires * (neuron == _IZHIKEVICH),
+        byte_clocks=byte_clocks,
+        byte_registers=8 * byte_clocks,
         spikes=DEFAULT_ACTIVITY * n_in,
     )
 
 
-def _structure_of_network(network: Network, activity: Sequence[float] | None) -> Structure:
+def _structure_of_network(
+    network: Network, activity: Sequence[float] | None = None, input_clocks: int = 0
+) -> Structure:
     """The structure of the design that verilog.write_design makes of `network`."""
     layers = network.layers
     if activity is None:
@@ -353,10 +417,12 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
             raise ValueError(f"activity[{i}] must be 0 to {layer.n_in} spikes per step, got {spikes}")
     steps = [verilog.layer_step_clocks(layer) for layer in layers]
     lives = [np.ones(layer.n_out, bool) for layer in layers]  # neurons that something reads
-    for i in range(len(layers) - 2, -1, -1):
-        if layers[i].mapping == layers[i + 1].mapping == "parallel":
-            lives[i] = (layers[i + 1].weights[:, lives[i + 1]] != 0).any(axis=1)
     rings = [_ring(layer) if layer.mapping == "folded" else None for layer in layers]
+    for i in range(len(layers) - 2, -1, -1):
+        if layers[i].mapping == "parallel":
+            ring = rings[i + 1]
+            below = layers[i + 1].weights[:, lives[i + 1]]
+            lives[i] = (below != 0).any(axis=1) if ring is None else ring.inputs
     rows = []
     for i, (layer, live) in enumerate(zip(layers, lives, strict=True)):
         k, folded, fires, T = layer.constants, layer.mapping == "folded", network.fires(i), network.timesteps
@@ -374,14 +440,13 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
         magnitudes = magnitudes[magnitudes < layer.max_weight]
         bits = verilog.number_width(layer)
         delays = layer.delays_in_use or (0,)
-        counts = np.zeros(9)
+        counts = np.zeros(10)
         if not folded:
             for column in layer.weights.T[live]:
                 plus, minus = np.bincount(column[column > 0]), np.bincount(-column[column < 0])
-                counts[:7] += tree_counts(plus[plus > 0].tolist())
-                counts[:7] += tree_counts(minus[minus > 0].tolist())
-                width = verilog.signed_bits(-int(minus.sum()), int(plus.sum()))
-                counts[6:] += width % 2 * bool(minus.sum()), width * bool(minus.sum()), width
+                counts[:8] += tree_counts(plus[plus > 0].tolist())
+                counts[:8] += tree_counts(minus[minus > 0].tolist())
+                counts[6:] += _difference_counts(int(plus.sum()), int(minus.sum()))
         gain = k["gain_k"]
         lowest_driven = shift + ((gain & -gain).bit_length() - 1 if gain else 0) - network.fraction
         if gain & (gain - 1):
@@ -391,9 +456,9 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
             reach = T if whole_inference else 1
             used = (_range_bits(int(a) * reach, int(b) * reach) for a, b in zip(low, high, strict=True))
             widths = (_count_width(column) for column in layer.weights.T[live])
-            counts[8] = sum(map(min, widths, used))
+            counts[9] = sum(map(min, widths, used))
             if layer.length > 1 and not whole_inference:
-                counts[6] += (totals % 2).sum()
+                counts[6] += (totals % 2 * (totals > SHORT)).sum()
         if not last:
             scores = 0
         elif fires:
@@ -423,15 +488,20 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
                     # ... unless they are added to, and carry into bits that are seen
                     added = 0 if cut or layer.neuron == "stochastic_lif" else max(0, lowest_driven)
                     membranes -= min((seen & -seen).bit_length() - 1, added + 1)
+        weights = _WeightRom(0, 0, 0, 0, 0, 0, 0, 0)
         if folded:
             held = rings[i].waiting
             taps = layer.n_in * len(delays)
-            rom_bits = _rom_columns(layer)
+            weights = _weight_rom(layer)
         else:
             held = int(np.where(exists, layer.delays, 0).max(axis=1).sum())
             tap = np.arange(layer.n_in)[:, None] * (int(layer.delays.max()) + 1) + layer.delays
             taps = len(np.unique(tap[exists]))
-            rom_bits = 0
+        byte_registers = 0
+        if i == 0 and input_clocks:
+            read = rings[0].inputs if folded else exists.any(axis=1)
+            byte_registers = _byte_registers(read, input_clocks)
+        units = 1 if folded else int(live.sum())
         spike_bits = 0
         if folded and fires and not last:
             below = lives[i + 1]
@@ -473,9 +543,9 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
                 inputs_used=int(exists.any(axis=1).sum()),
                 taps=taps,
                 delay_bits=held,
-                **dict(zip(_TREE, counts[:7], strict=True)),
-                difference_bits=counts[7],
-                count_bits=counts[8],
+                **dict(zip(_TREE, counts[:8], strict=True)),
+                difference_bits=counts[8],
+                count_bits=counts[9],
                 total_bits=totals.sum(),
                 drive_bits=np.minimum(totals + shift, network.word).sum(),
                 score_bits=scores,
@@ -484,12 +554,30 @@ def _structure_of_network(network: Network, activity: Sequence[float] | None) ->
                 score_width=verilog.signed_bits(*verilog.score_bounds(network)) if last else 0,
                 gain=_signed_digits(k["gain_k"]),
                 leak=_leak_adders(layer.neuron, k["leak_k"], network.fraction)[0],
+                quarter=layer.neuron not in ("if", "izhikevich") and 4 * k["leak_k"] == 2**network.fraction,
                 spread=_leak_adders(layer.neuron, k["leak_k"], network.fraction)[1],
                 noise=_signed_digits(k["noise_k"]),
                 decay=_signed_digits(k["decay_k"]),
                 recovery=_signed_digits(k["a_k"]) + _signed_digits(k["b_k"]),
                 refractory=k["refractory"],
-                rom_bits=rom_bits,
+                rom_bits=weights.columns,
+                magnitude_columns=weights.magnitude_columns,
+                lanes_used=weights.used,
+                lanes_plus=weights.plus,
+                lanes_minus=weights.minus,
+                lane_reach=weights.reach,
+                lane_span=weights.span,
+                rom_luts=weights.luts,
+                threshold_luts=_tables([int(t) % 2**network.word for t in layer.threshold], network.word)
+                if folded and fires
+                else 0,
+                driven_bits=max(0, (network.word if folded else membranes) - units * max(0, lowest_driven))
+                if fires and layer.neuron != "izhikevich"
+                else 0,
+                products=fires * _products(layer, units),
+                squares=fires * units * (layer.neuron == "izhikevich"),
+                byte_clocks=input_clocks if i == 0 else 0,
+                byte_registers=byte_registers,
                 spikes=activity[i],
             )
         )
@@ -504,6 +592,28 @@ def _range_bits(low: int, high: int) -> int:
 def _count_width(weights: np.ndarray) -> int:
     """Bits of the sum of one stream clock of a neuron with these weights."""
     return verilog.signed_bits(-int((weights < 0).sum()), int((weights > 0).sum()))
+
+
+def _byte_registers(read: np.ndarray, clocks: int) -> int:
+    """Registers of a byte-serial input, a byte wide and `clocks` long, that hold what is read later on.
+
+    A byte enters at the top and moves down; below the lowest input of a lane that is read nothing is kept.
+    """
+    lanes = np.zeros(8 * clocks, bool)
+    lanes[: len(read)] = read
+    lanes = lanes.reshape(clocks, 8)
+    return int((clocks - np.where(lanes.any(axis=0), lanes.argmax(axis=0), clocks)).sum())
+
+
+def _products(layer: Layer, units: int) -> int:
+    """Multiplications of a layer with `units` neuron datapaths by constants that are no powers of two."""
+
+    def counts(name: str) -> bool:
+        k = abs(layer.constants[name])
+        return bool(k & (k - 1))
+
+    shared = layer.neuron == "stochastic_lif" and counts("noise_k")
+    return units * sum(counts(name) for name in ("gain_k", "leak_k", "decay_k", "a_k", "b_k")) + shared
 
 
 class _Ring(NamedTuple):
@@ -566,19 +676,80 @@ def _leak_adders(neuron: str, leak_k: int, fraction: int) -> tuple[float, float]
         return 0.0, 0.75
     spread = float(_signed_digits(leak_k))
     if 4 * leak_k == one:
-        return 0.3, spread
+        return 0.0, spread
     return float(max(1, _signed_digits(one - leak_k) - 1)), spread
 
 
-def _rom_columns(layer: Layer) -> int:
-    """Columns of the weight ROM that are no constant; of a ROM in logic, equal ones count once."""
+class _WeightRom(NamedTuple):
+    """columns: that are no constant; of a ROM in logic, equal ones count once. magnitude_columns: those of
+    magnitudes, which are compared with the generator's number. reach, span: bits of the lanes' magnitudes
+    up to the highest that is ever set, and from the lowest. used, plus, minus: lanes with a weight, with a
+    positive and with a negative one. luts: see _tables."""
+
+    columns: int
+    magnitude_columns: int
+    used: int
+    plus: int
+    minus: int
+    reach: int
+    span: int
+    luts: int
+
+
+def _weight_rom(layer: Layer) -> _WeightRom:
+    """What is in the weight ROM of a folded layer."""
     words = [int(word, 16) for word in verilog.weight_words(layer)]
-    width = layer.lanes * (verilog.weight_code(layer)[0] + 1)
+    bits, streams = verilog.weight_code(layer)
+    width = layer.lanes * (bits + 1)
+    varies = reduce(or_, words) & ~reduce(and_, words)
+    signs = sum(1 << lane * (bits + 1) + bits for lane in range(layer.lanes))
+    plus = minus = used_lanes = 0
+    for lane in range(layer.lanes):
+        at = lane * (bits + 1)
+        codes = [word >> at & 2 ** (bits + 1) - 1 for word in words]
+        signs_used = {code >> bits for code in codes if code & 2**bits - 1}
+        plus, minus, used_lanes = (
+            plus + (0 in signs_used),
+            minus + (1 in signs_used),
+            used_lanes + bool(signs_used),
+        )
+    magnitudes = reach = span = 0
+    if not streams:
+        magnitudes = (varies & ~signs).bit_count()
+        for lane in range(layer.lanes):
+            used = reduce(or_, words) >> lane * (bits + 1) & 2**bits - 1
+            reach += used.bit_length()
+            span += used.bit_length() - max(0, (used & -used).bit_length() - 1)
     if len(words) * width > verilog.BLOCK_BITS:
-        any_set, all_set = reduce(or_, words), reduce(and_, words)
-        return (any_set & ~all_set).bit_count()
-    columns = [sum((word >> bit & 1) << row for row, word in enumerate(words)) for bit in range(width)]
-    return len(set(columns) - {0, 2 ** len(words) - 1})
+        return _WeightRom(varies.bit_count(), magnitudes, used_lanes, plus, minus, reach, span, 0)
+    columns = set(_columns(words, width)) - {0, 2 ** len(words) - 1}
+    luts = _tables(words, width)
+    return _WeightRom(len(columns), magnitudes, used_lanes, plus, minus, reach, span, luts)
+
+
+def _columns(words: Sequence[int], width: int) -> list[int]:
+    """Every bit of a ROM as a number, with bit r that of word r."""
+    return [sum((word >> bit & 1) << row for row, word in enumerate(words)) for bit in range(width)]
+
+
+def _tables(words: Sequence[int], width: int) -> int:
+    """Different tables of 16 entries, LUT4s, that a ROM of these words takes without those that choose.
+
+    None for a constant, nor for a bit of the address itself.
+    """
+    found = set()
+    for column in set(_columns(words, width)):
+        for start in range(0, len(words), 16):
+            size = min(16, len(words) - start)
+            full = 2**size - 1
+            table = column >> start & full
+            free = {0, full, *(pattern & full for pattern in _ADDRESS_BITS)}
+            if table not in free:
+                found.add((table, size))
+    return len(found)
+
+
+_ADDRESS_BITS = (0xAAAA, 0xCCCC, 0xF0F0, 0xFF00)
 
 
 def _signed_digits(k: int) -> int:
@@ -603,12 +774,14 @@ class _Folding:
     ring: np.ndarray  # bits
     address: np.ndarray
     counters: np.ndarray  # bits of the counters of groups, addresses and neurons
+    long_counters: np.ndarray  # of those of more than SHORT bits
     state: np.ndarray  # bits of a neuron's state
     rom_in_logic: np.ndarray
     states_in_block: np.ndarray
     states_in_logic: np.ndarray  # registers on iCE40, LUT RAM elsewhere
     thresholds_in_block: np.ndarray
     banks: np.ndarray  # address bits that choose between block RAMs of the weights
+    rows: np.ndarray  # of block RAMs, one above the other, that hold the weights
 
 
 def _folding(x: Structure, family: str) -> _Folding:
@@ -618,24 +791,26 @@ def _folding(x: Structure, family: str) -> _Folding:
     adapts = x.fires & (x.neuron >= _HOMEOSTATIC)
     state = x.fires * x.word * (1 + adapts) + x.fires * (x.refractory > 0) * _bits(x.refractory)
     state = state + x.last * np.where(x.fires, _bits(x.timesteps), x.score_width)
-    counters = (groups > 1) * _bits(groups - 1) + (depth > 1) * _bits(depth - 1)
+    each = [(last > 0) * _bits(last) for last in (groups - 1, depth - 1, x.n_out - 1)]
     memory = x.folded & (x.n_out > 1)
     in_block = x.n_out * state > verilog.BLOCK_BITS
     if family == "ice40":  # has no LUT RAM; yosys takes a block where it saves 64 registers
-        in_block = in_block | (x.n_out * state > 1 + 64 * _block_rams(state, x.n_out, family))
+        in_block = in_block | (x.n_out * state > 1 + 64 * _block_shapes(state, x.n_out, family)[0])
+    rom_in_logic = x.folded & (depth * x.lanes * word <= verilog.BLOCK_BITS)
+    rows = np.where(x.folded & ~rom_in_logic, _block_shapes(x.rom_bits, depth, family)[1], 1)
     return _Folding(
         groups=groups,
         ring=groups * x.lanes,
         address=depth,
-        counters=counters + (x.n_out > 1) * _bits(x.n_out - 1),
+        counters=sum(each),
+        long_counters=sum(bits * (bits > SHORT) for bits in each),
         state=state,
-        rom_in_logic=x.folded & (depth * x.lanes * word <= verilog.BLOCK_BITS),
+        rom_in_logic=rom_in_logic,
         states_in_block=memory & in_block,
         states_in_logic=memory & ~in_block,
         thresholds_in_block=x.folded & x.fires & (x.n_out * x.word > verilog.BLOCK_BITS),
-        banks=x.folded
-        * (depth * x.lanes * word > verilog.BLOCK_BITS)
-        * np.ceil(np.log2(_block_rows(x.rom_bits, depth, family))),
+        banks=np.ceil(np.log2(rows)),
+        rows=rows,
     )
 
 
@@ -671,8 +846,14 @@ def _registers(x: Structure, family: str) -> np.ndarray:
     )  # fmt: skip
     top = 3 + 1 + (x.timesteps > 1) * _bits(x.timesteps - 1) + x.waits * _bits(x.period - 1)
     top = x.first * (top + np.where(x.folded, 0, x.inputs_used))
+    top = top + (x.byte_clocks > 0) * (x.byte_registers + 1 + _byte_counter(x))
     top = top + x.last * (2 * _bits(x.n_out - 1) + 1) + score_shown
     return np.where(x.folded, folded, parallel) + top
+
+
+def _byte_counter(x: Structure) -> np.ndarray:
+    """Bits of the counter of the bytes of a step."""
+    return (x.byte_clocks > 1) * _bits(x.byte_clocks - 1)
 
 
 def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
@@ -685,8 +866,11 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
         x.fires & (x.neuron == model) for model in (_STOCHASTIC, _HOMEOSTATIC, _IZHIKEVICH)
     )
     units = np.where(folded, 1, n)
-    number = np.where(x.lfsr, 8, np.log2(x.length))
-    lane_words, lane_adder_bits = _lane_trees(x.lanes)
+    lane_words, lane_adder_bits, lane_short_bits = _lane_trees(np.rint(x.lanes_plus)) + _lane_trees(
+        np.rint(x.lanes_minus)
+    )
+    difference = np.minimum(_bits(x.lanes) + 1, x.total_bits)  # of both signs of the lanes
+    magnitude = np.where(x.lfsr, 9, np.log2(x.length) + 1)  # bits that a lane compares
     membrane = wired * leaky * x.membrane_bits
     more_gain = np.maximum(0, x.gain - 1)
     products = x.recovery + more_gain  # shifted terms that an Izhikevich neuron adds
@@ -700,12 +884,15 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
         "carries": x.carries * 1.0,  # adders that take a synapse through their carry input
         "odd_chains": x.odd * 1.0,  # where a chip makes carry chains two bits at a time
         "difference_bits": x.difference_bits * 1.0,
+        "short_bits": x.short_bits * 1.0,  # of short adders and differences
         "magnitude_bits": wired * x.magnitude_bits,  # bits compared with the generator's number
         # parallel: from sums to spikes
         "total_bits": wired * ~whole * (x.length > 1) * x.total_bits,
         "saturated_bits": x.saturating * W,
         "membrane_bits": membrane,
+        "driven_bits": wired * x.driven_bits,
         "leak_bits": membrane * x.leak,
+        "quarter_bits": membrane * x.quarter,  # a sum of two shifts
         "gain_bits": membrane * more_gain,
         "noise_bits": membrane * stochastic * x.noise,
         "adaptation_bits": wired * homeostatic * n * W,
@@ -719,23 +906,31 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
         "scan_bits": wired * x.last * n * x.score_width,
         # registers that have no logic before them
         "plain_registers": (x.first & wired) * x.inputs_used + x.delay_bits
-        + x.spike_bits,
+        + x.spike_bits + x.byte_registers,
         # folded
-        "lanes": folded * x.lanes * 1.0,
-        "lane_bits": folded * x.lanes * np.where(~x.lfsr & (x.length <= 2), 0, number),
-        "weight_bits": folded * x.rom_bits,  # of all lanes, that are no constants
+        "lanes": folded * x.lanes_used * 1.0,  # those without a weight are never on
+        # of the lanes' comparators; ice40_opt cuts a carry chain at both ends
+        "lane_bits": folded * (x.lane_span if family == "ice40" else (magnitude > SHORT) * x.lane_reach),
+        "short_lane_bits": folded * (family != "ice40") * (magnitude <= SHORT) * x.lane_reach,
+        "weight_bits": folded * x.magnitude_columns,  # of all lanes, that are no constants
+        "bank_bits": folded * (f.rows - 1) * x.rom_bits,  # chosen from block RAMs above each other
         "lane_words": folded * lane_words,
-        "lane_adder_bits": folded * (lane_adder_bits + np.minimum(_bits(x.lanes) + 1, x.total_bits)),
+        "lane_adder_bits": folded * (lane_adder_bits + difference * (difference > SHORT)),
+        "lane_short_bits": folded * (lane_short_bits + difference * (difference <= SHORT)),
         "ring_bits": folded * (f.ring - x.ring_idle),
         "turning_bits": folded * (f.groups > 1) * (f.ring - x.ring_idle),
         "counter_bits": folded * f.counters,
-        # ROM made of logic, in LUTs of 16 bits
-        "rom_luts": f.rom_in_logic * x.rom_bits * np.maximum(1, f.address / 16),
+        "long_counter_bits": folded * f.long_counters,
+        "rom_luts": f.rom_in_logic * x.rom_luts,
         "folded_total_bits": folded * x.total_bits,
-        "threshold_luts": folded * x.fires * ~f.thresholds_in_block * (n > 1) * W * np.maximum(1, n / 16),
+        "threshold_luts": folded * ~f.thresholds_in_block * x.threshold_luts,
         "state_bits": folded * f.state,
-        "logic_state_bits": f.states_in_logic * f.state * n,
+        # registers on iCE40, elsewhere LUT RAM of 16 words of 4 bits
+        "logic_state_bits": f.states_in_logic * (
+            f.state * n if family == "ice40" else 4 * np.ceil(f.state / 4) * np.ceil(n / 16)
+        ),
         "datapath_bits": folded * leaky * W,
+        "folded_driven_bits": folded * x.driven_bits,
         "folded_leak_bits": folded * leaky * W * (x.spread + more_gain),
         "folded_noise_bits": folded * stochastic * W * x.noise,
         "folded_adaptation_bits": folded * homeostatic * W * (1 + x.decay),
@@ -745,7 +940,7 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
         "lfsr": x.lfsr * np.where(folded, 2.2, 1.0) + stochastic,  # one that can go back is twice as large
         "generator_bits": (x.length > 1) * np.log2(x.length),
         "step_bits": (x.first + x.last) * (x.timesteps > 1) * _bits(x.timesteps - 1)
-        + x.waits * _bits(x.period - 1),
+        + x.waits * _bits(x.period - 1) + (x.byte_clocks > 0) * (2 + _byte_counter(x)),
         "argmax_bits": x.last * (x.score_width + 2 * _bits(n - 1)),
         "layers": np.ones(len(x.network)),
         "networks": x.last * 1.0,
@@ -753,11 +948,12 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
 
 
 def _lane_trees(lanes: np.ndarray) -> np.ndarray:
-    """Words of three lanes, and bits of the adders above them, of both signs of `lanes` [N]: [2, N]."""
-    found = np.zeros((2, len(lanes)))
+    """Words of three lanes, bits of the adders above them, and of short ones: [3, N]."""
+    found = np.zeros((3, len(lanes)))
     for n in np.unique(lanes[lanes > 0]).tolist():
-        _, mixed, pairs, ands, adder_bits, _, _ = tree_counts([1] * int(n))
-        found[:, lanes == n] = [[2 * (mixed + 0.6 * pairs + 0.25 * ands)], [2 * adder_bits]]
+        _, mixed, pairs, ands, adder_bits, _, _, short_bits = tree_counts([1] * int(n))
+        words = mixed + 0.6 * pairs + 0.25 * ands
+        found[:, lanes == n] = [[words], [adder_bits], [short_bits]]
     return found
 
 
@@ -770,20 +966,34 @@ def _memories(x: Structure, family: str) -> np.ndarray:
         (f.states_in_block, f.state, x.n_out),
         (f.thresholds_in_block, x.word, x.n_out),
     ):
-        total = total + used * _block_rams(width, depth, family)
+        total = total + used * _block_shapes(width, depth, family)[0]
     return total
 
 
-def _block_rows(width: np.ndarray, depth: np.ndarray, family: str) -> np.ndarray:
-    """Block RAMs one above the other in a memory of `depth` words, in the shape that takes the fewest."""
+def _multipliers(x: Structure, family: str) -> np.ndarray:
+    """Multiplier blocks of every layer, [N]: synth_ice40 takes none without -dsp."""
+    if family == "ice40":
+        return np.zeros(len(x.network))
+    side = {"ecp5": 18, "xilinx": 25}[family]  # bits of the wider operand; the other one has 18
+    return x.products * np.ceil((x.word + 1) / side) + x.squares * np.ceil(x.word / side) * np.ceil(
+        x.word / 18
+    )
+
+
+def _block_shapes(width: np.ndarray, depth: np.ndarray, family: str) -> tuple[np.ndarray, np.ndarray]:
+    """Block RAMs of a memory of `depth` words of `width` bits, and how many lie one above the other.
+
+    As yosys' memory_libmap does it: a block of d words holds a memory that is deeper as
+    ceil(depth / d) words side by side, and all of these bits share blocks. The shape that takes the
+    fewest blocks is used, and of two the deeper.
+    """
     shapes = _MEMORY_SHAPES[family]
-    best = np.argmin([np.ceil(width / w) * np.ceil(depth / d) for w, d in shapes], axis=0)
-    return np.maximum(1, np.ceil(depth / np.array([d for _, d in shapes])[best]))
-
-
-def _block_rams(width: np.ndarray, depth: np.ndarray, family: str) -> np.ndarray:
-    """Block RAMs of a memory of `depth` words of `width` bits, all of the same best shape."""
-    return np.min([np.ceil(width / w) * np.ceil(depth / d) for w, d in _MEMORY_SHAPES[family]], axis=0)
+    rows = np.array([np.ceil(depth / d) for _, d in shapes])
+    blocks = np.array([np.ceil(r * width / w) for r, (w, _) in zip(rows, shapes, strict=True)])
+    best = np.argmin(blocks + 1e-6 * rows, axis=0)
+    return np.take_along_axis(blocks, best[None], 0)[0], np.maximum(
+        1, np.take_along_axis(rows, best[None], 0)[0]
+    )
 
 
 # Width and depth of one block RAM. iCE40: FPGA-DS-02029; ECP5: FPGA-DS-02012; 7 series: UG473.
@@ -808,11 +1018,14 @@ LUT4 = {
     "carries": 1.0,
     "odd_chains": 0.0,
     "difference_bits": 1.0,
+    "short_bits": 1.0,
     "magnitude_bits": 0.35,
     "total_bits": 2.0,  # an adder, and a choice after it that no carry chain takes in
     "saturated_bits": 1.0,
-    "membrane_bits": 2.6,
+    "membrane_bits": 1.6,
+    "driven_bits": 1.0,
     "leak_bits": 1.4,
+    "quarter_bits": 0.4,
     "gain_bits": 1.0,
     "noise_bits": 1.4,
     "adaptation_bits": 4.7,
@@ -826,18 +1039,23 @@ LUT4 = {
     "plain_registers": 0.01,
     "lanes": 1.5,
     "lane_bits": 0.7,
+    "short_lane_bits": 0.7,
     "weight_bits": 0.5,
+    "bank_bits": 1.0,
     "lane_words": 4.5,
     "lane_adder_bits": 1.0,
+    "lane_short_bits": 1.0,
     "ring_bits": 0.1,
     "turning_bits": 1.0,
-    "counter_bits": 2.0,
+    "counter_bits": 1.5,
+    "long_counter_bits": 0.5,
     "rom_luts": 1.0,
     "folded_total_bits": 1.5,
     "threshold_luts": 0.8,
     "state_bits": 1.0,
     "logic_state_bits": 0.8,
-    "datapath_bits": 4.0,
+    "datapath_bits": 3.0,
+    "folded_driven_bits": 1.0,
     "folded_leak_bits": 4.0,
     "folded_noise_bits": 1.2,
     "folded_adaptation_bits": 1.5,
@@ -857,7 +1075,7 @@ _MULTIPLIERS = {
     "square_bits": 0.5,
     "folded_square_bits": 0.5,
     "izhikevich_bits": 8.0,
-    "logic_state_bits": 0.3,
+    "logic_state_bits": 1.0,
 }
 ECP5_LUTS = LUT4 | _MULTIPLIERS | {"odd_chains": 1.0}
 # A LUT6 holds two LUT5 that share inputs, and a carry chain takes two operands of three inputs.
@@ -869,79 +1087,28 @@ FITTED: Mapping[str, dict] = json.loads(FIGURES_FILE.read_text())
 FIGURES: Mapping[str, Mapping[str, float]] = {
     family: prior | FITTED.get(family, {}).get("figures", {}) for family, prior in PRIOR.items()
 }
-
-
-# -- energy --------------------------------------------------------------------------------------
-
-# P = P_static + f * (E_clk + e_toggle * toggles per clock). E_clk and e_toggle were measured on the
-# UP5K (github.com/tinyvision-ai-inc/ice40_power): clock and base 53 uW per MHz, 0.20 pJ per toggle
-# with clock load and routing. They are used for every chip; the label and the interval say how
-# far they are carried.
-E_CLOCK_PJ = 53.0
-E_TOGGLE_PJ = 0.20
-# Factors on static and on dynamic energy: our judgement, not a measurement. Dynamic: the activity
-# model alone is uncertain by half; another part of the same process doubles that; another process
-# doubles it again. Static: part spread and temperature.
-_INTERVAL = {
-    "calibrated": ((0.8, 1.3), (0.6, 1.6)),
-    "extrapolated": ((0.7, 1.5), (0.4, 2.5)),
-    "uncalibrated": ((0.5, 2.0), (0.2, 5.0)),
+# Family -> feature of a path -> ns, on the chip the family was fitted on. SPEEDS: chip -> how many times
+# its clock, where that was fitted to place and route of this chip.
+DELAYS: Mapping[str, Mapping[str, float]] = {
+    family: timing.PRIOR_NS[family] | FITTED.get(family, {}).get("delays", {}) for family in PRIOR
 }
-
-
-def _toggles(x: Structure, family: str) -> np.ndarray:
-    """Expected net toggles of each layer in one inference, [N].
-
-    A stream of a weight spread evenly over 0..M changes in half of the clocks (sobol) or a third
-    (lfsr); a synapse passes it on while its input spikes, and every change runs through about two
-    adders of the popcount. Neurons change once a step, a quarter of their bits. Uncalibrated.
-    """
-    rate = np.where(x.lfsr, 1 / 3, 1 / 2)
-    active = x.spikes / x.n_in
-    fan_in = x.synapses / x.n_out
-    b, f = blocks(x, family), _folding(x, family)
-    clocks = np.where(x.folded, x.n_out * x.length * f.groups, x.length)  # of work in a step
-    operands = np.where(x.folded, x.lanes * active, x.synapses * active)
-    busy = np.minimum(1, np.where(x.folded, x.lanes, fan_in) * active)  # a count that moves
-    updates = np.where(x.folded, x.n_out, 1)  # of a datapath in a step
-    arithmetic = (
-        "membrane",
-        "leak",
-        "noise",
-        "adaptation",
-        "decay",
-        "izhikevich",
-        "recovery",
-        "square",
-        "datapath",
-    )
-    neuron_bits = sum(
-        v for k, v in b.items() if k.removeprefix("folded_").removesuffix("_bits") in arithmetic
-    )
-    per_clock = (
-        operands * rate * 3
-        + np.where(x.folded, x.lanes, x.magnitudes) * rate
-        + np.where(x.folded, 1, x.n_out) * busy * 2.5
-        + np.where(x.lfsr, 8, 2)
-        + x.folded * (2.0 * x.lanes + 4)  # the weight word and its address
-    )
-    per_step = (
-        0.25 * updates * neuron_bits
-        + 0.25 * x.n_out * x.word * x.fires
-        + 2 * active * (1 - active) * (x.delay_bits + x.n_in + x.folded * f.ring * f.groups)
-        + 0.3 * x.score_bits
-        + b["lfsr"] * 8
-    )
-    return x.timesteps * (clocks * per_clock + per_step)
+SPEEDS: Mapping[str, float] = {
+    name: speed["factor"] for fitted in FITTED.values() for name, speed in fitted.get("speeds", {}).items()
+}
 
 
 # -- the model -----------------------------------------------------------------------------------
 
 
 def _costs(
-    x: Structure, latencies: Sequence[int], chip: Target, figures: Mapping[str, float] | None
+    x: Structure,
+    latencies: Sequence[int],
+    chip: Target,
+    figures: Mapping[str, float] | None,
+    delays: Mapping[str, float] | None = None,
+    trained: bool = False,
 ) -> list[Cost]:
-    """Cost of every network in the batch."""
+    """Cost of every network in the batch. trained: `x` was read off networks, not expected."""
     figures = FIGURES[chip.family] if figures is None else figures
     n = len(latencies)
     logic = blocks(x, chip.family)
@@ -952,33 +1119,31 @@ def _costs(
     def whole(values: np.ndarray) -> list[int]:
         return np.rint(total(values)).astype(int).tolist()
 
-    def plus(counts: list[int], more: np.ndarray) -> list[int]:
-        return [count + int(extra) for count, extra in zip(counts, more, strict=True)]
-
-    # A byte-serial input: a register of whole bytes, a flag, a counter of bytes. An iCE40 flip-flop
-    # without logic before it takes a logic cell all the same.
-    n_inputs = x.n_in[x.first]
-    n_bytes = np.array([_input_clocks(int(n), chip) for n in n_inputs])
-    counter = np.where(n_bytes > 1, np.ceil(np.log2(np.maximum(n_bytes, 2))), 0)
-    input_ffs = np.where(n_bytes > 0, 8 * n_bytes + 1 + counter, 0).astype(int)
-    input_luts = np.where(n_bytes > 0, 2 * counter + 4 + (8 * n_bytes if chip.family == "ice40" else 0), 0)
-
     clocks = np.array(latencies, dtype=np.int64)
-    latency_us = clocks / chip.clock_mhz
-    static = chip.static_mw * latency_us
-    dynamic = (clocks * E_CLOCK_PJ + total(_toggles(x, chip.family)) * E_TOGGLE_PJ) * 1e-3
-    (static_low, static_high), (low, high) = _INTERVAL[chip.energy_label]
+    folding = _folding(x, chip.family)
+    fmax = 1000 / timing.slowest_ns(x, folding, n, DELAYS[chip.family] if delays is None else delays)
+    fmax *= SPEEDS.get(chip.name, 1.0)
+    label = _fmax_label(chip)
+    clock = np.minimum(chip.clock_mhz, np.where(label == "calibrated", fmax, np.inf))
+    latency_us = clocks / clock
+    toggles = total(energy.toggles(x, logic, folding, energy.FIGURES[chip.family]))
+    nominal, low, high = energy.of_inference(
+        chip, latency_us, clocks, toggles, energy.toggle_error(chip.family, trained)
+    )
     columns = (
-        plus(whole(sum(figure * logic[name] for name, figure in figures.items())), input_luts),
-        plus(whole(_registers(x, chip.family)), input_ffs),
+        whole(sum(figure * logic[name] for name, figure in figures.items())),
+        whole(_registers(x, chip.family)),
         whole(_memories(x, chip.family)),
+        whole(_multipliers(x, chip.family)),
         clocks.tolist(),
         latency_us.tolist(),
-        (static + dynamic).tolist(),
-        (static_low * static + low * dynamic).tolist(),
-        (static_high * static + high * dynamic).tolist(),
+        nominal.tolist(),
+        low.tolist(),
+        high.tolist(),
         [chip.energy_label] * n,
-        [chip.clock_mhz] * n,
+        clock.tolist(),
+        fmax.tolist(),
+        [label] * n,
     )
     return list(map(Cost, *columns))
 
@@ -992,8 +1157,9 @@ def estimate_many(
     if not architectures:
         return []
     chip = _chip(target)
-    latencies = [_latency(a, _input_clocks(a.n_inputs, chip)) for a in architectures]
-    return _costs(_structure_of_architectures(architectures), latencies, chip, figures)
+    input_clocks = [_input_clocks(a.n_inputs, chip) for a in architectures]
+    latencies = [_latency(a, clocks) for a, clocks in zip(architectures, input_clocks, strict=True)]
+    return _costs(_structure_of_architectures(architectures, input_clocks), latencies, chip, figures)
 
 
 def estimate(
@@ -1014,26 +1180,48 @@ def measure(
     target: str | Target,
     activity: Sequence[float] | None = None,
     figures: Mapping[str, float] | None = None,
+    delays: Mapping[str, float] | None = None,
 ) -> Cost:
     """Modelled cost of a trained network on `target`, from the structure its weights really have.
 
     activity: mean input spikes per step of each layer, 0..n_in; DEFAULT_ACTIVITY * n_in if None.
-    figures: as in `estimate`. The clocks are exact; FITTED tells how far the rest was off.
+    figures: as in `estimate`; delays: ns instead of DELAYS. The clocks are exact; FITTED tells how far
+    the rest was off.
     """
     steps = [verilog.layer_step_clocks(layer) for layer in network.layers]
     mappings = [layer.mapping for layer in network.layers]
     chip = _chip(target)
+    input_clocks = _input_clocks(network.n_inputs, chip)
     clocks = schedule.latency_clocks(
-        network.timesteps, steps, mappings, network.n_classes, network.readout,
-        _input_clocks(network.n_inputs, chip),
-    )  # fmt: skip
-    return _costs(_structure_of_network(network, activity), [clocks], chip, figures)[0]
+        network.timesteps, steps, mappings, network.n_classes, network.readout, input_clocks
+    )
+    x = _structure_of_network(network, activity, input_clocks)
+    return _costs(x, [clocks], chip, figures, delays, trained=True)[0]
 
 
 def logic_blocks(network: Network, target: str | Target) -> dict[str, float]:
     """Blocks of the whole network, as `FIGURES` counts them: what a fit to synthesis needs."""
-    x = _structure_of_network(network, None)
-    return {name: float(count.sum()) for name, count in blocks(x, _chip(target).family).items()}
+    chip = _chip(target)
+    x = structure(network, chip)
+    return {name: float(count.sum()) for name, count in blocks(x, chip.family).items()}
+
+
+def structure(network: Network, target: str | Target) -> Structure:
+    """What the cost of `network` on `target` is worked out from."""
+    return _structure_of_network(network, None, _input_clocks(network.n_inputs, _chip(target)))
+
+
+def slow_paths(network: Network, target: str | Target) -> dict[str, np.ndarray]:
+    """Features of every path of every layer of the network, [N] each: what a fit of its clock needs."""
+    chip = _chip(target)
+    x = structure(network, chip)
+    return timing.features(x, _folding(x, chip.family))
+
+
+def _fmax_label(chip: Target) -> str:
+    fitted = FITTED.get(chip.family, {})
+    known = "delays" in fitted and (chip.name == fitted["target"] or chip.name in SPEEDS)
+    return "calibrated" if known else "uncalibrated"
 
 
 def _input_clocks(n_inputs: int, chip: Target) -> int:

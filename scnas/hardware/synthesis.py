@@ -209,7 +209,7 @@ def synthesize(
     if cache is not None:
         stored = Path(cache) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
         bits = stored.with_suffix(".bin")
-        known = Synthesis(**read_json(stored)) if stored.exists() else None
+        known = _stored(stored)
         if known is not None and (bitstream is None or known.status != "done" or bits.exists()):
             known = replace(known, flags=tuple(known.flags), cached=True)
             if bitstream is None or known.status != "done":
@@ -230,7 +230,7 @@ def synthesize(
                 top,
                 level,
                 place,
-                bitstream is not None,
+                bitstream is not None or stored is not None,  # asked for later, it is there
                 found,
             )
         except _Failed as failure:
@@ -246,6 +246,19 @@ def synthesize(
         write_whole(bitstream, bits)
         result = replace(result, bitstream=str(bitstream))
     return result
+
+
+def _stored(path: Path) -> Synthesis | None:
+    """An earlier result; None where there is none that can be understood, so that the tools run again."""
+    try:
+        known = Synthesis(**read_json(path)) if path.exists() else None
+    except (ValueError, TypeError):
+        return None
+    if known is None or not isinstance(known.flags, list) or not isinstance(known.message, str):
+        return None
+    figures = (known.luts, known.lut_cells, known.ffs, known.carries, known.brams, known.dsps, known.fmax_mhz)
+    plain = all(n is None or (isinstance(n, int | float) and not isinstance(n, bool)) for n in figures)
+    return known if plain and known.status in ("done", "does_not_fit", "not_routed") else None
 
 
 def design_for(network: Network, chip: str | Target, name: str = "") -> Design:

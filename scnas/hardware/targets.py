@@ -11,11 +11,11 @@ class Target:
 
     name: the word in settings. title: the part, for people. family: `ice40`, `ecp5` or `xilinx`,
     which share a synthesis flow and block costs.
-    lut_unit: what `luts` counts. luts, ffs, brams: capacity; brams are blocks of bram_bits each,
-    parity included.
+    lut_unit: what `luts` counts. luts, ffs, brams, dsps: capacity; brams are blocks of bram_bits each,
+    parity included; dsps are multiplier blocks that the synthesis flow of the target can use.
     pins: inputs and outputs of the package that designs are routed for, None where none are routed.
-    clock_mhz: the clock that latency and energy are quoted at: that of the usual board, well below
-    what the logic reaches.
+    clock_mhz: the clock that latency and energy are quoted at, unless a design cannot reach it: that of
+    the usual board.
     static_mw: typical power at rest of the core and, where named, its auxiliary supplies.
     energy_label: `calibrated` (a third-party measurement of this very part), `extrapolated` (same
     process and architecture) or `uncalibrated` (data-sheet static power only).
@@ -29,6 +29,7 @@ class Target:
     luts: int
     ffs: int
     brams: int
+    dsps: int
     bram_bits: int
     pins: int | None
     clock_mhz: float
@@ -40,8 +41,8 @@ class Target:
 
     @property
     def capacity(self) -> Mapping[str, int]:
-        """The budgets that the chip itself sets: `luts`, `ffs`, `brams`."""
-        return MappingProxyType({"luts": self.luts, "ffs": self.ffs, "brams": self.brams})
+        """The budgets that the chip itself sets: `luts`, `ffs`, `brams`, `dsps`."""
+        return MappingProxyType({"luts": self.luts, "ffs": self.ffs, "brams": self.brams, "dsps": self.dsps})
 
     def byte_serial(self, n_inputs: int) -> bool:
         """Whether a design takes its input spikes in bytes: where pins are too few for one each."""
@@ -49,6 +50,7 @@ class Target:
 
 
 OTHER_PINS = 56  # clock, reset, handshake, score and class of the widest design
+_NOT_SEEN = "from memory, not seen again in the data sheet"  # the intervals of energy allow for it
 _ICE40_CELL = "logic cell"  # one LUT4, one carry, one flip-flop; what nextpnr packs as ICESTORM_LC
 _TARGETS = (
     Target(
@@ -59,6 +61,7 @@ _TARGETS = (
         luts=7680,
         ffs=7680,
         brams=32,
+        dsps=0,
         bram_bits=4096,
         pins=206,
         clock_mhz=12.0,
@@ -77,13 +80,14 @@ _TARGETS = (
         luts=5280,
         ffs=5280,
         brams=30,
+        dsps=0,
         bram_bits=4096,
         pins=39,
         clock_mhz=12.0,
         static_mw=0.104,
         energy_label="calibrated",
         capacity_source="Lattice FPGA-DS-02008, iCE40 UltraPlus Family Data Sheet, table 1.1: 5,280 logic "
-        "cells, 30 EBR of 4 kbit (the 4 SPRAM of 256 kbit are not used)",
+        "cells, 30 EBR of 4 kbit (the 4 SPRAM of 256 kbit and 8 multipliers are not used)",
         clock_source="12 MHz oscillator of the UPduino and iCEBreaker boards",
         static_source="measured, blank design: 104 uW (github.com/tinyvision-ai-inc/ice40_power, UP5K-SG48)",
     ),
@@ -95,15 +99,17 @@ _TARGETS = (
         luts=83640,
         ffs=83640,
         brams=208,
+        dsps=156,
         bram_bits=18432,
         pins=205,
         clock_mhz=25.0,
         static_mw=233.2,
         energy_label="uncalibrated",
         capacity_source="Lattice FPGA-DS-02012, ECP5 Family Data Sheet, table 1.1: 84 k LUT (83,640 in "
-        "nextpnr's chip database), 208 sysMEM blocks of 18 kbit",
+        "nextpnr's chip database), 208 sysMEM blocks of 18 kbit, 156 multipliers of 18 x 18",
         clock_source="25 MHz oscillator of the ULX3S board",
-        static_source="FPGA-DS-02012, supply current (standby), core only: 212 mA typical at 1.1 V",
+        static_source="FPGA-DS-02012, supply current (standby), core only: 212 mA typical at 1.1 V, "
+        + _NOT_SEEN,
     ),
     Target(
         name="ecp5_25k",
@@ -113,15 +119,17 @@ _TARGETS = (
         luts=24288,
         ffs=24288,
         brams=56,
+        dsps=28,
         bram_bits=18432,
         pins=197,
         clock_mhz=25.0,
         static_mw=84.7,
         energy_label="uncalibrated",
         capacity_source="Lattice FPGA-DS-02012, ECP5 Family Data Sheet, table 1.1: 24 k LUT (24,288 in "
-        "nextpnr's chip database), 56 sysMEM blocks of 18 kbit",
+        "nextpnr's chip database), 56 sysMEM blocks of 18 kbit, 28 multipliers of 18 x 18",
         clock_source="25 MHz oscillator of the Colorlight i5 board",
-        static_source="FPGA-DS-02012, supply current (standby), core only: 77 mA typical at 1.1 V",
+        static_source="FPGA-DS-02012, supply current (standby), core only: 77 mA typical at 1.1 V, "
+        + _NOT_SEEN,
     ),
     Target(
         name="artix7",
@@ -131,16 +139,18 @@ _TARGETS = (
         luts=63400,
         ffs=126800,
         brams=135,
+        dsps=240,
         bram_bits=36864,
         pins=None,
         clock_mhz=100.0,
         static_mw=223.8,
         energy_label="uncalibrated",
         capacity_source="AMD DS180, 7 Series Overview: 15,850 slices of 4 LUT6 and 8 FF, 135 block RAMs of "
-        "36 kbit",
+        "36 kbit, 240 DSP slices",
         clock_source="100 MHz oscillator of the Nexys A7-100T board",
-        static_source="AMD DS181, typical quiescent supply current: VCCINT 155 mA at 1.0 V, VCCAUX 36 mA at "
-        "1.8 V, VCCBRAM 4 mA at 1.0 V",
+        static_source="AMD DS181, table 7, typical quiescent supply current at a junction of 85 C: VCCINT "
+        "155 mA at 1.0 V, VCCAUX 36 mA at 1.8 V, VCCBRAM 4 mA at 1.0 V, " + _NOT_SEEN + "; the XC7A35T has "
+        "95, 22 and 2 mA there",
     ),
     Target(
         name="zynq",
@@ -150,15 +160,18 @@ _TARGETS = (
         luts=53200,
         ffs=106400,
         brams=140,
+        dsps=220,
         bram_bits=36864,
         pins=None,
         clock_mhz=100.0,
         static_mw=152.4,
         energy_label="uncalibrated",
-        capacity_source="AMD DS190, Zynq-7000 Overview: 53,200 LUT6, 106,400 FF, 140 block RAMs of 36 kbit",
+        capacity_source="AMD DS190, Zynq-7000 Overview: 53,200 LUT6, 106,400 FF, 140 block RAMs of "
+        "36 kbit, 220 DSP slices",
         clock_source="100 MHz FCLK0 that the processor of the PYNQ-Z2 board gives by default",
         static_source="AMD DS187, typical quiescent supply current of the programmable logic: VCCINT 78 mA "
-        "at 1.0 V, VCCAUX 38 mA at 1.8 V, VCCBRAM 6 mA at 1.0 V; the processor is not counted",
+        "at 1.0 V, VCCAUX 38 mA at 1.8 V, VCCBRAM 6 mA at 1.0 V, " + _NOT_SEEN + "; the XC7Z007S has "
+        "34, 18 and 3 mA there; the processor is not counted",
     ),
 )
 TARGETS: Mapping[str, Target] = MappingProxyType({t.name: t for t in _TARGETS})
