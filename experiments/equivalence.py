@@ -1,18 +1,24 @@
 """What is proved, how long it takes, and what the proofs catch. Writes equivalence.csv beside this file.
 
     python experiments/equivalence.py cells      every cell at 8, 12, 16, 24 bits, constants fixed and symbolic
-    python experiments/equivalence.py mutants    one fault each in cells and generated layers
+    python experiments/equivalence.py mutants    one fault each in cells and netlists of cells
+    python experiments/equivalence.py generated  one fault each in generated layers and top
     python experiments/equivalence.py trees      the count of one neuron, by fan-in
+    python experiments/equivalence.py designs    whole designs: winners of short searches, and random networks
 
 Rows of the part that is run replace the old ones of that part.
 """
 
 import csv
+import json
+import os
 import random
 import re
+import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -192,11 +198,31 @@ BY_HAND = [
     ("sc_sobol_counter", "assign last = &count;", "assign last = ~|count;"),
     ("sc_rate_encoder", "value > {1'b0, reversed}", "value >= {1'b0, reversed}"),
     ("sc_rate_encoder", "t[STEPS_LOG2-1-i]", "t[i]"),
+]  # fmt: skip
+
+# The same in cells that are proved in the top that holds them.
+IN_THE_TOP = [
     ("sc_argmax", "score > best_score", "score >= best_score"),
     ("sc_argmax", "first || score", "score"),
     ("sc_delay_line", "else if (step) past", "else past"),
     ("sc_delay_line", "wire [DEPTH:0] line = {past, spike};", "wire [DEPTH:0] line = {past, past[0]};"),
 ]  # fmt: skip
+
+# What only the composition can see: mapping, text, what it becomes wherever it stands.
+COMPOSED = [
+    ("parallel", "running <= go | (running & ~stream_end)", "running <= go | running"),
+    ("parallel", "update <= complete", "update <= stream_end"),
+    ("parallel", ".go(next_0)", ".go(accept)"),
+    ("parallel", ".step(go), .spike(", ".step(run), .spike("),
+    ("parallel", ".step(go), .spike(", ".step(update), .spike("),
+    ("parallel", "else if (accept) inputs", "else if (in_ready) inputs"),
+    ("parallel", "accept = in_valid & in_ready", "accept = in_ready"),
+    ("parallel", "else if (accept) step", "else if (in_ready) step"),
+    ("folded", "update & step_last", "update & ~step_last"),
+    ("folded", "score_state + current", "score_state - current"),
+    ("folded", "ready = ~run | step_end", "ready = ~run | advance"),
+    ("folded", "states[neuron] <=", "states[neuron_next] <="),
+]
 
 
 def small_network(seed: int, mapping: str, readout: str, neuron: str = "lif") -> Network:
@@ -251,31 +277,28 @@ def slips(text: str, count: int, seed: int) -> list[tuple[str, str]]:
     return made
 
 
+def noted(
+    part: str, rows: list[dict], name: str, what: str, status: str, seconds: float, detail: str
+) -> None:
+    rows.append(
+        {"name": name, "configuration": what[:180], "status": status, "engine": "bitwuzla",
+         "seconds": seconds, "detail": detail[:200]}
+    )  # fmt: skip
+    print(rows[-1], flush=True)
+    record(part, rows)
+
+
+def with_fault(cell: str, before: str, after: str) -> str:
+    """The text of a cell with one fault."""
+    text = (HDL / f"{cell}.v").read_text()
+    assert text.count(before) == 1, f"{cell}: {before!r} occurs {text.count(before)} times"
+    return text.replace(before, after)
+
+
 def mutants() -> None:
     rows: list[dict] = []
-    cache = Path(tempfile.gettempdir()) / "scnas-mutants"
-
-    def note(name: str, configuration: str, status: str, seconds: float, detail: str) -> None:
-        rows.append(
-            {"name": name, "configuration": configuration, "status": status, "engine": "bitwuzla",
-             "seconds": seconds, "detail": detail[:200]}
-        )  # fmt: skip
-        print(rows[-1], flush=True)
-        record("mutants", rows)
-
-    network = {m: small_network(1, m, "membrane") for m in ("parallel", "folded")}
-
-    def design(network: Network, name: str, what: str, change: dict[str, str]) -> None:
-        sources = write_design(network).sources | change
-        start = time.monotonic()
-        verdict = winner.check_design(network, sources, timeout_s=60, workers=2, cache=cache)
-        bad = next((o for o in verdict.obligations if o.status == verdict.status), None)
-        note(name, what, verdict.status, round(time.monotonic() - start, 2), f"{bad.name}: {bad.detail}")
-
     for cell, before, after in BY_HAND:
-        text = (HDL / f"{cell}.v").read_text()
-        assert text.count(before) == 1, f"{cell}: {before!r} occurs {text.count(before)} times"
-        broken, what = text.replace(before, after), f"{before} -> {after}"[:180]
+        broken = with_fault(cell, before, after)
         models = {
             "sc_lif_neuron": "lif",
             "sc_homeostatic_lif_neuron": "homeostatic_lif",
@@ -297,17 +320,11 @@ def mutants() -> None:
             status, detail, took = run(
                 obligations.encoder, {"steps_log2": 3, "sources": {f"{cell}.v": broken}}, 60
             )
-        elif cell in ("sc_lfsr", "sc_sobol_counter"):
+        else:
             setting = 77 if cell == "sc_lfsr" else 4
             task = {"cell": cell, "setting": setting, "sources": {f"{cell}.v": broken}}
             status, detail, took = run(obligations.generator, task, 60)
-        else:
-            small = network["parallel"]
-            sources = write_design(small).sources | {f"{cell}.v": broken}
-            tasks = winner.obligations(small, sources)
-            task = next(t for name, t in tasks.items() if "never late" in name)
-            status, detail, took = run(composition.composition, task, 60)
-        note(f"by hand, {cell}", what, status, took, detail)
+        noted("mutants", rows, f"by hand, {cell}", f"{before} -> {after}", status, took, detail)
 
     # Faults that Yosys puts into the netlist of a cell.
     for model, width in (("lif", 8), ("izhikevich", 12)):
@@ -316,11 +333,45 @@ def mutants() -> None:
             task = neuron_task(model, width, text=text)
             task["dut_parameters"] = {}  # they are in the netlist
             status, detail, took = run(netlist_neuron, task, 60)
-            note(f"yosys mutate, {cell}", f"mutant {number}", status, took, detail)
+            noted("mutants", rows, f"yosys mutate, {cell}", f"mutant {number}", status, took, detail)
 
-    for mapping, net in network.items():
-        for what, text in slips(write_design(net).text, 30, 7):
-            design(net, f"slip, {mapping} layers", what, {"design.v": text})
+
+def generated() -> None:
+    rows: list[dict] = []
+    network = {m: small_network(1, m, "membrane") for m in ("parallel", "folded")}
+    for cell, before, after in IN_THE_TOP:
+        sources = write_design(network["parallel"]).sources | {f"{cell}.v": with_fault(cell, before, after)}
+        status, detail, took = whole(network["parallel"], sources)
+        noted("generated", rows, f"by hand, {cell}", f"{before} -> {after}", status, took, detail)
+    for mapping, before, after in COMPOSED:
+        sources = write_design(network[mapping]).sources
+        assert before in sources["design.v"], before
+        sources["design.v"] = sources["design.v"].replace(before, after)
+        status, detail, took = whole(network[mapping], sources)
+        name = f"by hand, {mapping} layers and top"
+        noted("generated", rows, name, f"{before} -> {after}", status, took, detail)
+    with tempfile.TemporaryDirectory() as cache:  # what a slip does not touch is proved once
+        for mapping, net in network.items():
+            sources = write_design(net).sources
+            for what, text in slips(sources["design.v"], 30, 7):
+                start, changed = time.monotonic(), sources | {"design.v": text}
+                verdict = winner.check_design(net, changed, timeout_s=60, workers=2, cache=cache)
+                took = round(time.monotonic() - start, 2)
+                bad = next(o for o in verdict.obligations if o.status == verdict.status)
+                name = f"slip, {mapping} layers and top"
+                noted("generated", rows, name, what, verdict.status, took, f"{bad.name}: {bad.detail}")
+
+
+def whole(network: Network, sources: dict[str, str]) -> tuple[str, str, float]:
+    """The composition of a design: the answer of its first layer that is not proved."""
+    seconds = 0.0
+    for task in winner.obligations(network, sources).values():
+        if task["kind"] == "composition":
+            status, detail, took = run(composition.composition, task, 60)
+            seconds += took
+            if status != "proved":
+                break
+    return status, detail, round(seconds, 2)
 
 
 def yosys_mutants(cell: str, model: str, width: int, count: int) -> list[str]:
@@ -372,8 +423,74 @@ def netlist_neuron(task: dict, folder: Path, deadline: float) -> tuple[str, str]
     return answer.status, f"{answer.failed} in clock {answer.depth}" if answer.failed else ""
 
 
+# --- whole designs -----------------------------------------------------------------------------------------
+
+SEARCH = (
+    "task=digits target=ice40 space.min_layers=2 space.max_layers=2 space.width_choices=[32] "
+    "search.population_size=4 search.generations=2 train.epochs=2 train.full_epochs=8 train.final_seeds=1 "
+    "build=none"
+)  # a winner of 64-32-10, trained just long enough to look like one
+
+
+def designs() -> None:
+    rows = []
+
+    def note(name: str, configuration: str, verdict: dict, wall: float) -> None:
+        kinds = Counter(o["kind"] for o in verdict["obligations"])
+        longest = max(verdict["obligations"], key=lambda o: o["seconds"])
+        parts = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        rows.append(
+            {"name": name, "configuration": configuration, "status": verdict["status"],
+             "engine": f"bitwuzla, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+             "seconds": round(wall, 1),
+             "detail": f"{len(verdict['obligations'])} obligations ({parts}), {verdict['seconds']:.0f} s of "
+             f"proofs; longest {longest['seconds']:.0f} s: {longest['name']}"}
+        )  # fmt: skip
+        print(rows[-1], flush=True)
+        record("designs", rows)
+
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "scnas"]
+    for mapping in ("parallel", "folded"):
+        with tempfile.TemporaryDirectory() as folder:
+            environment["XDG_CACHE_HOME"] = f"{folder}/cache"  # nothing is known from earlier proofs
+            words = [*SEARCH.split(), f"space.mapping_choices=[{mapping}]", f"hydra.run.dir={folder}/run"]
+            subprocess.run([*command, *words], cwd=ROOT, env=environment, check=True)
+            start = time.monotonic()
+            subprocess.run(
+                [*command, "job=verify", f"run={folder}/run"], cwd=ROOT, env=environment, check=True
+            )
+            wall = time.monotonic() - start
+            place = Path(folder) / "run" / "winner"
+            verdict = json.loads((place / "verdict.json").read_text())
+            title = (place / "design.v").read_text().splitlines()[1].removeprefix("// ")
+            note(f"job=verify on digits, {mapping}", title, verdict, wall)
+
+    common = {"neuron": "lif", "timesteps": 8, "length": 16, "generator": "sobol"}
+    folded = {"mapping": "folded", "max_delay": 0}
+    for name, sizes, settings in (
+        ("64-64-10 folded, 64 lanes", (64, 64, 10), [folded | {"lanes": 64}] * 2),
+        ("64-64-10 parallel, half of the synapses", (64, 64, 10), [{"density": 0.5, "max_delay": 1}] * 2),
+        ("784-32-10 folded, 128 and 32 lanes", (784, 32, 10), [folded | {"lanes": n} for n in (128, 32)]),
+        ("784-32-10 parallel, one synapse in ten", (784, 32, 10), [{"density": 0.1, "max_delay": 0}] * 2),
+    ):
+        layers = tuple(
+            random_layer(np.random.default_rng(i), sizes[i], sizes[i + 1], **common | settings[i])
+            for i in range(2)
+        )
+        network = Network(sizes[0], 8, "rate", 8, 16, "membrane", layers)
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.monotonic()
+            design = write_design(network)
+            verdict = winner.check_design(network, design.sources, timeout_s=600, cache=folder)
+            wall = time.monotonic() - start
+            synapses = sum(layer.n_synapses for layer in layers)
+            what = f"random weights, {synapses} synapses, T=8, L=16, {design.latency_clocks} clocks"
+            note(name, what, verdict.to_dict(), wall)
+
+
 if __name__ == "__main__":
-    parts = {"cells": cells, "mutants": mutants, "trees": trees}
+    parts = {"cells": cells, "trees": trees, "mutants": mutants, "generated": generated, "designs": designs}
     if len(sys.argv) != 2 or sys.argv[1] not in parts:
         sys.exit(__doc__)
     parts[sys.argv[1]]()

@@ -5,7 +5,8 @@
 
 Exit codes: 0 done; 2 wrong settings, data or folder, told in one line; 1 a fault of the program, with
 its traceback; 130 interrupted before anything could be kept. HYDRA_FULL_ERROR=1 shows the traceback
-behind a line.
+behind a line. A sweep (-m) goes on after a failed job, ends with a table of its jobs and the code of the
+gravest; the same command passes over the jobs that are done and takes up the others.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import os
 import signal
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -23,11 +25,14 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from scnas import config, record, resources
+from scnas import config, record, resources, sweep
 
-DONE, FAULT, REFUSED, INTERRUPTED = 0, 1, 2, 130
+DONE, FAULT, REFUSED, INTERRUPTED = 0, 1, 2, 130  # sweep.CODES says which status of a job is which
 # What the machine refuses, whoever asks: these are no faults of the program.
-_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR)
+_REFUSALS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOTDIR,
+    errno.EISDIR,
+)  # fmt: skip
 
 
 def main() -> int:
@@ -36,24 +41,24 @@ def main() -> int:
         return code
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     here = os.getpid()
-    jobs: list[tuple[str, int]] = []  # what every job was, and its exit code
+    codes: list[int] = []  # of the jobs that ran in this process
+    config.FolderWatch.sweep = None
 
     def job(cfg: DictConfig) -> None:
         name, code, error = _run_job(cfg)
-        if os.getpid() != here and error is not None:  # in a launcher's process: Hydra carries it home
-            raise error
-        if error is not None:
+        if error is not None:  # in a launcher's process: its record carries it home
             _tell(name, error, code, wants_traceback)
-        jobs.append((name, code))
-        if code == INTERRUPTED:  # ends a sweep, too
+        codes.append(code)
+        if code == INTERRUPTED and os.getpid() == here:  # ends a sweep, too
             raise KeyboardInterrupt
 
+    interrupted = False
     try:
         with _hydra_raises():
             start = hydra.main(version_base="1.3", config_path=str(resources.conf()), config_name="config")
             start(job)()
     except KeyboardInterrupt:
-        return INTERRUPTED
+        interrupted = True
     except SystemExit as end:  # Hydra, after --help and the like
         return REFUSED if end.code else DONE
     except Exception as error:  # nothing of ours: jobs keep theirs
@@ -61,12 +66,40 @@ def main() -> int:
             error = ValueError(f"the output folder (hydra.run.dir) cannot be made: {_line(error)}")
         return _tell("", error, REFUSED, wants_traceback)
     finally:
-        if all(code != DONE for _, code in jobs):
+        if config.FolderWatch.sweep is not None:
+            try:
+                codes = _end_of_sweep(config.FolderWatch.sweep, here)
+            except ValueError as error:
+                _say(str(error))
+                codes = [REFUSED]
+        if all(code != DONE for code in codes):
             config.FolderWatch.take_away()
-    failed = [(name, code) for name, code in jobs if code != DONE]
-    if failed and len(jobs) > 1:
-        _say(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(name for name, _ in failed)}")
-    return min((code for _, code in failed), default=DONE)  # a fault outranks a refusal
+    if interrupted:
+        return INTERRUPTED
+    return min((code for code in codes if code != DONE), default=DONE)  # a fault outranks a refusal
+
+
+def _end_of_sweep(folder: Path, here: int) -> list[int]:
+    """Print the table of a sweep's jobs; returns their exit codes.
+
+    Takes away the folders of jobs that were refused and left nothing but their record.
+    """
+    rows = sweep.jobs(folder)
+    if not rows:
+        return []
+    for line in sweep.table(rows):
+        print(line, flush=True)
+    failed = [job for job, _ in rows if job.status not in ("done", "interrupted")]
+    for job in failed:
+        if job.pid != here:  # told where nobody may have seen it
+            _say(f"{job.name}: {job.message or 'its process died; the same command takes it up again'}")
+    if failed and len(rows) > 1:
+        _say(f"{len(failed)} of {len(rows)} jobs failed: {', '.join(job.name for job in failed)}")
+    for job, place in rows:
+        if job.status == "refused" and [p.name for p in place.iterdir()] == ["job.json"]:
+            (place / "job.json").unlink()
+            place.rmdir()
+    return [sweep.CODES[job.status] for job, _ in rows]
 
 
 def _arguments() -> int | None:
@@ -86,6 +119,12 @@ def _arguments() -> int | None:
         return REFUSED
     try:
         config.refuse_lists(arguments.overrides)
+        if arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides:
+            named = [w.partition("=")[2] for w in arguments.overrides if w.startswith("hydra.sweep.dir=")]
+            folder = named[-1].strip("'\"") if named else sweep.default_folder(arguments.overrides)
+            sweep.refuse_another(Path(folder), arguments.overrides)
+            if not named:
+                sys.argv.append(f"hydra.sweep.dir={folder}")
     except ValueError as error:
         _say(str(error))
         return REFUSED
@@ -107,33 +146,75 @@ def _hydra_raises():
 
 
 def _run_job(cfg: DictConfig) -> tuple[str, int, Exception | None]:
-    """Run once; returns the name in a sweep ("" outside one), the exit code, and what ended it."""
+    """Run once; returns the name in a sweep ("" outside one), the exit code, and what ended it.
+
+    In a sweep the job leaves its record, and is passed over if it is done according to its record.
+    """
     context = HydraConfig.get()
-    overrides = OmegaConf.to_container(context.overrides.task, resolve=False)
-    number = OmegaConf.select(context, "job.num", throw_on_missing=False)
-    name = "" if number is None else f"job {number} ({' '.join(overrides)})"
     folder = Path(context.runtime.output_dir)
-    new = False
+    number = OmegaConf.select(context, "job.num", throw_on_missing=False)
+    if number is None:
+        return "", *_run_once(cfg, folder)
+    overrides = sweep.own(OmegaConf.to_container(context.overrides.task, resolve=False))
+    job = sweep.Job(number, tuple(overrides), "running", pid=os.getpid())
     try:
-        new = not any(folder.iterdir())
-        if name:
-            print(f"{name}: {folder}", flush=True)
+        before = sweep.load(folder)
+        if before is not None and before.status == "done" and _is_done(before, job, cfg, folder):
+            print(f"{job.name}: {folder} is done", flush=True)
+            return job.name, DONE, None
+        print(f"{job.name}: {folder}", flush=True)
+        job.save(folder)
+    except (ValueError, OSError) as error:
+        return job.name, REFUSED, error
+    code, error = _run_once(cfg, folder)
+    status = next(status for status, c in sweep.CODES.items() if c == code and status != "running")
+    message = "" if error is None else _line(error) if code == REFUSED else f"{type(error).__name__}: {error}"
+    accuracy = _best_accuracy(folder)
+    replace(job, status=status, message=" ".join(message.split()), best_accuracy=accuracy).save(folder)
+    return job.name, code, error
+
+
+def _run_once(cfg: DictConfig, folder: Path) -> tuple[int, Exception | None]:
+    """Run the job in `folder`; returns the exit code and what ended it."""
+    new, in_sweep = False, False
+    try:
+        there = {p.name for p in folder.iterdir()}
+        new, in_sweep = there <= {"job.json"}, "job.json" in there
         with _interrupts() as interrupted:
             settings = config.from_hydra(cfg)
             from scnas.run import run  # torch takes seconds to load; a wrong setting need not wait for it
 
             run(settings, folder)
-        return name, INTERRUPTED if interrupted and name else DONE, None
+        return INTERRUPTED if interrupted and in_sweep else DONE, None
     except KeyboardInterrupt:
-        return name, INTERRUPTED, None
+        return INTERRUPTED, None
     except Exception as error:
         if not _is_for_user(error):
-            return name, FAULT, error
+            return FAULT, error
         if new:
             record.abandon(folder)
-        if name and not any(folder.iterdir()):
-            folder.rmdir()
-        return name, REFUSED, error
+        return REFUSED, error
+
+
+def _is_done(before: sweep.Job, job: sweep.Job, cfg: DictConfig, folder: Path) -> bool:
+    """Whether the record in `folder` is that of a search with these very settings, and its front is there."""
+    settings = config.from_hydra(cfg)
+    if settings.job != "search" or before.overrides != job.overrides or not (folder / "front.json").exists():
+        return False
+    there, here = config.flat(config.read(folder / "settings.yaml")), config.flat(settings)
+    return all(there[name] == here[name] or name in record.FREE for name in here)
+
+
+def _best_accuracy(folder: Path) -> float | None:
+    """Of the front that a job left; None where there is none."""
+    if not (folder / "front.json").exists():
+        return None
+    from scnas import front
+
+    try:
+        return max(member.metrics["accuracy"] for member in front.read(folder, networks=False).members)
+    except ValueError:
+        return None
 
 
 @contextlib.contextmanager

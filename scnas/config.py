@@ -4,6 +4,7 @@ Values live in conf/, meaning lives here. A field is MISSING until conf/ fills i
 home; the checks run once, on complete values, when Hydra's config becomes these classes.
 """
 
+import contextlib
 import difflib
 import math
 from collections.abc import Sequence
@@ -26,14 +27,28 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from scnas import resources
-from scnas.contract import OBJECTIVES, is_power_of_two, one_of, whole
+from scnas import resources, sweep
+from scnas.contract import (
+    MAX_TIMESTEPS,
+    MAX_WIDTH,
+    OBJECTIVES,
+    is_power_of_two,
+    one_line,
+    one_of,
+    short,
+    whole,
+)
+from scnas.files import read_text
 from scnas.space import SearchSpace
 
 DEVICES = ("auto", "cpu", "cuda")
-EXECUTORS = ("local",)
-JOBS = ("search", "verify", "synthesize", "calibrate")
+EXECUTORS = ("local", "ray")
+MODES = ("generational", "steady")  # steady: a free worker gets the next candidate at once
+JOBS = ("search", "verify", "synthesize", "calibrate", "export", "repair", "compare", "benchmark")
+PEERS = ("plain torch", "snnTorch", "SpikingJelly", "Norse")  # of scnas.peers
 MAX_SEED = 2**63 - 1
+MAX_SETTINGS_BYTES = 2**14  # of a settings.yaml, which takes 2,000
+MAX_FLOW = 500  # brackets in it
 
 
 def number(name: str, value: object, low: float, high: float, *, above: bool = False) -> float:
@@ -41,7 +56,7 @@ def number(name: str, value: object, low: float, high: float, *, above: bool = F
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not good or not low <= value <= high or (above and value == low):
         least = f"above {low:g} and at most" if above else f"from {low:g} to"
-        raise ValueError(f"{name} must be a number {least} {high:g}, got {value!r}")
+        raise ValueError(f"{name} must be a number {least} {high:g}, got {short(value)}")
     return float(value)
 
 
@@ -117,6 +132,12 @@ class Task:
     seed: of the splits. train_limit: use at most so many training samples; null for all.
     validation, test: shares of the samples set aside where the data come without such a split.
     low, high: values of an `npz` task are scaled from low..high to 0..1.
+    download: fetch a public set into `path` if nothing is there.
+    What only some families read, null for the others: split: `official`, or `speakers` to hold speakers
+    out for validation and test. crop: pixels cut from every border. shift: training images are joined by
+    copies that are moved up, down, left and right by 1 to `shift` pixels. steps: T of a task of events.
+    pool: neighbouring inputs (of an image: a square of pool x pool) merged into one. channels: inputs.
+    classes, samples: of a generated task.
     """
 
     name: str = MISSING
@@ -127,6 +148,15 @@ class Task:
     test: float = MISSING
     low: float = MISSING
     high: float = MISSING
+    download: bool = MISSING
+    split: str | None = MISSING
+    crop: int | None = MISSING
+    shift: int | None = MISSING
+    steps: int | None = MISSING
+    pool: int | None = MISSING
+    channels: int | None = MISSING
+    classes: int | None = MISSING
+    samples: int | None = MISSING
 
     def __post_init__(self):
         whole("task.seed", self.seed, 0, MAX_SEED)
@@ -141,6 +171,14 @@ class Task:
             )
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise ValueError(f"task.low must be below task.high, both finite, got {self.low} and {self.high}")
+        if self.split is not None:
+            one_of("task.split", self.split, ("official", "speakers"))
+        for name, low, high in (
+            ("crop", 0, 2**15), ("shift", 0, 16), ("steps", 1, MAX_TIMESTEPS), ("pool", 1, MAX_WIDTH),
+            ("channels", 1, MAX_WIDTH), ("classes", 2, MAX_WIDTH), ("samples", 1, 2**31),
+        ):  # fmt: skip
+            if getattr(self, name) is not None:
+                whole(f"task.{name}", getattr(self, name), low, high)
 
 
 @dataclass
@@ -148,6 +186,7 @@ class Train:
     """How a candidate is trained in the search, and how the front is trained after it."""
 
     epochs: int = MISSING  # of a candidate in the search
+    samples: int | None = MISSING  # of an epoch in the search, drawn anew for each; null: all there are
     full_epochs: int = MISSING  # of a member of the front
     final_seeds: int = MISSING  # how often each member of the front is trained
     batch_size: int = MISSING
@@ -155,6 +194,8 @@ class Train:
 
     def __post_init__(self):
         whole("train.epochs", self.epochs, 1, 100_000)
+        if self.samples is not None:
+            whole("train.samples", self.samples, 1, 2**31)
         whole("train.full_epochs", self.full_epochs, 1, 100_000)
         whole("train.final_seeds", self.final_seeds, 1, 1000)
         whole("train.batch_size", self.batch_size, 1, 2**20)
@@ -203,11 +244,14 @@ class Search:
     budgets: Budgets = MISSING
     winner: Winner = MISSING
     max_failed_share: float = MISSING  # of a generation; more failures end the search
+    archive: str | None = MISSING  # one that several runs share, which lends them trainings; null: none
+    mode: str = MISSING  # of MODES
 
     def __post_init__(self):
         whole("search.seed", self.seed, 0, MAX_SEED)
         whole("search.population_size", self.population_size, 2, 65536)
         whole("search.generations", self.generations, 1, 1_000_000)
+        one_of("search.mode", self.mode, MODES)
         if not self.objectives:
             raise ValueError(f"search.objectives must hold one or more of {', '.join(OBJECTIVES)}, got none")
         for objective in self.objectives:
@@ -219,18 +263,27 @@ class Search:
 
 @dataclass
 class Executor:
-    """Where candidates are trained. workers: processes; 0 for one per core. memory_gib: for one group."""
+    """Where candidates are trained. workers: processes; 0 for one per core. memory_gib: for one group.
+    timeout_s: for one group; null: no limit. address, cpus, gpus: of a Ray cluster, see scnas.cluster."""
 
     name: str = MISSING
     workers: int = MISSING
     device: str = MISSING
     memory_gib: float = MISSING
+    timeout_s: float | None = MISSING
+    address: str | None = MISSING
+    cpus: float = MISSING
+    gpus: float = MISSING
 
     def __post_init__(self):
         one_of("executor.name", self.name, EXECUTORS)
         whole("executor.workers", self.workers, 0, 4096)
         one_of("executor.device", self.device, DEVICES)
         number("executor.memory_gib", self.memory_gib, 0, 1_000_000, above=True)
+        if self.timeout_s is not None:
+            number("executor.timeout_s", self.timeout_s, 0, 1e7, above=True)
+        number("executor.cpus", self.cpus, 0, 4096, above=True)
+        number("executor.gpus", self.gpus, 0, 64, above=True)
 
 
 @dataclass
@@ -247,12 +300,47 @@ class Build:
 
 
 @dataclass
+class Benchmark:
+    """What job=benchmark measures. python: the interpreter that has the peers (make peers); peers: names of
+    scnas.peers.PEERS. population: networks of each population, of which a peer trains `sample`. Learning
+    rates are peaks of the same schedule. curve: largest population of the curves; 0 for no curves."""
+
+    python: str = MISSING
+    peers: list[str] = MISSING
+    population: int = MISSING
+    sample: int = MISSING
+    timesteps: int = MISSING
+    epochs: int = MISSING
+    batch_size: int = MISSING
+    learning_rate: float = MISSING
+    peers_learning_rate: float = MISSING
+    repeats: int = MISSING
+    curve: int = MISSING
+
+    def __post_init__(self):
+        for peer in self.peers:
+            one_of("benchmark.peers", peer, PEERS)
+        whole("benchmark.population", self.population, 1, 64)
+        whole("benchmark.sample", self.sample, 1, 64)
+        whole("benchmark.timesteps", self.timesteps, 1, 256)
+        if not is_power_of_two(self.timesteps):
+            raise ValueError(f"benchmark.timesteps must be a power of two, got {self.timesteps}")
+        whole("benchmark.epochs", self.epochs, 1, 1000)
+        whole("benchmark.batch_size", self.batch_size, 1, 2**20)
+        number("benchmark.learning_rate", self.learning_rate, 0, 10, above=True)
+        number("benchmark.peers_learning_rate", self.peers_learning_rate, 0, 10, above=True)
+        whole("benchmark.repeats", self.repeats, 1, 100)
+        whole("benchmark.curve", self.curve, 0, 4096)
+
+
+@dataclass
 class Config:
     """Everything a run depends on. job: one of JOBS. run: the folder of a finished run, for the jobs
-    that look at one."""
+    that look at one. runs: those that job=compare puts side by side."""
 
     job: str = MISSING
     run: str | None = MISSING
+    runs: list[str] = MISSING
     space: Space = MISSING
     target: Target = MISSING
     task: Task = MISSING
@@ -260,6 +348,7 @@ class Config:
     search: Search = MISSING
     executor: Executor = MISSING
     build: Build = MISSING
+    benchmark: Benchmark = MISSING
 
     def __post_init__(self):
         one_of("job", self.job, JOBS)
@@ -339,6 +428,8 @@ def explain(error: Exception) -> str:
     if first.startswith("Ambiguous value for argument"):
         given = first.removeprefix("Ambiguous value for argument").strip()
         return f"{given} names several values: a list is written name=[1,2], a sweep needs -m"
+    if "Could not load 'hydra/launcher/submitit" in text:
+        return "hydra/launcher=slurm needs the extra slurm: pip install 'scnas[slurm]'"
     if "No match in the defaults list" in text:
         group = first.removeprefix("Could not override ").partition("'.")[0].strip("'")
         if group == "experiment":
@@ -420,19 +511,31 @@ def read(path: str | Path) -> Config:
 
     The file is read as data: interpolations and aliases in it are refused, not resolved.
     """
+    text = read_text(path, MAX_SETTINGS_BYTES)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        if "${" in text or any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+        # The scanner takes time that grows with the square of the depth.
+        if text.count("[") + text.count("{") > MAX_FLOW:
+            raise ValueError(f"more than {MAX_FLOW} brackets")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise ValueError("interpolations and aliases are not read")
-        return from_hydra(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(text)))
+        content = _parsed(text)
+        if "${" in repr(OmegaConf.to_container(content, resolve=False)):  # "\x24{" in the file is one, too
+            raise ValueError("interpolations and aliases are not read")
+        return from_hydra(OmegaConf.merge(OmegaConf.structured(Config), content))
     except HYDRA_ERRORS as error:
-        raise ValueError(f"{path}: {explain(error)}") from None
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise ValueError(
-            f"{path}: not the settings of a run ({' '.join(str(error).split())[:200]})"
-        ) from None
+        raise ValueError(f"{path}: {one_line(explain(error))}") from None
+    except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: not the settings of a run ({one_line(str(error))})") from None
+
+
+def _parsed(text: str) -> DictConfig:
+    """A YAML text as OmegaConf holds it; ValueError for whatever its loader or OmegaConf stumbles over."""
+    try:
+        return OmegaConf.create(text)
+    except HYDRA_ERRORS:
+        raise
+    except Exception as error:
+        raise ValueError(str(error) or type(error).__name__) from None
 
 
 def flat(settings: object, prefix: str = "") -> dict[str, object]:
@@ -451,18 +554,24 @@ def flat(settings: object, prefix: str = "") -> dict[str, object]:
 
 
 class FolderWatch(Callback):
-    """Notes which folders Hydra is about to make, so that a refused command can take them away again.
+    """Notes which folders Hydra is about to make, so that a refused command can take them away again,
+    and what a sweep is, so that only the same command continues it.
 
     Named in conf/config.yaml; Hydra calls it before it touches the disk.
     """
 
     new: list[Path] = []  # of the latest command, the deepest first
+    sweep: Path | None = None  # the folder of the latest command if that is a sweep
 
     def on_run_start(self, config: DictConfig, **_: object) -> None:
+        FolderWatch.sweep = None
         self._note(config.hydra.run.dir)
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         self._note(config.hydra.sweep.dir)
+        FolderWatch.sweep = Path(config.hydra.sweep.dir)
+        with contextlib.suppress(OSError):  # Hydra meets it next, and says so
+            sweep.begin(FolderWatch.sweep, OmegaConf.to_container(config.hydra.overrides.task, resolve=False))
 
     def _note(self, folder: str) -> None:
         path = Path(folder).absolute()
@@ -473,8 +582,9 @@ class FolderWatch(Callback):
         """Remove the noted folders, as far as they hold no results."""
         for folder in cls.new:
             try:
-                if [p.name for p in folder.iterdir()] == ["multirun.yaml"]:  # a sweep without one job
-                    (folder / "multirun.yaml").unlink()
+                if {p.name for p in folder.iterdir()} <= {"multirun.yaml", "sweep.json"}:  # without one job
+                    for file in folder.iterdir():
+                        file.unlink()
                 folder.rmdir()
             except FileNotFoundError:  # refused before it was made
                 continue

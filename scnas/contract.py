@@ -27,14 +27,14 @@ def is_power_of_two(n: int) -> bool:
 def whole(name: str, value: object, low: int, high: int) -> int:
     """`value` as an int in low..high; ValueError naming `name` otherwise. A bool is no number."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-        raise ValueError(f"{name} must be a whole number from {low} to {high}, got {_short(value)}")
+        raise ValueError(f"{name} must be a whole number from {low} to {high}, got {short(value)}")
     return int(value)
 
 
 def one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
     """`value` if it is one of `allowed`; ValueError listing them otherwise."""
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {_short(value)}")
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {short(value)}")
     return str(value)
 
 
@@ -42,22 +42,28 @@ def share(name: str, value: object) -> float:
     """`value` as a float with 0 < value <= 1."""
     real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not real or not 0 < value <= 1:
-        raise ValueError(f"{name} must be a share above 0 and at most 1, got {_short(value)}")
+        raise ValueError(f"{name} must be a share above 0 and at most 1, got {short(value)}")
     return float(value)
 
 
 def stream_length(name: str, value: object, fraction: int) -> int:
     """`value` as L: a power of two that divides 2^fraction."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ValueError(f"{name} must be a whole number, got {_short(value)}")
+        raise ValueError(f"{name} must be a whole number, got {short(value)}")
     if not is_power_of_two(int(value)) or value > 2**fraction:
         raise ValueError(
-            f"{name} must be a power of two that divides 2^fraction = {2**fraction}, got {_short(value)}"
+            f"{name} must be a power of two that divides 2^fraction = {2**fraction}, got {short(value)}"
         )
     return int(value)
 
 
-def _short(value: object) -> str:
+def one_line(text: str, most: int = 200) -> str:
+    """`text`, from wherever it comes, as one line of at most `most` printable characters."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text[: 4 * most].split()))[:most]
+
+
+def short(value: object) -> str:
+    """`value` as an error message may show it: its repr, at most 80 characters."""
     try:
         text = repr(value)
     except (RecursionError, ValueError):  # nested too deep; an int of more digits than Python prints

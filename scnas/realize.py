@@ -4,12 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from scnas import config, record
-from scnas.files import read_json
+from scnas import archive, config, front, record
 from scnas.hardware import calibration, synthesis, targets
-from scnas.search import Evaluation
-from scnas.snn.network import Network
-from scnas.space import Architecture
 
 DESIGNS = 90  # of a calibration
 _DID = {"route": "routed", "pack": "packed", "synthesis": "synthesised"}
@@ -20,55 +16,50 @@ def synthesize(run_folder: Path, timeout_s: float) -> Iterator[str]:
 
     Writes front.csv, front.json and front.png again with routed_luts, routed_ffs, routed_brams and
     fmax_mhz beside the modelled figures, as far as the tools give them, after every member: what was
-    built is kept in the run's `synthesis` folder and not built again. timeout_s: for every design.
+    built is kept in the run's `synthesis` folder and not built again. The designs join the run's
+    calibration.csv. timeout_s: for every design.
     Raises ValueError where the folder is no run or a tool is not installed.
     """
-    data = read_json(run_folder / "front.json")
+    found = front.read(run_folder)
     settings = config.read(run_folder / "settings.yaml")
-    try:
-        rows, chip = data["members"], targets.target(data["target"])
-        members = [
-            Evaluation(
-                Architecture(**row["architecture"]), dict(row["metrics"]), 0.0, True,
-                network=Network.load(run_folder / row["network"]) if row["network"] else None,
-            )
-            for row in rows
-        ]  # fmt: skip
-        winner = next(m for m, row in zip(members, rows, strict=True) if row["winner"])
-        chip, title, objectives = replace(chip, clock_mhz=data["clock_mhz"]), data["task"], data["objectives"]
-    except (TypeError, KeyError, StopIteration):
-        raise ValueError(f"{run_folder / 'front.json'} does not hold the front of a run") from None
+    chip = replace(targets.target(found.target), clock_mhz=found.clock_mhz)
+    members, winner = list(found.members), found.members[found.winner]
+    others = archive.searched(run_folder)
+    feedback = calibration.Feedback(run_folder, chip)
     off = []
     for i, member in enumerate(members):
         if member.network is None:
             continue
         design = synthesis.design_for(member.network, chip, name=member.architecture.name)
-        found = synthesis.synthesize(
+        built = synthesis.synthesize(
             "\n".join(design.sources.values()), design.top, chip, timeout_s=timeout_s,
             cache=run_folder / "synthesis",
         )  # fmt: skip
-        if found.status == "not_run":
-            raise ValueError(f"job=synthesize cannot place and route: {found.message}")
+        if built.status == "not_run":
+            raise ValueError(f"job=synthesize cannot place and route: {built.message}")
+        feedback.add(member.network, member.architecture, built)
         won = member is winner
-        members[i] = replace(member, metrics={**member.metrics, **found.figures})
+        members[i] = replace(member, metrics={**member.metrics, **built.figures})
         winner = members[i] if won else winner
-        figure = record.front_figure(members, chip, title, (), winner)
-        record.write_front(run_folder, members, winner, figure, objectives, title, chip)
+        figure = record.front_figure(members, chip, found.task, others, winner)
+        record.write_front(run_folder, members, winner, figure, found.objectives, found.task, chip)
         modelled = member.metrics["luts"]
-        told = f"{data['members'][i]['network']}: {modelled:,.0f} {chip.lut_unit}s modelled, "
-        if found.luts is None:
-            yield f"{told}{found.status}: {found.message}"
+        told = f"{found.files[i]}: {modelled:,.0f} {chip.lut_unit}s modelled, "
+        if built.luts is None:
+            yield f"{told}{built.status}: {built.message}"
             continue
-        off.append(abs(modelled / max(found.luts, 1) - 1))
-        speed = f", {found.fmax_mhz:g} MHz" if found.fmax_mhz else ""
-        state = "" if found.status == "done" else f", {found.status.replace('_', ' ')}"
-        yield f"{told}{found.luts:,} {_DID[found.reached]}{speed}{state}"
+        off.append(abs(modelled / max(built.luts, 1) - 1))
+        speed = f", {built.fmax_mhz:g} MHz" if built.fmax_mhz else ""
+        state = "" if built.status == "done" else f", {built.status.replace('_', ' ')}"
+        yield f"{told}{built.luts:,} {_DID[built.reached]}{speed}{state}"
     if off:
         published = _published(settings.target.name)
         yield (
             f"modelled {chip.lut_unit}s are off by {sum(off) / len(off):.1%} on average, {max(off):.1%} at "
             f"most, on {len(off)} designs{published}"
         )
+    if feedback.figures is not None:
+        yield feedback.note
 
 
 def _published(name: str) -> str:
@@ -92,7 +83,7 @@ def calibrate(target: str, folder: Path, timeout_s: float, designs: int = DESIGN
     path = folder / "calibration.csv"
     yield f"building {designs} designs for {target}, each in its own row of {path}"
     try:
-        found = calibration.calibrate(target, path, designs, level="pack", timeout_s=timeout_s)
+        found = calibration.calibrate(target, path, designs, timeout_s=timeout_s)
     except RuntimeError as error:
         raise ValueError(f"job=calibrate cannot build designs: {error}") from None
     rows = calibration.read_rows(path)

@@ -13,6 +13,7 @@ import io
 import json
 import math
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,9 @@ from typing import TYPE_CHECKING, get_type_hints
 import numpy as np
 
 from scnas import config
-from scnas.files import write_whole
+from scnas.contract import one_of
+from scnas.equiv.winner import ORDER
+from scnas.files import read_json, refuse_links, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,10 +40,16 @@ if TYPE_CHECKING:
 # Metrics in the order of every table; others follow by name.
 METRICS = (
     "accuracy", "error", "validation_loss", "test_accuracy", "luts", "routed_luts", "ffs", "routed_ffs",
-    "brams", "routed_brams", "fmax_mhz", "latency_us", "latency_clocks", "energy_nj",
-    "energy_low_nj", "energy_high_nj", "synapses",
+    "brams", "routed_brams", "dsps", "modelled_fmax_mhz", "fmax_mhz", "latency_us", "latency_clocks",
+    "energy_nj", "energy_low_nj", "energy_high_nj", "simulated_energy_nj", "simulated_energy_low_nj",
+    "simulated_energy_high_nj", "toggles", "synapses",
 )  # fmt: skip
 BEGUN = ("settings.yaml", "versions.json")
+# Settings that may be others when a run is taken up again: no result that is finished depends on them.
+FREE = (
+    "executor.name", "executor.workers", "executor.device", "executor.timeout_s", "executor.address",
+    "executor.cpus", "executor.gpus", "search.archive", "search.max_failed_share", "build.timeout_s",
+)  # fmt: skip
 
 
 # -- the beginning ------------------------------------------------------------------------------------
@@ -49,13 +58,15 @@ BEGUN = ("settings.yaml", "versions.json")
 def begin(folder: Path, settings: config.Config) -> None:
     """Write settings.yaml and versions.json to `folder`, before anything else can fail.
 
-    Raises ValueError if the folder cannot be written, or holds a run with other settings.
+    A run that is taken up again keeps those it began with. Raises ValueError if the folder cannot be
+    written, or holds a run with other settings; those in FREE may differ.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "settings.yaml").exists():
+            refuse_links(folder)
             before, now = config.flat(config.read(folder / "settings.yaml")), config.flat(settings)
-            if differing := [name for name in now if now[name] != before[name]]:
+            if differing := [name for name in now if now[name] != before[name] and name not in FREE]:
                 name = differing[0]
                 more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
                 raise ValueError(
@@ -64,7 +75,8 @@ def begin(folder: Path, settings: config.Config) -> None:
                 )
         else:
             write_whole(folder / "settings.yaml", config.to_yaml(settings))
-        write_whole(folder / "versions.json", json.dumps(versions(), indent=1) + "\n")
+        if not (folder / "versions.json").exists():
+            write_whole(folder / "versions.json", json.dumps(versions(), indent=1) + "\n")
     except OSError as error:
         raise ValueError(f"the run folder {folder} cannot be written: {error.strerror}") from None
 
@@ -131,6 +143,8 @@ class Recorder:
 
         self.folder, self.settings, self.target, self.reference = folder, settings, target, reference
         self.title = task_title(settings.task)
+        # A run that is taken up again logs itself from the start.
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         self._writer = SummaryWriter(str(folder / "tensorboard"))
         self._end_of_session = self._begin_session()
         self._seconds = 0.0  # of the search, when the latest generation was done
@@ -201,7 +215,8 @@ class Recorder:
         self._writer.file_writer.add_summary(self._end_of_session)
         self.close()
         show(self.folder, front, winner, self.target, interrupted)
-        for line in [*self._notes, *(built.lines() if built is not None else ())]:
+        spent = energy_line(winner.metrics, self.target.energy_label)
+        for line in [*self._notes, *(built.lines() if built is not None else ()), *spent]:
             print(line, flush=True)
 
     def note(self, what: str) -> None:
@@ -232,6 +247,18 @@ class Recorder:
         self._writer.file_writer.add_summary(experiment)
         self._writer.file_writer.add_summary(start)
         return end
+
+
+def energy_line(metrics: Mapping[str, float], label: str) -> list[str]:
+    """The energy of one inference from counted toggles beside the modelled one, a line; none uncounted."""
+    if "simulated_energy_nj" not in metrics:
+        return []
+    names = ("simulated_energy_nj", "energy_nj", "simulated_energy_low_nj", "simulated_energy_high_nj")
+    counted, modelled, low, high = (_figure("energy_nj", metrics[name]) for name in names)
+    return [
+        f"energy: {counted} nJ an inference from {metrics['toggles']:,.0f} counted toggles "
+        f"(modelled {modelled} nJ; {label}, {low} to {high} nJ)"
+    ]
 
 
 FINAL_METRICS = ("accuracy", "test_accuracy", "luts", "ffs", "brams", "latency_us", "energy_nj")
@@ -315,10 +342,15 @@ def _markdown(front: Sequence["Evaluation"]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines)
 
 
-def _table(front: Sequence["Evaluation"], winner: "Evaluation") -> "Table":
+def _table(front: Sequence["Evaluation"], winner: "Evaluation", verdict: str) -> "Table":
+    """verdict: what the proofs of the winner said, "" without any."""
     from rich.table import Table
 
     headings, rows = _cells(front)
+    if verdict:
+        headings.insert(-1, "proof")
+        for member, row in zip(front, rows, strict=True):
+            row.insert(-1, verdict if member.architecture == winner.architecture else "")
     table = Table(title="front, best accuracy first; * is the winner", title_justify="left")
     table.add_column("")
     for heading in headings[:-1]:
@@ -338,7 +370,7 @@ def show(
 
     console = Console()
     if console.is_terminal:
-        console.print(_table(front, winner))
+        console.print(_table(front, winner, (proof(folder) or ("",))[0]))
         console.print(
             f"LUTs, FFs and BRAMs are modelled for the {target.title}, energy is modelled and "
             f"{target.energy_label}; latency is exact at {target.clock_mhz:g} MHz.",
@@ -370,7 +402,7 @@ def front_figure(
 
     figure = Figure(figsize=(8, 5), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(f"{title} on {target.title}", loc="left", fontweight="bold")
+    axes.set_title(f"{title} on {target.title}", loc="left", fontweight="bold", parse_math=False)
     axes.set_xlabel(f"area, {target.lut_unit}s (modelled)")
     axes.set_ylabel("validation accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
@@ -454,7 +486,8 @@ def _pixels(figure: "Figure") -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
-def _png(figure: "Figure") -> bytes:
+def png(figure: "Figure") -> bytes:
+    """A PNG of the figure; same figure, same bytes."""
     buffer = io.BytesIO()
     # Without the date and the version of the program: same front, same bytes.
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
@@ -470,17 +503,24 @@ def write_front(
     title: str,
     target: "Target",
 ) -> None:
-    """front.csv, front.json, front.png and the networks of the front, front/00.json and so on."""
+    """front.csv, front.json, front.png and the networks of the front, front/00.json and so on.
+
+    The row of the winner says what its proofs said, if winner/verdict.json is there.
+    """
     (folder / "front").mkdir(exist_ok=True)
+    status, obligations = proof(folder) or (None, None)
     rows = []
     for i, member in enumerate(front):
         network = f"front/{i:02d}.json" if member.network is not None else None
         if network is not None:
             member.network.save(folder / network)
+        won = member.architecture == winner.architecture
         rows.append(
             {
                 "name": member.architecture.name,
-                "winner": member.architecture == winner.architecture,
+                "winner": won,
+                "verdict": status if won else None,
+                "obligations": obligations if won else None,
                 "network": network,
                 "metrics": _plain(member.metrics),
                 "architecture": member.architecture.to_dict(),
@@ -496,8 +536,26 @@ def write_front(
         "members": rows,
     }
     write_whole(folder / "front.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
+    for path in (folder / "front").glob("*.json"):  # of a longer front that was written here before
+        if f"front/{path.name}" not in [row["network"] for row in rows]:
+            path.unlink()
     write_whole(folder / "front.csv", _csv(rows))
-    write_whole(folder / "front.png", _png(figure))
+    write_whole(folder / "front.png", png(figure))
+
+
+def proof(folder: Path) -> tuple[str, int] | None:
+    """The weakest status of the proofs of the winner and how many they are; None if nothing was proved.
+
+    Raises ValueError if winner/verdict.json holds something else.
+    """
+    path = folder / "winner" / "verdict.json"
+    if not path.exists():
+        return None
+    found = read_json(path)
+    try:
+        return one_of("status", found["status"], ORDER), len(list(found["obligations"]))
+    except (TypeError, KeyError, ValueError):
+        raise ValueError(f"{path}: its status must be one of {', '.join(ORDER)}") from None
 
 
 def _csv(rows: Sequence[Mapping]) -> str:
@@ -507,13 +565,14 @@ def _csv(rows: Sequence[Mapping]) -> str:
     genes = list(rows[0]["architecture"]) if rows else []
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["winner", *metrics, *genes, "network", "name"])
+    writer.writerow(["winner", "verdict", "obligations", *metrics, *genes, "network", "name"])
     for row in rows:
         values = [row["metrics"].get(m) for m in metrics]
         lists = [row["architecture"][gene] for gene in genes]
         writer.writerow(
             [
                 int(row["winner"]),
+                *("" if row[key] is None else row[key] for key in ("verdict", "obligations")),
                 *("" if v is None else v for v in values),
                 *(" ".join(map(str, v)) if isinstance(v, list) else v for v in lists),
                 row["network"] or "",
@@ -556,12 +615,21 @@ _MEANING = {  # metric: what it is, where it comes from
     "routed_luts": ("{unit}s", "placed and routed"),
     "routed_ffs": ("flip-flops", "placed and routed"),
     "routed_brams": ("block RAMs", "placed and routed"),
+    "dsps": ("multiplier blocks", "modelled"),
+    "modelled_fmax_mhz": ("highest clock, MHz", "modelled"),
     "fmax_mhz": ("highest clock, MHz", "placed and routed, worst case of the tool"),
     "latency_clocks": ("clocks from the first input step to the class", "exact"),
-    "latency_us": ("latency at {clock:g} MHz, us", "exact clocks, the clock not yet routed"),
+    "latency_us": (
+        "latency at {clock:g} MHz, us",
+        "exact clocks, at the modelled highest clock where that is lower",
+    ),
     "energy_nj": ("energy of one inference, nJ", "modelled, {label}"),
     "energy_low_nj": ("lower end of that energy, nJ", "modelled, {label}"),
     "energy_high_nj": ("upper end of that energy, nJ", "modelled, {label}"),
+    "toggles": ("toggles of routed nets in one inference", "counted on the simulated netlist"),
+    "simulated_energy_nj": ("energy of one inference, nJ", "from counted toggles, {label}"),
+    "simulated_energy_low_nj": ("lower end of that energy, nJ", "from counted toggles, {label}"),
+    "simulated_energy_high_nj": ("upper end of that energy, nJ", "from counted toggles, {label}"),
 }
 
 

@@ -1,28 +1,33 @@
 """The story of a run: search, retrain the front, choose, open the test data, build, check, record."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from scnas import executor, realize, record, tasks, winner
+from scnas import archive, benchmark, cluster, compare, config, executor, realize, record, tasks, winner
+from scnas.archive import Archive
 from scnas.config import Config, Winner
-from scnas.hardware import targets
+from scnas.hardware import calibration, cost, targets
 from scnas.randomness import integer
 from scnas.search import (
     Evaluation,
     Evaluator,
+    Feed,
     Generation,
     Reference,
     capacity,
     describe,
     evolve,
+    evolve_steady,
     likely_to_fit,
     nothing_fits,
     pareto_front,
 )
 from scnas.snn.training import Budget
+from scnas.space import Architecture
 
 
 def run(settings: Config, folder: Path) -> None:
@@ -30,18 +35,29 @@ def run(settings: Config, folder: Path) -> None:
     match settings.job:
         case "search":
             search(settings, folder)
-        case "verify" | "synthesize" as job:
+        case "verify" | "synthesize" | "export" | "repair" as job:
             if settings.run is None:
-                raise ValueError(f"run must name the folder of a finished run for job={job}, got null")
+                raise ValueError(f"run must name the folder of a run for job={job}, got null")
             finished = Path(settings.run)
-            if job == "verify":
-                lines = winner.verify(finished, settings.build)
-            else:
-                lines = realize.synthesize(finished, settings.build.timeout_s)
+            match job:
+                case "verify":
+                    lines = winner.verify(finished, settings.build)
+                case "synthesize":
+                    lines = realize.synthesize(finished, settings.build.timeout_s)
+                case "export":
+                    lines = archive.export(finished)
+                case "repair":
+                    lines = archive.repair(finished)
             for line in lines:
                 print(line, flush=True)
             if not any(folder.iterdir()):  # what these jobs find lies with the run they look at
                 folder.rmdir()
+        case "benchmark":
+            for line in benchmark.benchmark(settings.benchmark, folder):
+                print(line, flush=True)
+        case "compare":
+            for line in compare.compare(settings.runs, folder):
+                print(line, flush=True)
         case "calibrate":
             for line in realize.calibrate(settings.target.name, folder, settings.build.timeout_s):
                 print(line, flush=True)
@@ -50,8 +66,10 @@ def run(settings: Config, folder: Path) -> None:
 def search(settings: Config, folder: Path) -> None:
     """Search, retrain, choose, test, build, check; everything that is left behind lies in `folder`.
 
+    A folder with a run that was broken off, however it was, is taken up again: the search repeats itself
+    and takes from the archive every training that was finished. One that is finished is left as it is.
     Ctrl-C ends the stage it meets and records what is there. Raises ValueError, one line, where the
-    data, the settings or the target leave nothing to find.
+    data, the settings, the target or the archive leave nothing to find.
     """
     task = tasks.load(settings.task)
     space = settings.space.for_task(task)
@@ -64,18 +82,39 @@ def search(settings: Config, folder: Path) -> None:
     )
     reference = Reference(tuple(settings.search.objectives), task.n_classes, chip)
     seed = settings.search.seed
+    data = archive.fingerprint(task)
     record.begin(folder, settings)
-    with (
-        executor.Local(task, settings.executor.workers, settings.executor.device) as local,
-        record.Recorder(folder, settings, chip, reference) as recorder,
-    ):
-        brief = budget(settings, settings.train.epochs)
-        evaluator = Evaluator(chip, budgets, train=lambda batch: local.train(batch, brief, [seed])[0])
+    with ExitStack() as stack:
+        stack.enter_context(archive.held(folder))
+        workers = stack.enter_context(executor_for(task, settings.executor))
+        kept = stack.enter_context(Archive(folder / archive.NAME, data))
+        kept.agree({"data": data, "device": workers.device, **archive.training_code()})
+        if kept.fact("finished"):
+            print(f"{folder} holds this run, finished; nothing is left to do", flush=True)
+            return
+        if known := kept.count():
+            print(f"{folder}: {known} training groups are in its archive, and are not repeated", flush=True)
+        shared = None
+        if settings.search.archive is not None:
+            shared = stack.enter_context(Archive(settings.search.archive, data))
+        trainer = executor.Trainer(task, workers, kept, shared)
+        recorder = stack.enter_context(record.Recorder(folder, settings, chip, reference))
+        brief = budget(settings, settings.train.epochs, settings.train.samples)
+        evaluator = Evaluator(chip, budgets, train=lambda batch: trainer.train(batch, brief, [seed])[0])
         generation, interrupted = None, False
         try:
             first = likely_to_fit(space, settings.search.population_size, chip, budgets, seed)
-            generations = evolve(space, evaluator, reference, settings.search.population_size, seed, first)
+            size = settings.search.population_size
+            if settings.search.mode == "steady":
+                kept.agree({"slots": str(workers.slots)})  # children depend on how many are on their way
+                feed = Feed(evaluator, trainer, brief, seed)
+                before = [e.architecture for e in kept.evaluations()]
+                total = size * settings.search.generations
+                generations = evolve_steady(space, feed, reference, size, seed, total, first, before)
+            else:
+                generations = evolve(space, evaluator, reference, size, seed, first)
             for generation in generations:
+                kept.generation(generation, seed, brief)
                 recorder.generation(generation)
                 _check_failures(generation, settings.search.max_failed_share)
                 if generation.number + 1 >= settings.search.generations:
@@ -93,41 +132,45 @@ def search(settings: Config, folder: Path) -> None:
                 f"training the {len(members)} of the front in full, {settings.train.final_seeds} seeds each"
             )
             try:
-                members = retrain(members, evaluator, local, settings)
+                members = retrain(members, generation.number, evaluator, trainer, kept, settings)
             except KeyboardInterrupt:
                 interrupted = True
 
         # Ranked again by what the full budget made of them; the test data decide nothing after this.
         front = pareto_front(members, settings.search.objectives)
-        ranked = by_rule(front, settings.search.winner)
+        front, chosen = choose(front, chip, settings, folder, recorder)
         test = task.open_test()
         front = [_with(m, {"test_accuracy": winner.accuracy(m.network, test)}) for m in front]
-        for chosen in ranked:
-            recorder.stage(f"building {describe(chosen.architecture)}")
-            built = winner.build(
-                chosen.network, chosen.architecture.name, test, chip, settings.build, folder / "winner",
-                folder / "synthesis",
-            )  # fmt: skip
-            if built.fits:
-                break
-            recorder.note(f"{describe(chosen.architecture)} does not route, the next by the rule is taken")
-        else:
-            raise ValueError(
-                f"none of the {len(ranked)} members of the front that the rule allows can be routed on "
-                f"{chip.title}; search.winner.within is {settings.search.winner.within:g}"
-            )
+        recorder.stage(f"building {describe(chosen.architecture)}")
+        built = winner.build(
+            chosen.network, chosen.architecture.name, test, chip, settings.build, folder / "winner",
+            folder / "synthesis",
+        )  # fmt: skip
         front = [_with(m, built.figures if m.architecture == chosen.architecture else {}) for m in front]
         chosen = next(m for m in front if m.architecture == chosen.architecture)
         recorder.finish(generation, front, chosen, interrupted, built)
-    if built.broken is not None:
-        raise RuntimeError(f"the hardware of the winner is not what it should be: {built.broken}")
+        if built.broken is not None:
+            raise RuntimeError(f"the hardware of the winner is not what it should be: {built.broken}")
+        if not interrupted:
+            kept.mark("finished", "yes")
 
 
-def budget(settings: Config, epochs: int) -> Budget:
+def executor_for(task: tasks.Task, settings: config.Executor) -> executor.Local | cluster.Cluster:
+    """Where the trainings of a run take place; ValueError, one line, if that place is not there."""
+    where = (task, settings.workers, settings.device, settings.timeout_s)
+    match settings.name:
+        case "ray":
+            return cluster.Cluster(*where, address=settings.address, cpus=settings.cpus, gpus=settings.gpus)
+        case _:
+            return executor.Local(*where)
+
+
+def budget(settings: Config, epochs: int, samples: int | None = None) -> Budget:
     """What a training may spend under these settings."""
     train = settings.train
     return Budget(
         epochs=epochs,
+        samples=samples,
         batch_size=train.batch_size,
         learning_rate=train.learning_rate,
         memory_gib=settings.executor.memory_gib,
@@ -135,21 +178,30 @@ def budget(settings: Config, epochs: int) -> Budget:
 
 
 def retrain(
-    front: Sequence[Evaluation], evaluator: Evaluator, local: executor.Local, settings: Config
+    front: Sequence[Evaluation],
+    number: int,
+    evaluator: Evaluator,
+    trainer: executor.Trainer,
+    kept: Archive,
+    settings: Config,
 ) -> list[Evaluation]:
-    """Each member of the front trained with the full budget and several seeds.
+    """Each member of the front trained with the full budget and several seeds, and kept in the archive
+    under `number`, that of the generation the front is of.
 
     Of the seeds that keep the budgets the one with the best validation accuracy is kept, of equals
     the one with the lower loss; metrics gain accuracy_mean and accuracy_sd over the seeds. A member
     of which no seed succeeds stays as the search knew it.
     """
     seeds = [integer(settings.search.seed, "final", i, high=2**31) for i in range(settings.train.final_seeds)]
-    rows = local.train(
-        [member.architecture for member in front], budget(settings, settings.train.full_epochs), seeds
-    )
+    full = budget(settings, settings.train.full_epochs)
+    rows = [
+        [evaluator.trained(trained) for trained in of_seed]
+        for of_seed in trainer.train([member.architecture for member in front], full, seeds)
+    ]
+    each = [e for row in rows for e in row]
+    kept.keep("final", number, each, [seed for seed in seeds for _ in front], full)
     members = []
-    for member, trainings in zip(front, zip(*rows, strict=True), strict=True):
-        tried = [evaluator.trained(trained) for trained in trainings]
+    for member, tried in zip(front, zip(*rows, strict=True), strict=True):
         good = [e for e in tried if e.trained and e.feasible]
         if not good:
             members.append(member)
@@ -171,6 +223,51 @@ def by_rule(front: Sequence[Evaluation], rule: Winner) -> list[Evaluation]:
     best = max(member.metrics["accuracy"] for member in front)
     near = [member for member in front if member.metrics["accuracy"] >= best - rule.within - 1e-12]
     return sorted(near, key=lambda e: (e.metrics[rule.smallest], e.metrics["error"], e.architecture.name))
+
+
+def choose(
+    front: Sequence[Evaluation],
+    chip: targets.Target,
+    settings: Config,
+    folder: Path,
+    recorder: record.Recorder,
+) -> tuple[list[Evaluation], Evaluation]:
+    """The front, and its winner: the first by the rule whose design can be routed, if that is asked for.
+
+    What is placed and routed on the way goes back into the cost model: where its LUTs are further off than
+    was published, the front is priced again with figures refitted to these designs, and the rule asked
+    again. The designs are kept in `folder`. Raises ValueError if no design that the rule allows fits.
+    """
+    rule = settings.search.winner
+    if not settings.build.synthesize:
+        return list(front), by_rule(front, rule)[0]
+    (folder / calibration.RUN_FILE).unlink(missing_ok=True)  # of this run, broken off: it comes again
+    feedback = calibration.Feedback(folder, chip)
+    routed: dict[Architecture, bool] = {}  # whether it fits
+    while True:
+        ranked = [m for m in by_rule(front, rule) if routed.get(m.architecture, True)]
+        if not ranked:
+            raise ValueError(
+                f"none of the {len(routed)} members of the front that the rule allows can be routed on "
+                f"{chip.title}; search.winner.within is {rule.within:g}"
+            )
+        chosen = ranked[0]
+        if chosen.architecture in routed:
+            return list(front), chosen
+        told = describe(chosen.architecture)
+        recorder.stage(f"placing and routing {told}")
+        found = winner.route(
+            chosen.network, chosen.architecture.name, chip, settings.build, folder / "synthesis"
+        )
+        routed[chosen.architecture] = found.status not in winner.TOO_LARGE
+        if not routed[chosen.architecture]:
+            recorder.note(f"{told} does not route, the next by the rule is taken")
+        before = feedback.figures
+        feedback.add(chosen.network, chosen.architecture, found)
+        if feedback.figures is not None and feedback.figures != before:
+            recorder.note(feedback.note)
+            luts = [cost.measure(m.network, chip, figures=feedback.figures).luts for m in front]
+            front = [_with(m, {"luts": n}) for m, n in zip(front, luts, strict=True)]
 
 
 def _with(member: Evaluation, metrics: dict[str, float]) -> Evaluation:

@@ -23,6 +23,7 @@ from scnas.contract import (
     WORD_RANGE,
     one_of,
     share,
+    short,
     stream_length,
     whole,
 )
@@ -34,7 +35,7 @@ Rng = np.random.Generator | np.random.RandomState
 
 def _list(gene: str, values: object) -> tuple:
     if isinstance(values, str) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
-        raise ValueError(f"{gene} must be a list with one entry per layer, got {values!r}")
+        raise ValueError(f"{gene} must be a list with one entry per layer, got {short(values)}")
     return tuple(values)
 
 
@@ -257,7 +258,7 @@ class SearchSpace:
         for name, (check, *args) in checks.items():
             values = getattr(self, name)
             if isinstance(values, str) or not isinstance(values, Iterable):
-                raise ValueError(f"{name} must be a list of choices, got {values!r}")
+                raise ValueError(f"{name} must be a list of choices, got {short(values)}")
             values = tuple(dict.fromkeys(check(name, value, *args) for value in values))
             if not values:
                 raise ValueError(f"{name} must hold at least one choice, got none")

@@ -2,25 +2,27 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from scnas import config, tasks
+from scnas import config, front, tasks
 from scnas.equiv import Verdict, check_winner
-from scnas.files import read_json, write_whole
-from scnas.hardware import cosimulation, synthesis, testbench
+from scnas.files import write_whole
+from scnas.hardware import cosimulation, energy, foreign, synthesis, testbench, toggles
 from scnas.hardware.cosimulation import CosimulationResult
 from scnas.hardware.synthesis import Synthesis
 from scnas.hardware.targets import Target
+from scnas.hardware.toggles import Toggles
 from scnas.hardware.verilog import Design
 from scnas.snn.module import IntegerNetwork
 from scnas.snn.network import Network
 from scnas.tasks import Split
 
 DESIGN = "// scnas design"  # what design.v begins with; the name of the architecture follows
+TOO_LARGE = ("does_not_fit", "not_routed")  # states of a synthesis
 BENCH_SAMPLES = 1000  # how many of the test samples go into the testbench's files
 
 
@@ -33,6 +35,8 @@ class Built:
     simulation: CosimulationResult | None
     routed: Synthesis | None
     verdict: Verdict | None
+    toggles: Toggles | None = None
+    simulated: Mapping[str, float] = field(default_factory=dict)  # metrics of the energy of those toggles
 
     @property
     def page(self) -> str:
@@ -43,7 +47,7 @@ class Built:
     @property
     def fits(self) -> bool:
         """False where place and route said that the design does not fit its chip or cannot be routed."""
-        return self.routed is None or self.routed.status not in ("does_not_fit", "not_routed")
+        return self.routed is None or self.routed.status not in TOO_LARGE
 
     @property
     def broken(self) -> str | None:
@@ -52,6 +56,8 @@ class Built:
             return self.simulation.summary()
         if self.routed is not None and self.routed.status == "error":
             return routed_line(self.routed)
+        if self.toggles is not None and self.toggles.status in ("failed", "error"):
+            return self.toggles.summary()
         if self.verdict is not None and self.verdict.status in ("refuted", "error"):
             return self.verdict.summary()
         return None
@@ -59,7 +65,7 @@ class Built:
     @property
     def figures(self) -> dict[str, float]:
         """Real counterparts of the modelled metrics, where the tools gave them."""
-        return {} if self.routed is None else self.routed.figures
+        return ({} if self.routed is None else self.routed.figures) | self.simulated
 
     def lines(self) -> Iterator[str]:
         """What was found, a line each, for the terminal."""
@@ -67,6 +73,8 @@ class Built:
             yield routed_line(self.routed)
         if self.simulation is not None:
             yield self.simulation.summary().replace(" samples (", " test samples (")
+        if self.toggles is not None:
+            yield self.toggles.summary()
         if self.verdict is not None:
             yield self.verdict.summary()
 
@@ -83,6 +91,14 @@ def routed_line(found: Synthesis) -> str:
     return f"{did}: {counts}{speed}"
 
 
+def route(network: Network, name: str, target: Target, settings: config.Build, cache: Path) -> Synthesis:
+    """What the tools make of the design of `network`; build() finds it in `cache`."""
+    design = synthesis.design_for(network, target, name)
+    return synthesis.synthesize(
+        "\n".join(design.sources.values()), design.top, target, timeout_s=settings.timeout_s, cache=cache
+    )
+
+
 def build(
     network: Network,
     name: str,
@@ -96,11 +112,11 @@ def build(
     on the whole test split and prove it, as far as `settings` ask for it.
 
     Leaves network.json, design.v, the cells, the testbench with the first samples, synthesis.json
-    and, where it was routed, the bitstream, cosimulation.json and verdict.json. What does not fit is
-    not looked at further. cache: folder of synthesis results.
+    and, where it was routed, the bitstream, cosimulation.json, toggles.json and verdict.json. What does
+    not fit is not looked at further. cache: folder of synthesis results.
     """
     if folder.exists():
-        shutil.rmtree(folder)  # of a candidate before, which could not be routed
+        shutil.rmtree(folder)  # of a run that was broken off
     folder.mkdir()
     network.save(folder / "network.json")
     design = synthesis.design_for(network, target, name)
@@ -130,9 +146,33 @@ def build(
         )
         _save(folder, simulation)
         built = replace(built, simulation=simulation)
+    if settings.simulate and settings.synthesize:
+        built = _count_toggles(built, network, test, target, expected, settings.timeout_s, folder)
     if settings.prove:
-        built = replace(built, verdict=check_winner(folder, timeout_s=settings.timeout_s))
+        verdict = check_winner(folder, timeout_s=settings.timeout_s, simulation=built.simulation)
+        built = replace(built, verdict=verdict)
     return built
+
+
+def _count_toggles(
+    built: Built,
+    network: Network,
+    test: Split,
+    target: Target,
+    expected: cosimulation.Expected,
+    timeout_s: float,
+    folder: Path,
+) -> Built:
+    """`built` with the toggles of its netlist on the first test samples, and the energy they make."""
+    found = toggles.count(network, built.design, target, test.x, expected=expected, seconds=timeout_s)
+    write_whole(folder / "toggles.json", json.dumps(asdict(found), indent=1) + "\n")
+    if not found.counted:
+        return replace(built, toggles=found)
+    clocks = built.design.latency_clocks
+    spent = energy.of_inference(target, clocks / target.clock_mhz, clocks, found.toggles)
+    metrics = {"toggles": round(found.toggles), "simulated_energy_nj": spent.nominal}
+    metrics |= {"simulated_energy_low_nj": spent.low, "simulated_energy_high_nj": spent.high}
+    return replace(built, toggles=found, simulated=metrics)
 
 
 def _save(folder: Path, simulation: CosimulationResult) -> None:
@@ -147,36 +187,38 @@ def verify(run_folder: Path, settings: config.Build) -> Iterator[str]:
 
     The accuracy in front.json is recomputed on the test split; design.v and the cells are compared
     with what the network generates; what lies there is simulated on every test sample and proved,
-    unless `settings` say otherwise.
+    unless `settings` say otherwise. No tool gets a design that does more than describe logic.
     Raises ValueError where the folder is no run, and where something does not hold.
     """
+    found = front.read(run_folder, networks=False)
     place = run_folder / "winner"
     network = Network.load(place / "network.json")
-    record = read_json(run_folder / "front.json")
+    sources = foreign.read_sources(place)
     settings_of_run = config.read(run_folder / "settings.yaml")
-    test = tasks.load(settings_of_run.task).open_test()
+    task = tasks.load(replace(settings_of_run.task, download=False))  # a file may not order a download
+    test = task.open_test()
     wrong = []
 
-    found, told = accuracy(network, test), _winner_row(record, run_folder)["test_accuracy"]
-    line = f"test accuracy {found:.2%} on {len(test.y)} samples, {told:.2%} in front.json"
-    if found != told:
+    told = found.members[found.winner].metrics.get("test_accuracy")
+    if told is None or (network.n_inputs, network.n_classes) != (task.n_inputs, task.n_classes):
+        raise ValueError(f"{run_folder}: the winner and the task of settings.yaml do not belong together")
+    measured = accuracy(network, test)
+    line = f"test accuracy {measured:.2%} on {len(test.y)} samples, {told:.2%} in front.json"
+    if measured != told:
         wrong.append(line)
     yield line
 
-    header = (place / "design.v").read_text().partition("\n")[0]
+    header = sources["design.v"].partition("\n")[0]
     design = synthesis.design_for(network, settings_of_run.target.name, name=header[len(DESIGN) :].strip())
-    differing = [
-        name
-        for name, text in design.sources.items()
-        if not (place / name).exists() or (place / name).read_text() != text
-    ]
+    differing = [name for name, text in design.sources.items() if sources.get(name) != text]
     line = f"design.v and {len(design.cells)} cells are what the network generates"
     if differing:
         line = f"not what the network generates: {', '.join(differing)}"
         wrong.append(line)
-        design = replace(design, text=(place / "design.v").read_text())
+        design = replace(design, text=sources["design.v"])
     yield line
 
+    simulation = None
     if settings.simulate:
         simulation = cosimulation.cosimulate(network, test.x, design=design, seconds=settings.timeout_s)
         _save(place, simulation)
@@ -185,20 +227,12 @@ def verify(run_folder: Path, settings: config.Build) -> Iterator[str]:
             wrong.append(line)
         yield line
     if settings.prove:
-        verdict = check_winner(place, timeout_s=settings.timeout_s)
+        verdict = check_winner(place, timeout_s=settings.timeout_s, simulation=simulation)
         if verdict.status in ("refuted", "error"):
             wrong.append(verdict.summary())
         yield verdict.summary()
     if wrong:
         raise ValueError(f"{run_folder}: {'; '.join(wrong)}")
-
-
-def _winner_row(record: object, run_folder: Path) -> dict:
-    """The metrics of the winner in front.json."""
-    try:
-        return next(row["metrics"] for row in record["members"] if row["winner"])
-    except (TypeError, KeyError, StopIteration):
-        raise ValueError(f"{run_folder / 'front.json'} names no winner") from None
 
 
 def accuracy(network: Network, split: Split, batch_size: int = 500) -> float:

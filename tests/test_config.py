@@ -66,7 +66,7 @@ WRONG = {
     "target=[ice40,ecp5]": r"^target must be one option, got \[ice40,ecp5\]; a sweep is -m target=a,b$",
     "space=null": r"^space must be one option, got null",
     "space=[1]": r"^space must be one option, got \[1\]",
-    "tsk=digits": r"^tsk is not a setting \(did you mean task\?\); settings and groups: job, run, space,",
+    "tsk=digits": r"^tsk is not a setting \(did you mean task\?\); settings and groups: job, run, runs,",
     "search.popluation=8": r"^search.popluation is not a setting \(did you mean search.population_size\?\)",
     "+search.popluation=8": r"^search.popluation is not a setting \(did you mean search.population_size\?\)",
     "+search.budgets.power=8": r"^search.budgets.power is not a setting; search.budgets: luts, ffs, brams,",
@@ -127,6 +127,7 @@ WRONG = {
     "executor.device=tpu": r"^executor.device must be one of auto, cpu, cuda, got 'tpu'$",
     "executor.name=cloud": r"^executor.name must be one of local.*, got 'cloud'$",
     "executor.workers=-1": r"^executor.workers must be a whole number from 0 to 4096, got -1$",
+    "executor.timeout_s=0": r"^executor.timeout_s must be a number above 0 and at most \S+, got 0.0$",
     "executor.memory_gib=0": r"^executor.memory_gib must be a number above 0 and at most \S+, got 0.0$",
 }
 
@@ -213,5 +214,5 @@ def test_a_damaged_file_of_settings_is_refused_with_its_name(change, message, tm
 
 
 def test_a_missing_file_of_settings_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="settings.yaml: No such file"):
+    with pytest.raises(ValueError, match="settings.yaml: no such file"):
         config.read(tmp_path / "settings.yaml")

@@ -70,10 +70,13 @@ def run(settings, folder):
     code, out, err = scnas("-m", "search.seed=0,1", "target=ice40,ecp5_25k", "hydra.sweep.dir=s", run=source)
     assert (code, err) == (0, [])
     assert files(tmp_path / "s") == {
-        *("multirun.yaml", "0", "1", "2", "3"),
+        *("multirun.yaml", "sweep.json", "0", "1", "2", "3"),
+        *("0/job.json", "1/job.json", "2/job.json", "3/job.json"),
         *("0/ice40-0", "1/ecp5_25k-0", "2/ice40-1", "3/ecp5_25k-1"),
     }
     assert out[3].startswith("job 3 (search.seed=1 target=ecp5_25k): ")
+    assert out[4].split() == ["job", "status", "best", "accuracy", "folder", "overrides"]
+    assert out[8].split() == ["3", "done", "s/3", "search.seed=1", "target=ecp5_25k"]
 
 
 def test_cfg_shows_the_settings_and_runs_nothing(scnas, tmp_path):
@@ -192,7 +195,9 @@ def test_a_sweep_goes_on_after_a_refused_job_and_says_which_it_was(scnas, tmp_pa
     assert code == 2 and len(err) == 2
     assert err[0].startswith("scnas: job 1 (search.population_size=1): search.population_size must be")
     assert err[1] == "scnas: 1 of 3 jobs failed: job 1 (search.population_size=1)"
-    assert files(tmp_path / "s") == {"multirun.yaml", "0", "0/done", "2", "2/done"}
+    assert files(tmp_path / "s") == {
+        *("multirun.yaml", "sweep.json", "0", "0/done", "0/job.json", "2", "2/done", "2/job.json"),
+    }
 
 
 def test_a_sweep_of_refused_jobs_leaves_nothing(scnas, tmp_path):
@@ -251,7 +256,7 @@ def run(settings, folder):
     assert files(tmp_path) == {"here", "here/kept"}
     code, _, err = scnas("-m", "search.seed=0,1,2", "hydra.sweep.dir=s", run=source)
     assert (code, err) == (130, [])  # the rest of a sweep does not start
-    assert files(tmp_path / "s") == {"multirun.yaml", "0", "0/kept"}
+    assert files(tmp_path / "s") == {"multirun.yaml", "sweep.json", "0", "0/kept", "0/job.json"}
 
 
 # -- the real thing -----------------------------------------------------------------------------------------
@@ -274,7 +279,7 @@ def real(*words: str, cwd: Path) -> subprocess.CompletedProcess:
         (["hydra.run.dir=/dev/null/folder"], "the output folder (hydra.run.dir) cannot be made"),
         (["target.name=ice99"], "target must be one of ice40, "),
         (["task=npz", "task.path=nowhere.npz"], "task.path must name an .npz file, got nowhere.npz"),
-        (["task.name=imagenet"], "task.name must be one of digits, mnist, npz"),
+        (["task.name=imagenet"], "task.name must be one of digits, mnist, "),
         (["+experiment=smoke", "search.budgets.luts=1"], "no feasible architecture"),
     ],
 )

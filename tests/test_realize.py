@@ -2,15 +2,19 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
 from scnas import config, realize, record
+from scnas.archive import Archive
 from scnas.hardware import calibration, synthesis, targets
 from scnas.hardware.calibration import drawn_network, plan
 from scnas.hardware.cost import measure
 from scnas.hardware.synthesis import Synthesis
-from scnas.search import Evaluation
+from scnas.record import front_figure
+from scnas.search import Evaluation, Generation
+from scnas.snn.training import Budget
 
 CHIP = targets.target("ice40")
 
@@ -24,7 +28,8 @@ def finished(tmp_path):
     for i, architecture in enumerate(plan(90)[6:8]):
         network = drawn_network(architecture, i)
         metrics = {"accuracy": 0.9 - 0.1 * i, "error": 0.1 + 0.1 * i, **measure(network, CHIP)._asdict()}
-        metrics.pop("energy_label"), metrics.pop("clock_mhz")
+        metrics = {name: value for name, value in metrics.items() if not isinstance(value, str)}
+        metrics.pop("clock_mhz")
         members.append(Evaluation(architecture, metrics, 0.0, True, network=network))
     figure = record.front_figure(members, CHIP, "digits", (), members[1])
     record.write_front(tmp_path, members, members[1], figure, ["error", "luts"], "digits", CHIP)
@@ -106,3 +111,20 @@ def test_a_calibration_without_tools_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "synthesize", lambda *_, **__: absent)
     with pytest.raises(ValueError, match="job=calibrate cannot build designs: pyosys not installed"):
         list(realize.calibrate("ice40", tmp_path, 60.0, designs=15))
+
+
+def test_the_figure_is_drawn_again_with_what_lies_behind_the_front(finished, monkeypatch):
+    folder, members = finished
+    behind = replace(plan(90)[20], fitness_accuracy=0.5)
+    with Archive(folder / "archive.sqlite", "task") as kept:
+        found = [Evaluation(behind, {"accuracy": 0.5, "error": 0.5, "luts": 700}, 0.0, True)]
+        kept.generation(Generation(0, [], [], found, [], 0.5, 1.0), 0, Budget())
+    drawn = []
+    monkeypatch.setattr(record, "front_figure", lambda *a: drawn.append(a[3]) or front_figure(*a))
+    done = Synthesis("ice40", "done", reached="route", luts=1, ffs=7, brams=1, fmax_mhz=50.5)
+    monkeypatch.setattr(synthesis, "synthesize", lambda *_, **__: done)
+    list(realize.synthesize(folder, 60.0))
+    assert [[e.architecture for e in others] for others in drawn] == [[behind]] * len(members)
+    (grey,) = [c for c in front_figure(members, CHIP, "d", drawn[0]).axes[0].collections
+               if c.get_label() == "behind the front"]  # fmt: skip
+    assert grey.get_offsets().tolist() == [[700, 0.5]]

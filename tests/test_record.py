@@ -226,6 +226,32 @@ def test_a_figure_that_is_not_finite_is_written_as_unknown(tmp_path):
     assert written["metrics"]["energy_nj"] is None and written["metrics"]["luts"] == 500
 
 
+def test_the_verdict_stands_in_the_row_of_the_winner_alone(tmp_path):
+    def written() -> tuple[list, list]:
+        whole_run(tmp_path, FIRST, LAST)
+        members = json.loads((tmp_path / "front.json").read_text())["members"]
+        table = [line.split(",")[:3] for line in (tmp_path / "front.csv").read_text().splitlines()]
+        return [(row["verdict"], row["obligations"]) for row in members], table
+
+    rows, table = written()
+    assert rows == [(None, None)] * 3 and table[1:] == [["0", "", ""], ["1", "", ""], ["0", "", ""]]
+    verdict = tmp_path / "winner" / "verdict.json"
+    verdict.write_text(json.dumps({"status": "tested", "obligations": [{}, {}]}))
+    rows, table = written()
+    assert rows == [(None, None), ("tested", 2), (None, None)]
+    assert table[0] == ["winner", "verdict", "obligations"]
+    assert table[1:] == [["0", "", ""], ["1", "tested", "2"], ["0", "", ""]]
+    assert [row[-2] for row in _plain_table(tmp_path)] == ["", "tested", ""]
+    verdict.write_text('{"status": "PROVED", "obligations": []}')
+    with pytest.raises(ValueError, match="verdict.json: its status must be one of proved, bounded, tested"):
+        record.proof(tmp_path)
+
+
+def _plain_table(folder):
+    table = record._table(FRONT, FRONT[1], record.proof(folder)[0])
+    return list(zip(*(column.cells for column in table.columns), strict=True))
+
+
 @pytest.mark.parametrize("front", [[], FRONT[:1], FRONT], ids=["empty", "one", "three"])
 def test_the_figure_draws_any_front(front):
     figure = record.front_figure(front, CHIP, "digits", ALL, front[0] if front else None)

@@ -12,7 +12,9 @@ import pytest
 from oracle import infer
 
 import scnas
-from scnas import config, run, tasks
+from scnas import config, run, tasks, winner
+from scnas.hardware import calibration, cost, targets
+from scnas.hardware.synthesis import Synthesis
 from scnas.nsga2 import pareto_front
 from scnas.search import Evaluation
 
@@ -134,3 +136,84 @@ def test_ctrl_c_keeps_what_was_found(tmp_path):
     out, err = process.communicate(timeout=120)
     assert "Traceback" not in err
     assert rows(tmp_path / "run") and (tmp_path / "run" / "winner" / "network.json").exists(), out + err
+
+
+# -- from the front to the winner -----------------------------------------------------------------------
+
+
+class Listener:
+    """A recorder that keeps what it is told."""
+
+    def __init__(self):
+        self.notes = []
+
+    def stage(self, text):
+        pass
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+@pytest.fixture
+def front():
+    """Three members, modelled LUTs rising; the rule allows all of them."""
+    architectures = calibration.plan(90)[:3]
+    networks = [calibration.drawn_network(a, i) for i, a in enumerate(architectures)]
+    priced = sorted(
+        ((cost.measure(n, "ice40").luts, a, n) for a, n in zip(architectures, networks, strict=True)),
+        key=lambda row: row[0],
+    )
+    return [
+        Evaluation(a, {"accuracy": 0.95, "error": 0.05, "luts": luts}, 0.0, True, network=n)
+        for luts, a, n in priced
+    ]
+
+
+def chosen(front, monkeypatch, tmp_path, luts=None, status="done"):
+    """choose() with tools that give each member `luts`, as modelled if None, and a status."""
+    asked, said = [], Listener()
+
+    def route(network, name, chip, settings, cache):
+        i = next(i for i, m in enumerate(front) if m.network is network)
+        asked.append(i)
+        real = front[i].metrics["luts"] if luts is None else luts[i]
+        now = status if isinstance(status, str) else status[i]
+        return Synthesis("ice40", now, luts=real, ffs=1, brams=0, dsps=0, tools={"pyosys": "1"}, flags=("x",))
+
+    monkeypatch.setattr(winner, "route", route)
+    settings = config.load([*SMALL, "build=full"])
+    found, best = run.choose(front, targets.target("ice40"), settings, tmp_path, said)
+    return asked, said.notes, found, best
+
+
+def test_a_winner_that_is_what_the_model_says_stays(front, monkeypatch, tmp_path):
+    asked, notes, found, best = chosen(front, monkeypatch, tmp_path)
+    assert (asked, notes, best) == ([0], [], front[0])
+    assert found == front
+
+
+def test_a_winner_that_does_not_route_is_replaced_by_the_next(front, monkeypatch, tmp_path):
+    asked, notes, _, best = chosen(
+        front, monkeypatch, tmp_path, status=["does_not_fit", "not_routed", "done"]
+    )
+    assert asked == [0, 1, 2] and best == front[2]
+    assert [note.endswith("does not route, the next by the rule is taken") for note in notes] == [True, True]
+
+
+def test_a_front_of_which_nothing_routes_is_an_error(front, monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match="none of the 3 members of the front"):
+        chosen(front, monkeypatch, tmp_path, status="not_routed")
+
+
+def test_a_winner_far_larger_than_modelled_reprices_the_front(front, monkeypatch, tmp_path):
+    real = [m.metrics["luts"] for m in front]
+    real[0] *= 3
+    asked, notes, found, best = chosen(front, monkeypatch, tmp_path, luts=real)
+    assert any("refitted with them" in note for note in notes)
+    assert found[0].metrics["luts"] > front[0].metrics["luts"]
+    assert best.metrics["luts"] == min(m.metrics["luts"] for m in found)
+    assert len(asked) == len(set(asked))  # nothing is asked twice
+    rows = calibration.read_rows(tmp_path / calibration.RUN_FILE, calibration.RUN_COLUMNS)
+    assert len(rows) == len(asked)
+    again = chosen(front, monkeypatch, tmp_path, luts=real)  # a run that was broken off here: the same
+    assert again == (asked, notes, found, best)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from scnas import contract
-from scnas.contract import one_of, stream_length, whole
+from scnas.contract import one_of, short, stream_length, whole
 from scnas.files import read_json, write_whole
 from scnas.snn.streams import max_weight
 
@@ -201,7 +201,7 @@ class Network:
         fields = ("n_inputs", "timesteps", "encoder", "fraction", "word", "readout", "layers")
         _expect_keys("network", data, ("format", *fields))
         if data["format"] != FORMAT:
-            raise ValueError(f"format must be {FORMAT!r}, got {data['format']!r:.80}")
+            raise ValueError(f"format must be {FORMAT!r}, got {short(data['format'])}")
         if not isinstance(data["layers"], list):
             raise ValueError(f"layers must be a list, got {type(data['layers']).__name__}")
         layers = []
