@@ -68,7 +68,7 @@ def test_digits_take_no_path():
 
 
 def test_an_unknown_family_is_refused():
-    with pytest.raises(ValueError, match="task.name must be one of digits, mnist, npz, got 'cifar'"):
+    with pytest.raises(ValueError, match="task.name must be one of digits, mnist, .*, npz, .*, got 'cifar'"):
         load("task.name=cifar")
 
 

@@ -1,7 +1,9 @@
-"""mnist: any folder with four IDX files, the format of MNIST, Fashion-MNIST and KMNIST.
+"""mnist, fashion_mnist, kmnist: any folder with four IDX files.
 
 train-images, train-labels, t10k-images and t10k-labels as idx3-ubyte and idx1-ubyte, plain or .gz.
-Pixels 0..255 become 0..1. Validation is set aside from the training images; test is the official one.
+Pixels 0..255 become 0..1, less task.crop of them on every border. Validation is set aside from the
+training images; test is the official one. With task.shift the training images that are left are joined by
+copies of themselves, moved by 1 to task.shift pixels up, down, left and right.
 Format: yann.lecun.com/exdb/mnist, "FILE FORMATS FOR THE MNIST DATABASE".
 """
 
@@ -13,47 +15,78 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scnas.tasks.task import Split, Task, checked_labels, checked_values, count_classes, limited, set_aside
+from scnas.tasks import download
+from scnas.tasks.task import (
+    Split,
+    Task,
+    checked_labels,
+    checked_values,
+    count_classes,
+    existing_folder,
+    limited,
+    set_aside,
+)
 
 if TYPE_CHECKING:
     from scnas import config
 
 MAX_BYTES = 2**34
+HOLDS = "train-images-idx3-ubyte(.gz), train-labels-idx1-ubyte(.gz) and the two t10k files"
+OPENML = {"mnist": "mnist_784", "fashion_mnist": "Fashion-MNIST", "kmnist": "Kuzushiji-MNIST"}
 
 
 def load(settings: "config.Task") -> Task:
     """The task in the folder settings.path; ValueError, one line naming the file, if it is none."""
-    if settings.path is None:
-        raise ValueError("task.path must name a folder with four IDX files for task=mnist, got null")
-    folder = Path(settings.path).expanduser()
-    if not folder.is_dir():
+    if settings.download:
+        download.openml_images(settings, OPENML[settings.name])
+    folder = existing_folder(settings, HOLDS)
+    (images, y), (test_images, test_y) = (_part(folder, prefix) for prefix in ("train", "t10k"))
+    n_classes = count_classes(f"{folder}: train labels", y, at_least=2)
+    if images.shape[1:] != test_images.shape[1:]:
         raise ValueError(
-            f"task.path must name a folder with train-images-idx3-ubyte(.gz), train-labels-idx1-ubyte(.gz) "
-            f"and the two t10k files, got {folder}: no such folder"
+            f"{folder}: train and t10k images must have one size, got {images[0].size} and "
+            f"{test_images[0].size} pixels"
         )
-    everything, test = _split(folder, "train"), _split(folder, "t10k")
-    n_classes = count_classes(f"{folder}: train labels", everything.y, at_least=2)
-    if everything.x.shape[1] != test.x.shape[1]:
+    if test_y.max() >= n_classes:
+        raise ValueError(f"{folder}: t10k labels must be 0..{n_classes - 1} as in train, got {test_y.max()}")
+    _, high, wide = images.shape
+    if 2 * settings.crop >= min(high, wide):
         raise ValueError(
-            f"{folder}: train and t10k images must have one size, got {everything.x.shape[1]} and "
-            f"{test.x.shape[1]} pixels"
+            f"task.crop must be at most {(min(high, wide) - 1) // 2} for {high} x {wide} pixels, "
+            f"got {settings.crop}"
         )
-    if test.y.max() >= n_classes:
-        raise ValueError(f"{folder}: t10k labels must be 0..{n_classes - 1} as in train, got {test.y.max()}")
-    kept, aside = set_aside(everything.y, settings.validation, settings.seed, "validation")
-    kept = kept[limited(everything.y[kept], settings.train_limit, settings.seed)]
-    parts = (Split(everything.x[part], everything.y[part]) for part in (kept, aside))
+    kept, aside = set_aside(y, settings.validation, settings.seed, "validation")
+    kept = kept[limited(y[kept], settings.train_limit, settings.seed)]
+    trained = moved(images[kept], settings.shift)
+
+    def split(images: np.ndarray, y: np.ndarray) -> Split:
+        inner = images[:, settings.crop : high - settings.crop, settings.crop : wide - settings.crop]
+        return Split(checked_values(str(folder), inner.reshape(len(inner), -1), 0, 255), y)
+
+    parts = split(trained, np.tile(y[kept], len(trained) // len(kept))), split(images[aside], y[aside])
+    test = split(test_images, test_y)
     return Task(folder.resolve().name, "rate", test.x.shape[1], n_classes, None, *parts, test)
 
 
-def _split(folder: Path, prefix: str) -> Split:
+def moved(images: np.ndarray, by: int) -> np.ndarray:
+    """images [N, h, w], then N copies moved up, down, left and right by 1 pixel, by 2, up to `by`; what
+    comes in from outside is 0."""
+    copies, (_, high, wide) = [images], images.shape
+    for n in range(1, by + 1):
+        for rows, columns in ((-n, 0), (n, 0), (0, -n), (0, n)):
+            padded = np.pad(images, ((0, 0), (n, n), (n, n)))
+            copies.append(padded[:, n - rows : n - rows + high, n - columns : n - columns + wide])
+    return np.concatenate(copies)
+
+
+def _part(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images [N, h, w] uint8 and labels [N] int64."""
     path = _find(folder, prefix, "images", 3)
     images = read_idx(path, 3)
     if 0 in images.shape:
         raise ValueError(f"{path}: must hold at least one image, got shape {list(images.shape)}")
-    x = checked_values(str(path), images.reshape(len(images), -1), 0, 255)
     path = _find(folder, prefix, "labels", 1)
-    return Split(x, checked_labels(str(path), read_idx(path, 1), len(x)))
+    return images, checked_labels(str(path), read_idx(path, 1), len(images))
 
 
 def _find(folder: Path, prefix: str, what: str, axes: int) -> Path:

@@ -4,12 +4,16 @@ Letters: N samples, n features, T timesteps, K classes.
 """
 
 from dataclasses import InitVar, dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from scnas.contract import ENCODERS, MAX_TIMESTEPS, MAX_WIDTH, one_of, whole
 from scnas.randomness import rng
+
+if TYPE_CHECKING:
+    from scnas import config
 
 
 class Split(NamedTuple):
@@ -76,7 +80,26 @@ class Task:
         return len(self._openings)
 
 
-# -- from foreign arrays to splits ------------------------------------------------------------------
+# -- from foreign files and arrays to splits --------------------------------------------------------
+
+
+def existing_folder(settings: "config.Task", holds: str) -> Path:
+    """The folder settings.path; ValueError that says what it should hold."""
+    if settings.path is None:
+        raise ValueError(f"task.path must name a folder with {holds} for task={settings.name}, got null")
+    folder = Path(settings.path).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"task.path must name a folder with {holds}, got {folder}: no such folder")
+    return folder
+
+
+def raster(steps: np.ndarray, inputs: np.ndarray, n_steps: int, n_inputs: int) -> np.ndarray:
+    """Spikes [n_steps, n_inputs] uint8 of events: 1 where at least one fell. Events before the first or
+    after the last step are left out."""
+    inside = (steps >= 0) & (steps < n_steps)
+    spikes = np.zeros((n_steps, n_inputs), np.uint8)
+    spikes[steps[inside], inputs[inside]] = 1
+    return spikes
 
 
 def checked_values(name: str, x: np.ndarray, low: float, high: float) -> np.ndarray:
