@@ -79,10 +79,11 @@ class Executor(Protocol):
     """Runs jobs. Every submitted job comes out of collect() once, in any order, unless cancelled.
 
     A job that breaks comes out with its fault; what to do about it is the Trainer's to decide. slots:
-    how many jobs it works on at a time.
+    how many jobs it works on at a time. device: cpu or cuda, where they are trained.
     """
 
     slots: int
+    device: str
 
     def submit(self, ticket: int, job: Job) -> None:
         """Queue a job; jobs submitted first start first."""
@@ -364,7 +365,7 @@ class Trainer:
         self, architectures: Sequence[Architecture], budget: Budget, seeds: Sequence[int]
     ) -> list[list[Trained]]:
         """Each architecture trained with each seed: one list over `architectures` for every seed."""
-        groups = training.plan_groups(architectures, self.task, budget)
+        groups = training.plan_groups(architectures, self.task, budget, self.executor.device)
         jobs = [(s, group) for s in range(len(seeds)) for group in groups]
         jobs.sort(key=lambda job: -training.work(job[1]))  # so that none is left with a long one at the end
         found: list[dict[Architecture, Trained]] = [{} for _ in seeds]

@@ -194,7 +194,7 @@ class Scripted:
     runs into the time limit. Everything else trains here. Counts the jobs it was given.
     """
 
-    slots = 2
+    slots, device = 2, "cpu"
 
     def __init__(self, **bad: str):
         self.bad = {int(width[1:]): how for width, how in bad.items()}

@@ -17,198 +17,261 @@ from scnas.snn.neurons import exact_dtype
 if TYPE_CHECKING:
     from scnas.snn.population import LayerStack, PopulationStack
 
-# Entries of the vector of constants that come from neurons.Constants, in the order of the kernels.
-_FIELDS = (
-    "leak_k", "gain_k", "decay_k", "bump_k", "a_k", "b_k", "d_k", "v_rest", "v_reset", "refractory",
-    "bound", "scale",
-)  # fmt: skip
+# Constants that training leaves alone, by their place in the vector of the kernels.
+_FIELDS = {
+    kernels.DECAY: "decay_k", kernels.BUMP: "bump_k", kernels.A: "a_k", kernels.B: "b_k", kernels.D: "d_k",
+    kernels.REST: "v_rest", kernels.RESET: "v_reset", kernels.BOUND: "bound", kernels.SCALE: "scale",
+}  # fmt: skip
+CACHE_BYTES = 2**19  # what the activations of a block of samples may take, to stay near the core
 
 
-class _Buffers:
-    """Arrays that are handed out again and again: `take` gives a view of what is there."""
+class _Room:
+    """Flat arrays for one candidate of a population, large enough for each, with what lies where.
 
-    def __init__(self):
-        self._flat: dict[str, np.ndarray] = {}
-        self._views: dict[tuple, np.ndarray] = {}
+    layers: [P, layers, 15], see kernels.run. block: [P], samples that are taken through all layers at a
+    time. matrices, turned: [P][layer], views of the flat arrays.
+    """
 
-    def take(self, name: str, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
-        key = (name, shape)
-        if key not in self._views:
-            size = int(np.prod(shape))
-            if name not in self._flat or self._flat[name].size < size:
-                self._flat[name] = np.empty(size, dtype)
-                self._views = {k: v for k, v in self._views.items() if k[0] != name}
-            self._views[key] = self._flat[name][:size].reshape(shape)
-        return self._views[key]
+    def __init__(self, stack: "PopulationStack", timesteps: int, rated: bool):
+        self.layers = np.zeros((stack.count, len(stack.layers), 15), np.int64)
+        self.block = np.zeros(stack.count, np.int64)
+        names = ("matrices", "weights", "states", "lists", "lates", "lanes", "places")
+        largest = dict.fromkeys(names, 1)
+        for p in range(stack.count):
+            plan = self.layers[p]
+            neurons = 0
+            for i, layer in enumerate(stack.layers):
+                n_in, n_out = layer.sizes[p]
+                neurons += n_out
+                sobol = layer.generators[p] == "sobol"
+                by_level = i == 0 and rated and sobol
+                plan[i, :9] = (
+                    n_in, n_out, layer.spans[p] + 1, 1 if sobol else timesteps, by_level, layer.fires,
+                    layer.models[p] == "izhikevich", _is_wide(layer, p),
+                    sobol and not by_level and layer.spans[p] > 0 and layer.fires,
+                )  # fmt: skip
+            bytes_each = 4 * kernels.STATES * timesteps * neurons
+            block = self.block[p] = max(8, min(64, CACHE_BYTES // bytes_each))
+            at = dict.fromkeys(largest, 0)
+            for row in plan:
+                row[kernels.AT_MATRIX], row[kernels.AT_WEIGHT] = at["matrices"], at["weights"]
+                row[kernels.AT_STATE], row[kernels.AT_LIST] = at["states"], at["lists"]
+                row[kernels.AT_LATE] = at["lates"]
+                n_in, n_out, slices, streams = row[:4]
+                at["matrices"] += slices * streams * n_in * n_out
+                at["lates"] += n_in * n_out * row[kernels.LATE]
+                at["lanes"] = max(at["lanes"], max(n_in, n_out) * block * (timesteps + slices - 1))
+                at["places"] = max(at["places"], n_in * block * timesteps)
+                at["weights"] += slices * n_in * n_out
+                at["states"] += kernels.STATES * block * timesteps * n_out
+                at["lists"] += block * timesteps * (n_out + 2)
+            largest = {name: max(largest[name], at[name]) for name in largest}
+        self.flat = {
+            "matrices": np.zeros(largest["matrices"], np.float32),
+            "turned": np.zeros(largest["matrices"], np.float32),
+            "per_weight": np.zeros(largest["weights"], np.float32),
+            "states": np.zeros(largest["states"], np.float32),
+            "lists": np.zeros(largest["lists"], np.int32),
+            "lates": np.zeros(largest["lates"], np.int32),
+            "lanes": np.zeros(largest["lanes"], np.float32),
+            "sums": np.zeros(largest["lanes"], np.float32),
+            "places": np.zeros(largest["places"], np.int32),
+        }
+        self.matrices = [[self._view("matrices", row, False) for row in plan] for plan in self.layers]
+        self.turned = [[self._view("turned", row, True) for row in plan] for plan in self.layers]
+        self.whole = [
+            [
+                turned[0, 0] if row[kernels.LATE] else turned[0, 0, :0]
+                for turned, row in zip(views, plan, strict=True)
+            ]
+            for views, plan in zip(self.turned, self.layers, strict=True)
+        ]
+        self.late = [[self._late(row) for row in plan] for plan in self.layers]
+        self.per_weight = [[self._per_weight(row) for row in plan] for plan in self.layers]
+
+    def _view(self, name: str, row: np.ndarray, turned: bool) -> np.ndarray:
+        n_in, n_out, slices, streams = row[:4]
+        at = row[kernels.AT_MATRIX]
+        shape = (slices, streams, n_out, n_in) if turned else (slices, streams, n_in, n_out)
+        return self.flat[name][at : at + slices * streams * n_in * n_out].reshape(shape)
+
+    def _late(self, row: np.ndarray) -> np.ndarray:
+        n_in, n_out = row[:2]
+        at, rows = row[kernels.AT_LATE], n_out * row[kernels.LATE]
+        return self.flat["lates"][at : at + rows * n_in].reshape(rows, n_in)
+
+    def _per_weight(self, row: np.ndarray) -> np.ndarray:
+        n_in, n_out, slices = row[:3]
+        at = row[kernels.AT_WEIGHT]
+        return self.flat["per_weight"][at : at + slices * n_in * n_out].reshape(slices, n_in, n_out)
 
 
 class CpuPass:
     """Works on the tensors of `stack`, whose gradients it fills in.
 
-    Inputs are levels 0..T, [B, 1, n_inputs] uint8 with `ramp` = R_T(t), or spikes [B, T, n_inputs].
+    Inputs are levels 0..T, [B, 1, n_inputs] with `ramp` = R_T(t), or spikes [B, T, n_inputs].
     """
 
     def __init__(self, stack: "PopulationStack", ramp: np.ndarray | None):
         self.stack, self.ramp = stack, ramp
         self.timesteps = stack.layers[0].timesteps
-        self._buffers = _Buffers()
-        self._no_ramp = np.zeros(0, np.int64)
+        self._room = _Room(stack, self.timesteps, ramp is not None)
+        self._down = np.arange(self.timesteps)[::-1].copy()
+        self._widest = max(size for layer in stack.layers for _, size in layer.sizes)
+        self._no_table = np.zeros((0, 0), np.float32)
+        self._not_turned = np.zeros((0, 1, 1, 1), np.float32)
+        self._open()
 
     def gradients(self, x: np.ndarray, labels: np.ndarray, softness: float) -> torch.Tensor:
         """Mean cross-entropy of every candidate, [P]; the gradient of their sum goes into the tensors."""
-        stack = self.stack
-        stack_constants = [layer.neuron_constants() if layer.fires else None for layer in stack.layers]
-        layers = [self._open(layer, c) for layer, c in zip(stack.layers, stack_constants, strict=True)]
+        stack, room = self.stack, self._room
+        self._read_parameters()
+        slopes = []
         for layer in stack.layers:
-            for name, tensor in layer.tensors.items():  # those of the neurons are added up by autograd below
-                tensor.grad = torch.zeros_like(tensor) if name in ("weight", "position") else None
+            for name, tensor in layer.tensors.items():
+                tensor.grad = torch.zeros_like(tensor) if layer.fires or name in stack.SYNAPTIC else None
+            slopes.append({n: t.grad.numpy() for n, t in layer.tensors.items() if t.grad is not None})
         losses, to_scale = np.empty(stack.count), np.empty(stack.count)
-        factors = stack.factors().detach().numpy()
+        factors = stack.factors().detach().numpy().astype(np.float64)
         inputs = self._inputs(x)
+        scores = np.empty((len(x), stack.layers[-1].sizes[0][1]))
+        fired = np.empty(len(stack.layers), np.int64)
+        to_threshold = np.empty((stack.count, len(stack.layers), self._widest), np.float32)
+        to_k = np.empty((stack.count, len(stack.layers), 2))
         for p in range(stack.count):
-            kept = self._forward(p, layers, inputs, training=True)
-            last = kept[-1]
-            raw = last["spikes"] if stack.layers[-1].fires else last["current"]
-            gradient = self._buffers.take(f"gradient{len(layers) - 1}", last["current"].shape)
-            losses[p], to_scale[p] = kernels.readout(raw, labels, factors[p], gradient)
-            self._backward(p, layers, kept, softness)
+            self._prepare(p)
+            losses[p], to_scale[p] = self._run(
+                p, inputs, labels, factors[p], to_threshold[p], to_k[p], scores, fired
+            )
+            for i, layer in enumerate(stack.layers):
+                views, grads, span = self._views[i], slopes[i], layer.spans[p]
+                kernels.collect(
+                    room.per_weight[p][i], views["weight"][p], views["position"][p], span,
+                    np.float32(max(0.5, span * softness / 2)), np.float32(2**layer.fraction),
+                    grads["weight"][p], grads.get("position", grads["weight"])[p],
+                )  # fmt: skip
         stack.scale.grad = torch.from_numpy(to_scale).to(stack.scale.dtype)
-        for constants, opened in zip(stack_constants, layers, strict=True):
-            if constants is not None:
-                torch.autograd.backward(
-                    [constants.threshold, constants.gain_k, constants.leak_k],
-                    [torch.from_numpy(opened[name]) for name in ("to_threshold", "to_gain", "to_leak")],
-                )
+        for i, layer in enumerate(stack.layers):
+            if layer.fires:
+                self._to_neurons(i, slopes[i], to_threshold[:, i], to_k[:, i])
         return torch.from_numpy(losses)
 
     def scores(self, x: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
         """Integer scores [P, B, n_classes], and spikes that each layer fired, [P, layers]."""
         stack = self.stack
-        with torch.no_grad():
-            layers = [
-                self._open(layer, layer.neuron_constants() if layer.fires else None) for layer in stack.layers
-            ]
+        self._read_parameters()
         inputs = self._inputs(x)
-        scores, fired = [], np.zeros((stack.count, len(layers)))
+        scores = np.empty((stack.count, len(x), stack.layers[-1].sizes[0][1]))
+        fired = np.zeros((stack.count, len(stack.layers)), np.int64)
+        to_threshold = np.empty((len(stack.layers), self._widest), np.float32)
+        to_k = np.empty((len(stack.layers), 2))
         for p in range(stack.count):
-            kept = self._forward(p, layers, inputs, training=False)
-            raw = kept[-1]["spikes"] if stack.layers[-1].fires else kept[-1]["current"]
-            scores.append(torch.from_numpy(raw.sum(1, dtype=np.float64)))
-            for i, layer in enumerate(stack.layers):
-                fired[p, i] = kept[i]["spikes"].sum(dtype=np.int64) if layer.fires else 0
-        return torch.stack(scores), fired
+            self._prepare(p)
+            self._run(p, inputs, np.zeros(0, np.int64), 1.0, to_threshold, to_k, scores[p], fired[p])
+        return torch.from_numpy(scores), fired.astype(np.float64)
 
     # -- one batch ------------------------------------------------------------------------------
 
-    def _inputs(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """The batch as it came, and as spikes where it came as levels and a candidate needs spikes."""
-        if self.ramp is None:
-            return x, x
-        if "lfsr" in self.stack.layers[0].generators:
-            return x, (x > self.ramp[None, :, None]).astype(np.uint8)
-        return x, None
+    def _inputs(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What kernels.run wants of a batch, the same for all candidates: order, starts, active, counts."""
+        batch, n, timesteps = len(x), x.shape[2], self.timesteps
+        order, starts = np.zeros((0, n), np.int32), np.zeros((0, timesteps + 1), np.int32)
+        active, counts = np.zeros((0, timesteps, n + 1), np.int32), np.zeros((0, timesteps), np.int32)
+        if self.ramp is not None and self._room.layers[:, 0, kernels.RATED].any():
+            order, starts = np.zeros((batch, n), np.int32), np.zeros((batch, timesteps + 1), np.int32)
+            kernels.sort_levels(x[:, 0], timesteps, order, starts)
+        first = self._room.layers[:, 0]
+        if self.ramp is None or not first[:, kernels.RATED].all() or len(self.stack.layers) == 1:
+            spikes = x if self.ramp is None else (x > self.ramp[None, :, None]).astype(np.uint8)
+            active = np.zeros((batch, timesteps, n + 1), np.int32)
+            counts = np.zeros((batch, timesteps), np.int32)
+            kernels.list_spikes(spikes, active, counts)
+        return order, starts, active, counts
 
-    def _open(self, layer: "LayerStack", constants: object) -> dict:
-        """The tensors of a layer as arrays, with room for what the way back adds up."""
-        opened = {name: tensor.detach().numpy() for name, tensor in layer.tensors.items()}
-        opened["keep"] = layer.buffers["keep"].numpy()
-        if "position" not in opened:
-            opened["position"] = opened["weight"]
-        if constants is not None:
-            columns = [getattr(constants, name).detach().numpy().reshape(-1) for name in _FIELDS]
-            one = float(2**layer.fraction)
-            columns += [np.full(layer.count, one), np.full(layer.count, round(1.4 * one))]
-            table = np.stack(columns, 1)
-            models = np.array(layer.models)
-            table[models == "if", kernels.LEAK] = 0
-            table[np.ix_(models != "homeostatic_lif", (kernels.DECAY, kernels.BUMP))] = 0
-            opened["k"] = {dtype: table.astype(dtype) for dtype in (np.float32, np.float64)}
-            limits = constants.threshold.detach().numpy()
-            opened["limits"] = {dtype: limits.astype(dtype) for dtype in (np.float32, np.float64)}
-            noise = constants.noise.numpy() * (models == "stochastic_lif")[:, None]
-            opened["noise"] = {dtype: noise.astype(dtype) for dtype in (np.float32, np.float64)}
-            opened["to_threshold"] = np.zeros(limits.shape)
-            opened["to_gain"], opened["to_leak"] = np.zeros((2, layer.count, 1, 1))
-        else:
-            table = np.zeros((layer.count, kernels.C14 + 1), np.float32)
-            table[:, kernels.BOUND] = layer.buffers["bound"].numpy().reshape(-1)
-            table[:, kernels.ONE] = 2**layer.fraction
-            opened["k"] = {np.float32: table}
-        return opened
+    def _open(self) -> None:
+        """Tensors of all layers as arrays, and the constants that training leaves alone.
 
-    def _forward(self, p: int, layers: list[dict], inputs: tuple, training: bool) -> list[dict]:
-        """Everything the layers of candidate p did with a batch."""
-        kept = []
-        x, as_spikes = inputs
-        for i, (layer, opened) in enumerate(zip(self.stack.layers, layers, strict=True)):
-            n_in, n_out = layer.sizes[p]
-            rated = i == 0 and self.ramp is not None and layer.generators[p] == "sobol"
-            source = (x if rated else as_spikes) if i == 0 else kept[-1]["spikes"]
-            batch = len(source)
-            slices, streams = layer.spans[p] + 1, self.timesteps if layer.generators[p] == "lfsr" else 1
-            take = self._buffers.take
-            matrix = take(f"matrix{i}", (slices, streams, n_in, n_out))
-            needs_way_back = training and i > 0
-            turned = take(f"turned{i}", (slices, streams, n_out, n_in) if needs_way_back else (0, 1, 1, 1))
-            kernels.prepare(
-                opened["weight"][p], opened["keep"][p], opened["position"][p],
-                np.float32(layer.tops[p]), np.float32(2**layer.fraction // layer.lengths[p]),
-                layer.tables[p], matrix, turned,
-            )  # fmt: skip
-            shape = (batch, self.timesteps, n_out)
-            here = {
-                "x": source, "rated": rated, "matrix": matrix, "turned": turned, "index": i,
-                "current": take(f"current{i}", shape), "margin": take(f"margin{i}", shape),
-                "before": take(f"before{i}", shape), "spikes": take(f"spikes{i}", shape, np.uint8),
-                "flags": take(f"flags{i}", shape, np.uint8),
-            }  # fmt: skip
-            here["dtype"] = self._dtype(layer, p)
-            izhikevich = layer.models[p] == "izhikevich"
-            k = opened["k"][here["dtype"]][p]
+        k: [P, layers, 13]; threshold: [P, layers, widest]; noise: [P, layers, T]; float64.
+        """
+        stack = self.stack
+        shape = (stack.count, len(stack.layers))
+        self._k = np.zeros((*shape, kernels.C14 + 1))
+        self._threshold = np.zeros((*shape, self._widest))
+        self._noise = np.zeros((*shape, self.timesteps))
+        self._views = []
+        for i, layer in enumerate(stack.layers):
+            views = {name: tensor.detach().numpy() for name, tensor in layer.tensors.items()}
+            views["keep"] = layer.buffers["keep"].numpy()
+            views.setdefault("position", views["weight"])
+            self._views.append(views)
+            one, k, models = float(2**layer.fraction), self._k[:, i], np.array(layer.models)
+            k[:, kernels.ONE], k[:, kernels.C14] = one, round(1.4 * one)
+            for column, name in _FIELDS.items():
+                k[:, column] = layer.buffers[name].numpy().reshape(-1)
+            k[models != "homeostatic_lif", kernels.DECAY] = 0
+            k[models != "homeostatic_lif", kernels.BUMP] = 0
+            self._noise[:, i] = layer.buffers["noise"].numpy() * (models == "stochastic_lif")[:, None]
+
+    @torch.no_grad()
+    def _read_parameters(self) -> None:
+        """Thresholds, gains and leaks as the integers that they stand for."""
+        for i, layer in enumerate(self.stack.layers):
             if layer.fires:
-                limit, noise = opened["limits"][here["dtype"]][p, 0], opened["noise"][here["dtype"]][p]
-            else:
-                limit = noise = k[:0]
-            kernels.forward(
-                source, rated, self._ramp_of(rated), matrix, layer.fires, izhikevich, limit, noise, k,
-                here["current"], here["spikes"], here["margin"], here["before"], here["flags"],
-            )  # fmt: skip
-            kept.append(here)
-        return kept
+                threshold = layer.thresholds().numpy()[:, 0]
+                self._threshold[:, i, : threshold.shape[1]] = threshold
+                self._k[:, i, kernels.GAIN] = layer.power("gain").numpy().reshape(-1)
+                leaks = layer.power("leak").numpy().reshape(-1)
+                self._k[:, i, kernels.LEAK] = leaks * [model != "if" for model in layer.models]
 
-    def _backward(self, p: int, layers: list[dict], kept: list[dict], softness: float) -> None:
-        for i in range(len(layers) - 1, -1, -1):
-            layer, opened, here = self.stack.layers[i], layers[i], kept[i]
-            n_in, n_out = layer.sizes[p]
-            take = self._buffers.take
-            gradient = take(f"gradient{i}", here["current"].shape)
-            back = take(f"gradient{i - 1}", (*gradient.shape[:2], n_in)) if i else take("none", (0, 1, 1))
-            per_weight = take(f"per_weight{i}", (layer.spans[p] + 1, n_in, n_out))
-            to_threshold = take(f"to_threshold{i}", (n_out,))
-            izhikevich = layer.models[p] == "izhikevich"
-            k = opened["k"].get(np.float32)[p]
-            gain, leak = kernels.backward(
-                here["x"], here["rated"], self._ramp_of(here["rated"]), here["turned"], layer.fires,
-                izhikevich, k, gradient, here["current"], here["spikes"], here["margin"], here["before"],
-                here["flags"], per_weight, to_threshold, back,
-            )  # fmt: skip
-            if layer.fires:
-                opened["to_threshold"][p, 0, :n_out] = to_threshold
-                opened["to_gain"][p] = gain
-                opened["to_leak"][p] = 0 if layer.models[p] in ("if", "izhikevich") else leak
-            to_weight = layer.tensors["weight"].grad[p].numpy()
-            position = layer.tensors.get("position")
-            kernels.collect(
-                per_weight, opened["weight"][p], opened["position"][p], layer.spans[p],
-                np.float32(max(0.5, layer.spans[p] * softness / 2)), np.float32(2**layer.fraction),
-                to_weight, to_weight if position is None else position.grad[p].numpy(),
-            )  # fmt: skip
+    def _to_neurons(
+        self, i: int, slopes: dict[str, np.ndarray], to_threshold: np.ndarray, to_k: np.ndarray
+    ) -> None:
+        """Gradients to threshold_j [P, widest], gain_k and leak_k [P, 2] of layer i, carried on to the
+        parameters behind them, as autograd would through LayerStack.thresholds and .power."""
+        layer, views = self.stack.layers[i], self._views[i]
+        base, bound = (layer.buffers[name].numpy() for name in ("base", "bound"))
+        value = np.rint(views["threshold"] * base)
+        # A clamp passes what it leaves alone, torch.minimum half of what equals its bound.
+        passed = (value >= 1) * np.where(value < bound - 1, 1.0, np.where(value == bound - 1, 0.5, 0.0))
+        real = np.arange(value.shape[2]) < np.array([[n_out] for _, n_out in layer.sizes])[:, None]
+        slopes["threshold"][:] = to_threshold[:, None, : value.shape[2]] * (base * passed * real)
+        leaks = [model not in ("if", "izhikevich") for model in layer.models]
+        for name, slope in (("gain", to_k[:, 0]), ("leak", to_k[:, 1] * leaks)):
+            soft = np.exp2(views[name].astype(np.float64) + layer.fraction)
+            slopes[name][:] = slope.reshape(-1, 1, 1) * soft * np.log(2)
 
-    def _ramp_of(self, rated: bool) -> np.ndarray:
-        return self.ramp if rated else self._no_ramp
+    def _prepare(self, p: int) -> None:
+        """The matrices of candidate p, and whether its last layer may be summed up in one product."""
+        room, layers = self._room, self.stack.layers
+        for i, layer in enumerate(layers):
+            views = self._views[i]
+            unit = 2**layer.fraction // layer.lengths[p]
+            sums_up = i == len(layers) - 1 and not layer.fires and layer.generators[p] == "sobol"
+            turned = room.turned[p][i] if i or sums_up else self._not_turned
+            largest = kernels.prepare(
+                views["weight"][p], views["keep"][p], views["position"][p], np.float32(layer.tops[p]),
+                np.float32(unit), layer.tables[p], room.matrices[p][i], turned, room.whole[p][i],
+                room.late[p][i],
+            )  # fmt: skip
+            # Without saturation, and exact in float32.
+            room.layers[p, i, kernels.SUMMED] = (
+                sums_up and largest < 2 ** (layer.words[p] - 1) and largest * self.timesteps < 2**24
+            )
 
-    def _dtype(self, layer: "LayerStack", p: int) -> type:
-        if not layer.fires:
-            return np.float32
-        exact = exact_dtype(layer.models[p], layer.words[p], layer.fraction, layer.powers_of_two)
-        return np.float32 if exact == torch.float32 else np.float64
+    def _run(
+        self, p: int, inputs: tuple[np.ndarray, ...], labels: np.ndarray, factor: float,
+        to_threshold: np.ndarray, to_k: np.ndarray, scores: np.ndarray, fired: np.ndarray,
+    ) -> tuple[float, float]:  # fmt: skip
+        flat = self._room.flat
+        return kernels.run(
+            self._room.layers[p], self._k[p], self._threshold[p], self._noise[p], *inputs,
+            self._down if self.ramp is None else self.ramp, labels, factor, self._room.block[p], self._down,
+            flat["matrices"], flat["turned"], flat["lates"], flat["states"], flat["lists"], flat["lanes"],
+            flat["sums"], flat["places"], flat["per_weight"], to_threshold, to_k, scores, fired,
+        )  # fmt: skip
+
+
+def _is_wide(layer: "LayerStack", p: int) -> bool:
+    """Whether the neurons of candidate p need float64."""
+    exact = exact_dtype(layer.models[p], layer.words[p], layer.fraction, layer.powers_of_two)
+    return layer.fires and exact == torch.float64

@@ -9,6 +9,9 @@ not differentiated through (Zenke and Vogels 2021 found that this trains better)
 """
 
 import math
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -167,16 +170,19 @@ def _constant_1_4(one: float) -> int:
 
 
 def scan(
-    model: str, current: Tensor, c: Constants, fraction: int, membranes: bool = False
-) -> tuple[Tensor, Tensor | None]:
-    """All T steps of a layer of one model.
+    model: str, current: Tensor, c: Constants, fraction: int, membranes: bool = False,
+    refractory: bool | None = None,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """All T steps of a layer of one model: the reference, in plain torch on any device.
 
     current: [P, T, B, N], saturated already. c: see Constants; its dtype decides the arithmetic.
+    refractory: whether any candidate has one; None looks, and waits for the device to do so.
     returns: spikes [P, T, B, N] in the dtype of `current`, and the membrane after every step if asked.
     """
     one = float(2**fraction)
     dtype = c.threshold.dtype
-    refractory = bool((c.refractory > 0).any())
+    if refractory is None:
+        refractory = bool((c.refractory > 0).any())
     steps = current.to(dtype).unbind(1)
     state = initial_state(model, steps[0].shape, c, one)
     spikes, trace = [], []
@@ -186,3 +192,24 @@ def scan(
         if membranes:
             trace.append(state.v)
     return torch.stack(spikes, 1).to(current.dtype), torch.stack(trace, 1) if membranes else None
+
+
+Scan = Callable[[str, Tensor, Constants, int, bool], Tensor]
+
+
+@cache
+def scan_on(device: str) -> Scan:
+    """What scans the neurons of a stack on a type of device.
+
+    A function of model, current, constants, fraction and whether any candidate is refractory, to spikes:
+    Triton on CUDA where it is installed, as it is with torch for Linux; else the reference.
+    """
+    if device == "cuda" and find_spec("triton") is not None:
+        from scnas.snn import triton_kernels
+
+        return triton_kernels.scan
+
+    def reference(model: str, current: Tensor, c: Constants, fraction: int, refractory: bool) -> Tensor:
+        return scan(model, current, c, fraction, refractory=refractory)[0]
+
+    return reference

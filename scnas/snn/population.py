@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scnas.randomness import integer, rng
 from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Layer, Network
-from scnas.snn.neurons import Constants, exact_dtype, scan
+from scnas.snn.neurons import Constants, exact_dtype, scan_on
 from scnas.snn.streams import max_weight, noise_sequence, ones_table
 from scnas.space import Architecture
 
@@ -41,16 +41,16 @@ class _Synapses(torch.autograd.Function):
     spikes: [P or 1, T, B, n_in] (1: the input, shared by all). weights: [P, n_in, n_out] real.
     positions: [P, n_in, n_out] real delays, or None. matrix: [P, 1 or T, n_in, n_out], the signed
     ones of every stream in current units (times 2^F / L). limits: [P, 1, 1] largest delay. widths:
-    [P, 1, 1], how softly the gradient sees a delay, in steps.
+    [P, 1, 1], how softly the gradient sees a delay, in steps. span: the largest of limits; 0 without
+    positions.
     returns [P, T, B, n_out]. The current is linear in a weight with slope 2^F per active spike,
     which is exact for sobol streams but for rounding, and the mean over seeds for lfsr.
     """
 
     @staticmethod
-    def forward(ctx, spikes, weights, positions, matrix, limits, widths, one):
+    def forward(ctx, spikes, weights, positions, matrix, limits, widths, one, span):
         timesteps, batch, n_in = spikes.shape[1:]
         n_out = weights.shape[2]
-        span = 0 if positions is None else int(limits.max())
         placed = None if positions is None else torch.round(positions)
         out = None
         for d in range(span + 1):
@@ -95,7 +95,7 @@ class _Synapses(torch.autograd.Function):
             if to_spikes is not None:
                 back = _product(gradient[:, d:], (at[:, d:] if at.shape[1] > 1 else at).transpose(2, 3))
                 to_spikes[:, : timesteps - d] += back
-        return to_spikes, to_weights, to_positions, None, None, None, None
+        return to_spikes, to_weights, to_positions, None, None, None, None, None
 
 
 def _product(rows: Tensor, matrix: Tensor) -> Tensor:
@@ -180,6 +180,9 @@ class LayerStack:
         if any(self.spans):
             self.tensors["position"] = torch.tensor(position)
         self.tables = [self._table(p) for p in range(count)]
+        # Made once on the device, since making one waits for it: indices of _where, tables of lfsr layers.
+        self._indices: dict[tuple[int, ...], Tensor] = {}
+        self._lookup: Tensor | None = None
         self.buffers = {
             "real": torch.tensor(real),
             "keep": torch.tensor(real),
@@ -232,14 +235,17 @@ class LayerStack:
     def to(self, device: torch.device) -> None:
         self.tensors = {name: t.to(device).requires_grad_() for name, t in self.tensors.items()}
         self.buffers = {name: t.to(device) for name, t in self.buffers.items()}
+        self.gain_range = tuple(t.to(device) for t in self.gain_range)
+        self.leak_range = tuple(t.to(device) for t in self.leak_range)
+        self._indices, self._lookup = {}, None
 
     # -- integers -------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def integer_weights(self) -> Tensor:
-        """Signed magnitudes w, [P, n_in, n_out], 0 where pruned or padded."""
-        scaled = torch.round(self.tensors["weight"] * self.buffers["magnitudes"])
-        return scaled * self.buffers["keep"]
+    def integer_weights(self, p: int | slice = slice(None)) -> Tensor:
+        """Signed magnitudes w of candidates p, [..., n_in, n_out], 0 where pruned or padded."""
+        scaled = torch.round(self.tensors["weight"][p] * self.buffers["magnitudes"][p])
+        return scaled * self.buffers["keep"][p]
 
     def thresholds(self) -> Tensor:
         """[P, 1, n_out] float64 integers, 1..2^(W-1) - 1, straight through the rounding."""
@@ -281,15 +287,18 @@ class LayerStack:
             index = self._where(self.models, model)
             dtype = exact_dtype(model, max(self.words), self.fraction, self.powers_of_two)
             mine = constants.select(index).to(dtype)
-            parts.append(scan(model, current.index_select(0, index), mine, self.fraction)[0])
+            scan = scan_on(current.device.type)
+            parts.append(scan(model, current.index_select(0, index), mine, self.fraction, False))
             indices.append(index)
         # Noise can drive a padded neuron over its threshold.
         return current, _interleave(parts, indices) * self.buffers["real"].any(1)[:, None, None]
 
     def _where(self, names: list[str], name: str) -> Tensor:
         """Candidates whose entry in `names` is `name`."""
-        found = [p for p, other in enumerate(names) if other == name]
-        return torch.tensor(found, device=self.tensors["weight"].device)
+        found = tuple(p for p, other in enumerate(names) if other == name)
+        if found not in self._indices:
+            self._indices[found] = torch.tensor(found, device=self.tensors["weight"].device)
+        return self._indices[found]
 
     def _currents(self, spikes: Tensor, softness: float) -> Tensor:
         integers = self.integer_weights()
@@ -312,7 +321,10 @@ class LayerStack:
         if generator == "sobol":
             matrix = (integers * (one / pick(self.buffers["magnitudes"])))[:, None]
         else:
-            tables = torch.tensor(np.array([self.tables[p] for p in index.tolist()]), device=index.device)
+            if self._lookup is None:
+                own = [table for table in self.tables if len(table)]
+                self._lookup = torch.tensor(np.array(own), device=index.device)
+            tables = self._lookup
             lookup = integers.abs().nan_to_num(0.0).long().flatten(1)[:, None].expand(-1, self.timesteps, -1)
             ones = tables.gather(2, lookup).view(-1, self.timesteps, *integers.shape[1:])
             matrix = ones * integers.sign()[:, None]
@@ -325,20 +337,25 @@ class LayerStack:
             pick(self.buffers["limit"]),
             pick((self.buffers["limit"] * softness / 2).clamp(min=0.5)),
             one,
+            max(self.spans),
         )
 
     # -- upkeep ---------------------------------------------------------------------------------
 
+    def bounds(self, name: str) -> tuple[Tensor, Tensor]:
+        """The range of a parameter, from..to, each [P or 1, 1, 1]."""
+        limit = self.buffers["limit"]
+        fixed = {"weight": (-1.0, 1.0), "threshold": (1e-3, 8.0)}
+        if name in fixed:
+            return tuple(limit.new_full((1, 1, 1), end) for end in fixed[name])
+        return {"gain": self.gain_range, "leak": self.leak_range}.get(name, (torch.zeros_like(limit), limit))
+
     @torch.no_grad()
     def clamp(self) -> None:
         """Parameters back into their ranges after an optimiser step."""
-        t = self.tensors
-        t["weight"].clamp_(-1, 1)
-        t["threshold"].clamp_(1e-3, 8)
-        t["gain"].copy_(t["gain"].clamp(*self.gain_range))
-        t["leak"].copy_(t["leak"].clamp(*self.leak_range))
-        if "position" in t:
-            t["position"].copy_(t["position"].clamp(min=0).minimum(self.buffers["limit"]))
+        for name, tensor in self.tensors.items():
+            low, high = self.bounds(name)
+            torch.minimum(torch.maximum(tensor, low), high, out=tensor)
 
     @torch.no_grad()
     def prune(self, progress: float, per: str) -> None:
@@ -369,7 +386,7 @@ class LayerStack:
         delays = np.zeros((a, b), dtype=np.int64)
         if "position" in self.tensors:
             delays = torch.round(self.tensors["position"][p, :a, :b]).detach().long().cpu().numpy()
-        weights = self.integer_weights()[p, :a, :b].long().cpu().numpy()
+        weights = self.integer_weights(p)[:a, :b].long().cpu().numpy()
         values = dict(self.constants[p])
         if self.fires:
             values["leak_k"] = int(self.power("leak")[p])
@@ -389,6 +406,8 @@ class LayerStack:
 
 def _interleave(parts: list[Tensor], indices: list[Tensor]) -> Tensor:
     """Rows of `parts` back in the order that `indices` took them from."""
+    if len(parts) == 1:
+        return parts[0]
     order = torch.cat(indices)
     return torch.cat(parts).index_select(0, torch.argsort(order))
 
@@ -398,6 +417,8 @@ class PopulationStack:
 
     scale: [P], logarithm of what turns a score into a logit; it is no part of the network.
     """
+
+    SYNAPTIC = ("weight", "position")  # what a layer that only integrates trains
 
     def __init__(
         self,
@@ -425,7 +446,7 @@ class PopulationStack:
         kinds = {"scale": [self.scale]}
         for layer in self.layers:
             for name, tensor in layer.tensors.items():
-                if layer.fires or name in ("weight", "position"):
+                if layer.fires or name in self.SYNAPTIC:
                     kinds.setdefault(name, []).append(tensor)
         return kinds
 
@@ -451,6 +472,23 @@ class PopulationStack:
             logits.reshape(-1, classes), labels.expand(count, -1).reshape(-1), reduction="none"
         )
         return flat.view(count, batch).mean(1)
+
+    def bounds(self, kind: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """The range that a parameter is kept in, from..to, each [P or 1, 1, 1]."""
+        for layer in self.layers:
+            if layer.tensors.get(kind) is tensor:
+                return layer.bounds(kind)
+        return tuple(self.scale.new_full((1, 1, 1), end) for end in (-math.inf, math.inf))
+
+    def own_sizes(self, tensor: Tensor) -> np.ndarray:
+        """Rows and columns of a parameter that are no padding, [P, 2]."""
+        for layer in self.layers:
+            for name, own in layer.tensors.items():
+                if own is tensor:
+                    rows = [n_in if name in self.SYNAPTIC else 1 for n_in, _ in layer.sizes]
+                    columns = [n_out if tensor.shape[-1] > 1 else 1 for _, n_out in layer.sizes]
+                    return np.array([rows, columns]).T.copy()
+        return np.ones((self.count, 2), np.int64)
 
     def clamp(self) -> None:
         for layer in self.layers:

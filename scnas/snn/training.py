@@ -16,7 +16,8 @@ from torch import Tensor
 
 from scnas.contract import is_power_of_two, one_of, whole
 from scnas.randomness import rng
-from scnas.snn.cpu import CpuPass
+from scnas.snn.adam import CpuAdam, TorchAdam
+from scnas.snn.cpu import CACHE_BYTES, CpuPass
 from scnas.snn.network import Network
 from scnas.snn.population import PopulationStack, TorchPass
 from scnas.snn.streams import van_der_corput
@@ -26,20 +27,23 @@ from scnas.tasks import Split, Task
 GIB = 2**30
 KERNEL_DEVICES = ("cpu",)  # where the compiled kernels work; torch works anywhere
 GROUP_OVERHEAD = 1e7  # what one step of one more group costs, in the operations of work_of()
+PARTS = 16  # groups that a batch is cut into where nothing else asks for more, for as many workers
 
 
 @dataclass(frozen=True)
 class Budget:
     """What a candidate may spend, the same for all.
 
-    epochs: passes over the training data. batch_size: samples a step. learning_rate: peak of a
-    cosine schedule for weights; thresholds, gains, leaks and delays have their own share of it.
+    epochs: passes over the training data. samples: training samples of an epoch, drawn anew for each;
+    None for all. batch_size: samples a step. learning_rate: peak of a cosine schedule for weights;
+    thresholds, gains, leaks and delays have their own share of it.
     prune_from, prune_to: share of the epochs between which the density falls to its target.
     prune_per: `layer` or `neuron`. powers_of_two: gain and leak as shifts. clip: largest gradient
     norm of a candidate. memory_gib: what one group may take; larger groups are split.
     """
 
     epochs: int = 10
+    samples: int | None = None
     batch_size: int = 32
     learning_rate: float = 0.03
     prune_from: float = 0.1
@@ -51,6 +55,8 @@ class Budget:
 
     def __post_init__(self):
         whole("epochs", self.epochs, 0, 100_000)
+        if self.samples is not None:
+            whole("samples", self.samples, 1, 2**31)
         whole("batch_size", self.batch_size, 1, 2**20)
         one_of("prune_per", self.prune_per, ("layer", "neuron"))
         for name, high in (
@@ -102,7 +108,7 @@ def train_population(
     memory is split. Raises ValueError when an architecture does not fit the task.
     """
     results: dict[Architecture, Trained] = {}
-    for group in plan_groups(architectures, task, budget):
+    for group in plan_groups(architectures, task, budget, device, parts=1):
         for trained in train_group(group, task, budget, seed, device):
             results[trained.architecture] = trained
     return [remapped(results[a.training_key], a) for a in architectures]
@@ -145,52 +151,72 @@ def check_fits(architecture: Architecture, task: Task) -> None:
 
 
 def plan_groups(
-    architectures: Sequence[Architecture], task: Task, budget: Budget
+    architectures: Sequence[Architecture], task: Task, budget: Budget, device: str = "cpu", parts: int = PARTS
 ) -> list[list[Architecture]]:
     """The distinct trainings that `architectures` need, in groups that are trained together.
 
-    Depends on the architectures alone. A group has one depth, number of steps, fraction and readout;
-    its members are neighbours in delays and size, so that padding to the widest wastes less than
-    starting another group costs, and its memory stays within the budget.
+    Depends on the arguments alone. A group has one depth, number of steps, fraction and readout; its
+    members are neighbours in delays and size, and its memory stays within the budget. Where the kernels
+    of a CPU work, padding costs nothing and the result does not depend on the group, so that a group
+    holds up to one of `parts` shares of all work, for as many workers. Elsewhere it grows while padding
+    to the widest wastes less than starting another group costs.
     """
     for architecture in architectures:
         check_fits(architecture, task)
     kinds: dict[tuple, list[Architecture]] = {}
     for a in dict.fromkeys(a.training_key for a in architectures):
         kinds.setdefault((a.n_layers, a.timesteps, a.fraction, a.readout, a.word <= 16), []).append(a)
+    on_kernels = torch.device(device).type in KERNEL_DEVICES
+    overhead, room = GROUP_OVERHEAD / budget.batch_size, _room_bytes(budget, device)
+    share = max(sum(work_of(a) for kind in kinds.values() for a in kind) / parts, 20 * overhead)
     groups = []
     for kind in sorted(kinds, key=repr):
         members = sorted(kinds[kind], key=lambda a: (max(a.delay_ranges), work_of(a), a.name))
-        group: list[Architecture] = []
+        group, envelope, useful = [], None, 0
         for a in members:
-            wider = [*group, a]
-            fits = memory_bytes(wider, budget.batch_size) <= budget.memory_gib * GIB
-            worth = 1.6 * sum(map(work_of, wider)) + GROUP_OVERHEAD / budget.batch_size
-            if group and not (fits and work(wider) <= worth):
+            wider, more = _widened(envelope, a), useful + work_of(a)
+            fits = _memory(wider, budget.batch_size, on_kernels) <= room
+            worth = more <= share if on_kernels else wider.count * work_of(wider) <= 1.6 * more + overhead
+            if group and not (fits and worth):
                 groups.append(group)
-                wider = [a]
-            group = wider
+                group, wider, more = [], _widened(None, a), work_of(a)
+            group.append(a)
+            envelope, useful = wider, more
         groups.append(group)
     return groups
 
 
 class _Envelope(NamedTuple):
-    """What a group is padded to: the widest layers and longest delays of all. It may hold layers too
-    large for any architecture."""
+    """What a group of `count` is padded to: the widest layers and longest delays of all, and whether any
+    layer of that place has lfsr streams. It may hold layers too large for any architecture."""
 
+    count: int
     timesteps: int
-    layer_sizes: list[tuple[int, int]]
-    delay_ranges: list[int]
+    layer_sizes: tuple[tuple[int, int], ...]
+    delay_ranges: tuple[int, ...]
+    lfsr: tuple[bool, ...]
 
 
-def _envelope(architectures: Sequence[Architecture]) -> _Envelope:
-    sizes = zip(*(a.layer_sizes for a in architectures), strict=True)
-    delays = zip(*(a.delay_ranges for a in architectures), strict=True)
+def _widened(envelope: _Envelope | None, a: Architecture) -> _Envelope:
+    """The envelope of a group and one more; None: of nothing."""
+    sizes, lfsr = tuple(a.layer_sizes), tuple(name == "lfsr" for name in a.generators)
+    if envelope is None:
+        return _Envelope(1, a.timesteps, sizes, a.delay_ranges, lfsr)
     return _Envelope(
-        architectures[0].timesteps,
-        [tuple(map(max, zip(*layer, strict=True))) for layer in sizes],
-        list(map(max, delays)),
+        envelope.count + 1,
+        a.timesteps,
+        tuple((max(x, n), max(y, m)) for (x, y), (n, m) in zip(envelope.layer_sizes, sizes, strict=True)),
+        tuple(map(max, envelope.delay_ranges, a.delay_ranges)),
+        tuple(map(max, envelope.lfsr, lfsr)),
     )
+
+
+def _envelope(group: Sequence[Architecture]) -> _Envelope:
+    envelope = None
+    for a in group:
+        envelope = _widened(envelope, a)
+    assert envelope is not None
+    return envelope
 
 
 def work_of(a: Architecture | _Envelope) -> int:
@@ -206,15 +232,31 @@ def work(group: Sequence[Architecture]) -> int:
     return len(group) * work_of(_envelope(group))
 
 
-def memory_bytes(group: Sequence[Architecture], batch_size: int) -> int:
-    """About the peak memory of training a group: activations of all steps, matrices of all streams."""
-    a = _envelope(group)
+def memory_bytes(group: Sequence[Architecture], batch_size: int, device: str = "cpu") -> int:
+    """About the peak memory of training a group on `device`, data and libraries not included."""
+    return _memory(_envelope(group), batch_size, torch.device(device).type in KERNEL_DEVICES)
+
+
+def _memory(a: _Envelope, batch_size: int, on_kernels: bool) -> int:
+    """See memory_bytes. Every synapse has a weight, its gradient, two moments and two masks, and the same
+    again for a delay. The kernels need besides the room of one candidate (cpu._Room); torch needs the
+    activations and the matrices of all."""
+    synapses = sum(n_in * n_out * (1 + (max(a.delay_ranges) > 0)) for n_in, n_out in a.layer_sizes)
+    parameters = 22 * a.count * synapses
+    streams = [a.timesteps if lfsr else 1 for lfsr in a.lfsr]
+    if on_kernels:
+        matrices = sum(
+            (8 * s + 4) * (d + 1) * n_in * n_out
+            for (n_in, n_out), d, s in zip(a.layer_sizes, a.delay_ranges, streams, strict=True)
+        )
+        states = max(CACHE_BYTES, 8 * 32 * a.timesteps * sum(n for _, n in a.layer_sizes))
+        inputs = batch_size * a.timesteps * a.layer_sizes[0][0] * 8
+        return parameters + matrices + 2 * states + inputs
     activations = a.timesteps * batch_size * sum(20 * n_out + 3 * n_in for n_in, n_out in a.layer_sizes)
-    streams = sum(
-        n_in * n_out * (8 + 2 * (a.timesteps if any(b.generators[i] == "lfsr" for b in group) else 1))
-        for i, (n_in, n_out) in enumerate(a.layer_sizes)
+    matrices = sum(
+        n_in * n_out * (8 + 2 * s) for (n_in, n_out), s in zip(a.layer_sizes, streams, strict=True)
     )
-    return 4 * len(group) * (activations + streams)
+    return parameters + 4 * a.count * (activations + matrices)
 
 
 # -- data ---------------------------------------------------------------------------------------
@@ -238,6 +280,7 @@ class Samples:
             data = levels.astype(np.uint8 if timesteps < 256 else np.int16)[:, None]
         self.on_kernels = device.type in KERNEL_DEVICES
         self.data = data if self.on_kernels else torch.tensor(data, device=device)
+        self._ramp = None if self.ramp is None else torch.tensor(self.ramp, device=device)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -250,7 +293,7 @@ class Samples:
             index = torch.tensor(index, device=self.device)
         x = self.data[index]
         if self.ramp is not None:
-            x = x > torch.tensor(self.ramp, device=self.device)[None, :, None]
+            x = x > self._ramp[None, :, None]
         return x.transpose(0, 1).float(), self.labels[index]
 
     def batches(self, size: int) -> Iterator[tuple[np.ndarray | Tensor, np.ndarray | Tensor]]:
@@ -270,32 +313,60 @@ def open_pass(stack: PopulationStack, samples: Samples) -> CpuPass | TorchPass:
     return CpuPass(stack, samples.ramp) if samples.on_kernels else TorchPass(stack)
 
 
+def open_adam(stack: PopulationStack, samples: Samples, budget: "Budget") -> CpuAdam | TorchAdam:
+    """What turns gradients into a step of all parameters on the device of `samples`."""
+    rates = {kind: budget.learning_rate * rate for kind, rate in RATES.items()}
+    return (CpuAdam if samples.on_kernels else TorchAdam)(stack, rates, budget.clip)
+
+
 # -- training -----------------------------------------------------------------------------------
 
 # Learning rates relative to that of the weights.
 RATES = {"weight": 1.0, "threshold": 1.0, "gain": 1.0, "leak": 1.0, "position": 5.0, "scale": 1.0}
 
 
+# Memory of a group, by memory_bytes, beyond which one ran out on a device: it is not tried again.
+too_much: dict[str, float] = {}
+
+
 def train_group(
     group: Sequence[Architecture], task: Task, budget: Budget, seed: int, device: str | torch.device
 ) -> list[Trained]:
-    """Train candidates of one kind together; on running out of memory, each half on its own."""
+    """Train candidates of one kind together; each half on its own if memory runs out, or did before on a
+    group as large, or is known to be too little now."""
     started = time.perf_counter()
-    try:
-        return _train_stack(group, task, budget, seed, torch.device(device))
-    except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
-            raise
-    if len(group) == 1:
-        return [_failure(group[0], "out of memory", time.perf_counter() - started)]
-    if torch.device(device).type == "cuda":
-        torch.cuda.empty_cache()
+    needed = memory_bytes(group, budget.batch_size, device)
+    if len(group) == 1 or needed < min(too_much.get(str(device), math.inf), _free_bytes(device)):
+        try:
+            return _train_stack(group, task, budget, seed, torch.device(device))
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+        if len(group) == 1:
+            return [_failure(group[0], "out of memory", time.perf_counter() - started)]
+        too_much[str(device)] = min(too_much.get(str(device), math.inf), needed)
+        if torch.device(device).type == "cuda":
+            torch.cuda.empty_cache()
     half = len(group) // 2
     return [
         trained
         for part in (group[:half], group[half:])
         for trained in train_group(part, task, budget, seed, device)
     ]
+
+
+def _free_bytes(device: str | torch.device) -> float:
+    """What a group may take on a device at this moment; a CPU has its setting, at planning."""
+    if torch.device(device).type != "cuda":
+        return math.inf
+    return 0.9 * (torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+
+
+def _room_bytes(budget: Budget, device: str | torch.device) -> float:
+    """What a group is planned to take at most: most of a GPU, or on a CPU the setting."""
+    if torch.device(device).type == "cuda" and torch.cuda.is_available():
+        return 0.8 * torch.cuda.mem_get_info(device)[1]
+    return budget.memory_gib * GIB
 
 
 def _out_of_memory(error: BaseException) -> bool:
@@ -313,41 +384,32 @@ def _train_stack(
     train = Samples(task.train, task.encoder, timesteps, device)
     validation = Samples(task.validation, task.encoder, timesteps, device)
     learner = open_pass(stack, train)
-    kinds = stack.parameters
-    optimiser = torch.optim.Adam(
-        [
-            {"params": tensors, "lr": budget.learning_rate * RATES[kind], "kind": kind}
-            for kind, tensors in kinds.items()
-        ],
-        betas=(0.9, 0.99),
-    )
-    masks = {
-        id(layer.tensors[name]): layer.buffers["keep"]
-        for layer in stack.layers
-        for name in ("weight", "position")
-        if name in layer.tensors
-    }
-    diverged: dict[int, str] = {}
-    steps = math.ceil(len(train) / budget.batch_size)
+    adam = open_adam(stack, train, budget)
+    # Epoch in which a gradient was no number, [P] on the device; -1: in none.
+    failed_in = torch.full((len(group),), -1, device=device)
+    samples = min(len(train), budget.samples or len(train))
+    steps = math.ceil(samples / budget.batch_size)
     for epoch in range(budget.epochs):
         progress = epoch / max(1, budget.epochs)
         _prune(stack, progress, budget)
         softness = max(0.0, 1 - progress / 0.7)  # delays are seen broadly first, sharply at the end
-        order = rng(seed, "minibatch", epoch).permutation(len(train))
+        order = rng(seed, "minibatch", epoch).permutation(len(train))[:samples]
         for i in range(steps):
-            _set_rates(optimiser, budget, (epoch * steps + i) / (budget.epochs * steps))
             index = order[i * budget.batch_size : (i + 1) * budget.batch_size]
             learner.gradients(*train.batch(index), softness)
-            norms = _clip(kinds, masks, budget.clip)
-            for p in torch.nonzero(~torch.isfinite(norms)).flatten().tolist():
-                diverged.setdefault(p, f"diverged: its gradient is not finite in epoch {epoch}")
-            optimiser.step()
-            stack.clamp()
+            norms = adam.step(rate((epoch * steps + i) / (budget.epochs * steps)))
+            failed_in = torch.where((failed_in < 0) & ~torch.isfinite(norms), epoch, failed_in)
     _prune(stack, 1.0, budget)
     seconds = (time.perf_counter() - started) / len(group)
     seen = evaluate(learner, validation)
     trained_on = evaluate(learner, train)
-    numbers = [t.detach().isfinite().reshape(len(group), -1).all(1) for ts in kinds.values() for t in ts]
+    diverged = {
+        p: f"diverged: its gradient is not finite in epoch {epoch}"
+        for p, epoch in enumerate(failed_in.tolist())
+        if epoch >= 0
+    }
+    tensors = [tensor for kind in stack.parameters.values() for tensor in kind]
+    numbers = [t.detach().isfinite().reshape(len(group), -1).all(1) for t in tensors]
     finite = torch.stack(numbers).all(0).tolist()
     results = []
     for p, architecture in enumerate(group):
@@ -378,39 +440,15 @@ def _prune(stack: PopulationStack, progress: float, budget: Budget) -> None:
     Cubic schedule of Zhu and Gupta 2017, "To prune, or not to prune".
     """
     span = budget.prune_to - budget.prune_from
-    share = min(1.0, max(0.0, (progress - budget.prune_from) / span)) if span > 0 else 1.0
+    done = progress - budget.prune_from
+    share = min(1.0, max(0.0, done / span)) if span > 0 else float(done >= 0)
     stack.prune(1 - (1 - share) ** 3, budget.prune_per)
 
 
-def _set_rates(optimiser: torch.optim.Optimizer, budget: Budget, progress: float) -> None:
-    """Linear warm-up over the first twentieth, then half a cosine down to nothing."""
-    factor = min(1.0, (progress + 1e-3) / 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
-    for group in optimiser.param_groups:
-        group["lr"] = budget.learning_rate * RATES[group["kind"]] * factor
-
-
-@torch.no_grad()
-def _clip(kinds: dict[str, list[Tensor]], masks: dict[int, Tensor], largest: float) -> Tensor:
-    """Scale each candidate's gradient to norm `largest` at most, [P] norms before.
-
-    Padding and pruned synapses get no gradient. One that is not finite is dropped whole, so that it
-    stays with its candidate.
-    """
-    gradients = []
-    for tensors in kinds.values():
-        for tensor in tensors:
-            if tensor.grad is None:
-                continue
-            if id(tensor) in masks:
-                tensor.grad *= masks[id(tensor)]
-            gradients.append(tensor.grad)
-    norms = torch.sqrt(sum(g.flatten(1).square().sum(1) if g.ndim > 1 else g.square() for g in gradients))
-    factor = torch.where(torch.isfinite(norms), (largest / (norms + 1e-12)).clamp(max=1.0), 0.0)
-    for g in gradients:
-        g.mul_(factor.view(-1, *[1] * (g.ndim - 1)))
-        if not torch.isfinite(norms).all():
-            g.nan_to_num_(0.0, 0.0, 0.0)
-    return norms
+def rate(progress: float) -> float:
+    """The learning rate at `progress` of a training, as a share of its peak: linear warm-up over the first
+    twentieth, then half a cosine down to nothing."""
+    return min(1.0, (progress + 1e-3) / 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 # -- evaluation ---------------------------------------------------------------------------------

@@ -1,0 +1,428 @@
+"""How much faster is it to train a population as one network than its members one by one?
+
+    python -m scnas job=benchmark
+
+Every side trains the same architectures on the same data for the same epochs, batches and optimiser, in
+a process of its own with one thread. The sides take turns, so that a busy machine is busy for all; what
+counts is the least processor time of the repeats, and wall time is told beside it. Peers lie in an
+environment of their own (`make peers`); one that is missing is said, never passed over.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scnas.files import write_whole
+from scnas.randomness import rng
+from scnas.snn.streams import rate_encode
+from scnas.space import Architecture, SearchSpace
+from scnas.tasks import Task
+from scnas.tasks.digits import digits
+
+if TYPE_CHECKING:
+    from scnas.config import Benchmark
+
+OURS = "scnas"
+REFERENCE = "SpikingJelly"  # the peer that the goals are set against
+GOALS = {"uniform": 20.0, "ragged": 6.0}  # times SpikingJelly, one CPU thread each
+WIDTHS = (8, 16, 32, 64, 128, 256)
+_SCRIPT = Path(__file__).with_name("peers.py")
+# One thread, whatever reads which of them.
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+)
+
+
+# -- what is trained ----------------------------------------------------------------------------
+
+
+def uniform(size: int, timesteps: int) -> list[Architecture]:
+    """64-64-10 lif networks that differ in the lengths of their streams alone; at most 64."""
+    lengths = (2, 4, 8, 16, 32, 64, 128, 256)
+    pairs = [(a, b) for a in lengths for b in lengths]
+    return [
+        Architecture(64, (64, 10), ("lif", "lif"), pair, (0, 0), timesteps=timesteps) for pair in pairs[:size]
+    ]
+
+
+def ragged(size: int, timesteps: int) -> list[Architecture]:
+    """1 to 3 hidden layers of 8 to 256 neurons, any model, L 4 to 256, delays to 4; sobol, no pruning."""
+    space = SearchSpace(
+        64, 10, 2, 4, width_choices=WIDTHS, L_choices=(4, 8, 16, 32, 64, 128, 256),
+        delay_choices=(0, 1, 2, 3, 4), density_choices=(1.0,), generator_choices=("sobol",),
+        mapping_choices=("parallel",), timesteps_choices=(timesteps,), word_choices=(16,),
+    )  # fmt: skip
+    dice, found = rng(0, "benchmark"), {}
+    while len(found) < size:
+        found.setdefault(space.random_architecture(dice).training_key)
+    return list(found)
+
+
+POPULATIONS = {"uniform": uniform, "ragged": ragged}
+
+
+def for_peers(architectures: Sequence[Architecture]) -> list[dict]:
+    """The networks as peers.py takes them: what it has no cheap form of is left out."""
+    return [
+        {
+            "widths": [a.n_inputs, *a.layer_widths],
+            "leaks": [model != "if" for model in a.neuron_types[:-1]],
+        }
+        for a in architectures
+    ]
+
+
+def sampled(architectures: Sequence[Architecture], sample: int) -> list[Architecture]:
+    """`sample` of them, evenly spread over the number of synapses; all of them if there are no more."""
+    if sample >= len(architectures):
+        return list(architectures)
+    order = sorted(architectures, key=lambda a: (a.total_params, a.name))
+    return [order[int((i + 0.5) * len(order) / sample)] for i in range(sample)]
+
+
+# -- sides --------------------------------------------------------------------------------------
+
+
+class Side:
+    """A process that trains on request, one JSON line in, one out. versions: of its libraries.
+
+    missing: why it cannot, or None. Use as a context manager; the process ends with it.
+    """
+
+    def __init__(self, name: str, command: Sequence[str | Path]):
+        self.name = name
+        self.missing: str | None = None
+        self.versions: dict[str, str] = {}
+        self._process: subprocess.Popen | None = None
+        self._errors = tempfile.TemporaryFile("w+")
+        try:
+            self._process = subprocess.Popen(
+                [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=self._errors, text=True, env={**os.environ, **_ONE_THREAD},
+            )  # fmt: skip
+        except OSError as error:
+            self.missing = f"{command[0]}: {error.strerror} (make peers)"
+            return
+        hello = self._read()
+        self.missing, self.versions = hello.get("missing"), hello.get("versions", {})
+
+    def ask(self, request: dict) -> dict:
+        """The answer to a request; RuntimeError with the end of its stderr if the process broke."""
+        assert self._process is not None and self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # _read tells why
+        return self._read()
+
+    def _read(self) -> dict:
+        assert self._process is not None and self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            self._errors.seek(0)
+            end = self._errors.read()[-2000:]
+            raise RuntimeError(f"{self.name} ended with code {self._process.returncode}:\n{end}")
+        return json.loads(line)
+
+    def __enter__(self) -> "Side":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+        self._errors.close()
+
+
+def answer(request: dict) -> dict:
+    """Our side of peers.train: `population` named in the request, trained together."""
+    from scnas.snn import training
+
+    task = digits()
+    architectures = POPULATIONS[request["population"]](request["size"], request["timesteps"])
+    budget = training.Budget(
+        epochs=request["epochs"], batch_size=request["batch_size"], learning_rate=request["learning_rate"]
+    )
+    wall, processor = time.perf_counter(), time.process_time()
+    results = training.train_population(architectures, task, budget, seed=0, device=request["device"])
+    seconds, used = time.perf_counter() - wall, time.process_time() - processor
+    return {
+        "seconds": seconds,
+        "processor_seconds": used,
+        "accuracy": [r.validation_accuracy for r in results if r.failed is None],
+        "failed": [r.failed for r in results if r.failed is not None],
+    }
+
+
+# -- the comparison -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One side on one population. networks: how many it trained; seconds are of all of them, one entry for
+    every repeat; per_network: least processor seconds of a repeat divided by networks."""
+
+    population: str
+    side: str
+    networks: int
+    seconds: tuple[float, ...]
+    processor_seconds: tuple[float, ...]
+    accuracy: float
+    failed: int
+
+    @property
+    def per_network(self) -> float:
+        return min(self.processor_seconds) / self.networks
+
+
+def compare(
+    names: Sequence[str], python: Path, size: int, sample: int, timesteps: int, epochs: int, batch_size: int,
+    learning_rate: dict[str, float], repeats: int, say: Callable[[str], None] = print, device: str = "cpu",
+) -> tuple[list[Measured], dict[str, str], dict[str, dict[str, str]]]:  # fmt: skip
+    """All sides on all populations in turns.
+
+    names: of peers. python: the interpreter that has them. sample: networks of a population that a peer
+    trains; ours always trains all. learning_rate: of "ours" and "peers". returns what was measured, why
+    sides are missing, and versions by side.
+    """
+    task = digits()
+    measured, missing = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data.npz"
+        _write_data(task, timesteps, data)
+        commands = {OURS: [sys.executable, "-m", "scnas.benchmark"]}
+        commands |= {name: [python, _SCRIPT, name] for name in names}
+        versions = {}
+        for population, make in POPULATIONS.items():
+            architectures = make(size, timesteps)
+            picked = for_peers(sampled(architectures, sample))
+            requests, answers = {}, {}
+            sides: dict[str, Side] = {}
+            try:
+                for name, command in commands.items():
+                    side = Side(name, command)
+                    sides[name], answers[name] = side, []
+                    if side.missing:
+                        missing[name] = side.missing
+                        side.__exit__(None, None, None)
+                        del sides[name]
+                        continue
+                    versions[name] = side.versions
+                    shared = {"epochs": epochs, "batch_size": batch_size, "device": device}
+                    mine = {"population": population, "size": size, "timesteps": timesteps}
+                    theirs = {"data": str(data), "networks": picked}
+                    ours = name == OURS
+                    requests[name] = shared | (mine if ours else theirs)
+                    requests[name]["learning_rate"] = learning_rate["ours" if ours else "peers"]
+                    # Loads, compiles and touches what a first training needs; not counted.
+                    side.ask(requests[name] | {"epochs": 1} | ({} if ours else {"networks": picked[:2]}))
+                for repeat in range(repeats):
+                    for name, side in sides.items():
+                        answers[name].append(side.ask(requests[name]))
+                        seconds = answers[name][-1]["processor_seconds"]
+                        say(f"{population}, repeat {repeat + 1} of {repeats}: {name} {seconds:.1f} s")
+            finally:
+                for side in sides.values():
+                    side.__exit__(None, None, None)
+            for name in sides:
+                rows = answers[name]
+                measured.append(
+                    Measured(
+                        population,
+                        name,
+                        len(architectures) if name == OURS else len(picked),
+                        tuple(a["seconds"] for a in rows),
+                        tuple(a["processor_seconds"] for a in rows),
+                        float(np.mean(rows[0]["accuracy"])),
+                        len(rows[0].get("failed", [])),
+                    )  # fmt: skip
+                )
+    return measured, missing, versions
+
+
+def _write_data(task: Task, timesteps: int, path: Path) -> None:
+    splits = {"train": task.train, "validation": task.validation}
+    np.savez(
+        path,
+        **{f"{name}_x": rate_encode(split.x, timesteps) for name, split in splits.items()},
+        **{f"{name}_y": split.y for name, split in splits.items()},
+    )
+
+
+def table(measured: Sequence[Measured]) -> str:
+    """Markdown: what each side took and reached, and how many times longer than ours."""
+    lines = [
+        "| population | side | networks | processor s per network | wall s per network | times ours "
+        "| accuracy | failed |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    ours = {m.population: m for m in measured if m.side == OURS}
+    for m in measured:
+        ratio = m.per_network / ours[m.population].per_network
+        lines.append(
+            f"| {m.population} | {m.side} | {m.networks} | {m.per_network:.4f} "
+            f"| {min(m.seconds) / m.networks:.4f} | {ratio:.1f} | {m.accuracy:.3f} | {m.failed} |"
+        )
+    return "\n".join(lines)
+
+
+def verdicts(measured: Sequence[Measured]) -> list[str]:
+    """For each goal one line: reached or missed, and by how much; from least and median processor time."""
+    found = {(m.population, m.side): m for m in measured}
+    lines = []
+    for population, goal in GOALS.items():
+        ours, theirs = found.get((population, OURS)), found.get((population, REFERENCE))
+        if ours is None or theirs is None:
+            lines.append(f"{population}: not measured against {REFERENCE}")
+            continue
+        least = theirs.per_network / ours.per_network
+        middle = (np.median(theirs.processor_seconds) / theirs.networks) / (
+            np.median(ours.processor_seconds) / ours.networks
+        )
+        word = "reached" if least >= goal else f"missed by {goal / least:.2f} times"
+        lines.append(
+            f"{population}: {least:.1f} times {REFERENCE} by least processor time, {middle:.1f} by the "
+            f"median; goal {goal:g}: {word}"
+        )
+    return lines
+
+
+# -- curves: how cost grows ---------------------------------------------------------------------
+
+
+def curves(populations: Sequence[int], say: Callable[[str], None] = print) -> list[dict]:
+    """Processor seconds of ours along one axis at a time, from 64 networks 64-64-10, T = 16, delay 0.
+
+    Rows: axis, value, networks, seconds and networks per second, of one epoch of digits in batches of 128.
+    """
+    from scnas.snn import training
+
+    task, rows = digits(), []
+
+    def base(width: int = 64, timesteps: int = 16, delay: int = 0) -> Architecture:
+        return Architecture(64, (width, 10), ("lif",) * 2, (16, 16), (delay, 0), timesteps=timesteps)
+
+    cases = [("population", p, base(), p) for p in populations]
+    cases += [("width", w, base(width=w), 8) for w in (8, 16, 32, 64, 128, 256)]
+    cases += [("timesteps", t, base(timesteps=t), 8) for t in (1, 2, 4, 8, 16, 32, 64)]
+    cases += [("delay", d, base(delay=d), 8) for d in (0, 1, 2, 4, 8)]
+    budget = training.Budget(epochs=1, batch_size=128)
+    for axis, value, architecture, count in cases:
+        group = [architecture] * count
+        least = math.inf
+        for _ in range(3 if count <= 256 else 1):
+            started = time.process_time()
+            training.train_group(group, task, budget, 0, "cpu")
+            least = min(least, time.process_time() - started)
+        rows.append(
+            {"axis": axis, "value": value, "networks": count, "seconds": least, "per_second": count / least}
+        )
+        say(f"{axis} {value}: {count / least:.1f} networks and epochs a second")
+    return rows
+
+
+def plot(rows: Sequence[dict], path: Path) -> None:
+    """Networks trained a second along each axis, as a PNG."""
+    from matplotlib.figure import Figure
+
+    axes = list(dict.fromkeys(row["axis"] for row in rows))
+    figure = Figure(figsize=(4 * len(axes), 3.2), layout="constrained")
+    for place, axis in zip(figure.subplots(1, len(axes)), axes, strict=True):
+        own = [row for row in rows if row["axis"] == axis]
+        place.plot([row["value"] for row in own], [row["per_second"] for row in own], "o-")
+        place.set(xlabel=axis, ylim=(0, None))
+        if axis != "delay":
+            place.set_xscale("log", base=2)
+    figure.axes[0].set_ylabel("networks and epochs a second")
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=110)
+    write_whole(path, image.getvalue())
+
+
+# -- the job --------------------------------------------------------------------------------------
+
+
+def benchmark(settings: "Benchmark", folder: Path, say: Callable[[str], None] = print) -> list[str]:
+    """Compare and draw the curves; returns lines for the terminal.
+
+    Leaves benchmark.csv, benchmark.json (versions, machine, what is missing) and curves.csv and .png in
+    `folder`. Raises ValueError where not one peer is there.
+    """
+    rates = {"ours": settings.learning_rate, "peers": settings.peers_learning_rate}
+    measured, missing, versions = compare(
+        settings.peers, Path(settings.python), settings.population, settings.sample, settings.timesteps,
+        settings.epochs, settings.batch_size, rates, settings.repeats, say,
+    )  # fmt: skip
+    if settings.peers and len(missing) == len(settings.peers):
+        raise ValueError(
+            f"benchmark.python must be an interpreter with the peers (make peers), got {settings.python}: "
+            f"{next(iter(missing.values()))}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "settings": asdict(settings), "versions": versions, "missing": missing,
+        "processor": _processor(), "system": platform.platform(), "load": os.getloadavg(),
+    }  # fmt: skip
+    write_whole(folder / "benchmark.json", json.dumps(facts, indent=1) + "\n")
+    write_whole(
+        folder / "benchmark.csv", _csv([asdict(m) | {"per_network": m.per_network} for m in measured])
+    )
+    lines = [table(measured), *verdicts(measured)]
+    lines += [f"{name} is missing and was not measured: {why}" for name, why in missing.items()]
+    if settings.curve:
+        rows = curves([2**i for i in range(settings.curve.bit_length())], say)
+        write_whole(folder / "curves.csv", _csv(rows))
+        plot(rows, folder / "curves.png")
+    return [*lines, f"{folder}/benchmark.csv"]
+
+
+def _csv(rows: Sequence[dict]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        plain = {k: " ".join(f"{x:.4f}" for x in v) if isinstance(v, tuple) else v for k, v in row.items()}
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in plain.items()})
+    return text.getvalue()
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
+
+
+def main() -> None:
+    """Our side as a process that answers like peers.py."""
+    import torch
+
+    answers, sys.stdout = sys.stdout, sys.stderr
+    torch.set_num_threads(1)
+    print(json.dumps({"versions": {"torch": torch.__version__}}), file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
