@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Settings that runs may differ in and still be seeds of one and the same search.
-_INCIDENTAL = ("job", "run", "search.seed", "search.archive", "executor.", "build.", "task.download")
+_INCIDENTAL = (
+    "job", "run", "search.seed", "search.archive", "executor.", "build.", "benchmark.", "task.download",
+)  # fmt: skip
 _MUST_AGREE = ("task.", "target.", "search.objectives")
 _MAY_DIFFER = ("task.train_limit", "task.download")  # the validation data stay the same
 LEVELS = ("best", "median", "worst")

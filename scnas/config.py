@@ -521,11 +521,17 @@ def read(path: str | Path) -> Config:
         content = _parsed(text)
         if "${" in repr(OmegaConf.to_container(content, resolve=False)):  # "\x24{" in the file is one, too
             raise ValueError("interpolations and aliases are not read")
-        return from_hydra(OmegaConf.merge(OmegaConf.structured(Config), content))
+        return from_hydra(OmegaConf.merge(OmegaConf.structured(Config), _later_settings(), content))
     except HYDRA_ERRORS as error:
         raise ValueError(f"{path}: {one_line(explain(error))}") from None
     except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: not the settings of a run ({one_line(str(error))})") from None
+
+
+def _later_settings() -> dict[str, object]:
+    """Settings that no result of a search depends on: a file may be older than they are."""
+    measured = OmegaConf.load(resources.conf() / "benchmark" / "standard.yaml")
+    return {"run": None, "runs": [], "benchmark": measured}
 
 
 def _parsed(text: str) -> DictConfig:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from scnas import archive, config, front, record
+from scnas import archive, front, record
 from scnas.hardware import calibration, synthesis, targets
 
 DESIGNS = 90  # of a calibration
@@ -21,7 +21,6 @@ def synthesize(run_folder: Path, timeout_s: float) -> Iterator[str]:
     Raises ValueError where the folder is no run or a tool is not installed.
     """
     found = front.read(run_folder)
-    settings = config.read(run_folder / "settings.yaml")
     chip = replace(targets.target(found.target), clock_mhz=found.clock_mhz)
     members, winner = list(found.members), found.members[found.winner]
     others = archive.searched(run_folder)
@@ -53,13 +52,11 @@ def synthesize(run_folder: Path, timeout_s: float) -> Iterator[str]:
         state = "" if built.status == "done" else f", {built.status.replace('_', ' ')}"
         yield f"{told}{built.luts:,} {_DID[built.reached]}{speed}{state}"
     if off:
-        published = _published(settings.target.name)
+        published = _published(found.target)
         yield (
             f"modelled {chip.lut_unit}s are off by {sum(off) / len(off):.1%} on average, {max(off):.1%} at "
             f"most, on {len(off)} designs{published}"
         )
-    if feedback.figures is not None:
-        yield feedback.note
 
 
 def _published(name: str) -> str:

@@ -40,15 +40,16 @@ if TYPE_CHECKING:
 # Metrics in the order of every table; others follow by name.
 METRICS = (
     "accuracy", "error", "validation_loss", "test_accuracy", "luts", "routed_luts", "ffs", "routed_ffs",
-    "brams", "routed_brams", "dsps", "modelled_fmax_mhz", "fmax_mhz", "latency_us", "latency_clocks",
-    "energy_nj", "energy_low_nj", "energy_high_nj", "simulated_energy_nj", "simulated_energy_low_nj",
-    "simulated_energy_high_nj", "toggles", "synapses",
+    "brams", "routed_brams", "dsps", "modelled_fmax_mhz", "fmax_mhz", "latency_us", "routed_latency_us",
+    "latency_clocks", "energy_nj", "energy_low_nj", "energy_high_nj", "simulated_energy_nj",
+    "simulated_energy_low_nj", "simulated_energy_high_nj", "toggles", "synapses",
 )  # fmt: skip
 BEGUN = ("settings.yaml", "versions.json")
 # Settings that may be others when a run is taken up again: no result that is finished depends on them.
 FREE = (
     "executor.name", "executor.workers", "executor.device", "executor.timeout_s", "executor.address",
     "executor.cpus", "executor.gpus", "search.archive", "search.max_failed_share", "build.timeout_s",
+    *(f"benchmark.{name}" for name in config.Benchmark.__dataclass_fields__),
 )  # fmt: skip
 
 
@@ -373,7 +374,7 @@ def show(
         console.print(_table(front, winner, (proof(folder) or ("",))[0]))
         console.print(
             f"LUTs, FFs and BRAMs are modelled for the {target.title}, energy is modelled and "
-            f"{target.energy_label}; latency is exact at {target.clock_mhz:g} MHz.",
+            f"{target.energy_label}; latency is exact in clocks.",
             highlight=False,
         )
     so_far = "Interrupted; what there was: " if interrupted else ""
@@ -442,7 +443,9 @@ def front_figure(
         modelled, level = _points(routed)
         real = np.array([e.metrics["routed_luts"] for e in routed], dtype=float)
         axes.hlines(level, modelled, real, color="0.4", linewidth=1, zorder=2)
-        axes.scatter(real, level, marker="x", s=36, color="black", linewidths=1.2, zorder=4, label="routed")
+        axes.scatter(
+            real, level, marker="x", s=36, color="black", linewidths=1.2, zorder=4, label="from the tools"
+        )
     if winner is not None:
         x, y = winner.metrics["luts"], winner.metrics["accuracy"]
         text = f"winner: {100 * y:.1f}%, {x:,.0f} {target.lut_unit}s"
@@ -612,16 +615,17 @@ _MEANING = {  # metric: what it is, where it comes from
     "luts": ("{unit}s", "modelled"),
     "ffs": ("flip-flops", "modelled"),
     "brams": ("block RAMs", "modelled"),
-    "routed_luts": ("{unit}s", "placed and routed"),
-    "routed_ffs": ("flip-flops", "placed and routed"),
-    "routed_brams": ("block RAMs", "placed and routed"),
+    "routed_luts": ("{unit}s", "{did}"),
+    "routed_ffs": ("flip-flops", "{did}"),
+    "routed_brams": ("block RAMs", "{did}"),
     "dsps": ("multiplier blocks", "modelled"),
-    "modelled_fmax_mhz": ("highest clock, MHz", "modelled"),
+    "modelled_fmax_mhz": ("highest clock, MHz", "modelled, {fmax_label}"),
     "fmax_mhz": ("highest clock, MHz", "placed and routed, worst case of the tool"),
     "latency_clocks": ("clocks from the first input step to the class", "exact"),
-    "latency_us": (
-        "latency at {clock:g} MHz, us",
-        "exact clocks, at the modelled highest clock where that is lower",
+    "latency_us": ("latency at {clock:.4g} MHz, us", "exact clocks, {clock_from}"),
+    "routed_latency_us": (
+        "latency, us",
+        "exact clocks, at the routed highest clock where that is below the target's {target_clock:g} MHz",
     ),
     "energy_nj": ("energy of one inference, nJ", "modelled, {label}"),
     "energy_low_nj": ("lower end of that energy, nJ", "modelled, {label}"),
@@ -634,8 +638,20 @@ _MEANING = {  # metric: what it is, where it comes from
 
 
 def _winner_page(winner: "Evaluation", rule: config.Winner, title: str, target: "Target") -> str:
+    from scnas.hardware.cost import fmax_label
+
     a, network = winner.architecture, winner.network
-    words = {"unit": target.lut_unit, "clock": target.clock_mhz, "label": target.energy_label}
+    clock = winner.metrics.get("clock_mhz", target.clock_mhz)
+    routed = "placed and routed" if "fmax_mhz" in winner.metrics else "packed"
+    words = {
+        "unit": target.lut_unit,
+        "clock": clock,
+        "clock_from": "the target's clock" if clock >= target.clock_mhz else "its modelled highest clock",
+        "target_clock": target.clock_mhz,
+        "label": target.energy_label,
+        "fmax_label": fmax_label(target),
+        "did": routed if target.family != "xilinx" else "synthesised only",
+    }
     metrics = [
         f"| {text.format(**words)} | {_figure(name, winner.metrics[name])} | {source.format(**words)} |"
         for name, (text, source) in _MEANING.items()

@@ -1,6 +1,6 @@
 """The story of a run: search, retrain the front, choose, open the test data, build, check, record."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from scnas import archive, benchmark, cluster, compare, config, executor, realiz
 from scnas.archive import Archive
 from scnas.config import Config, Winner
 from scnas.hardware import calibration, cost, targets
+from scnas.hardware.synthesis import Synthesis
 from scnas.randomness import integer
 from scnas.search import (
     Evaluation,
@@ -138,20 +139,32 @@ def search(settings: Config, folder: Path) -> None:
 
         # Ranked again by what the full budget made of them; the test data decide nothing after this.
         front = pareto_front(members, settings.search.objectives)
-        front, chosen = choose(front, chip, settings, folder, recorder)
+        found = None
+        try:
+            front, chosen, found = choose(front, chip, budgets, settings, folder, recorder)
+        except KeyboardInterrupt:
+            interrupted, chosen = True, by_rule(front, settings.search.winner)[0]
         test = task.open_test()
         front = [_with(m, {"test_accuracy": winner.accuracy(m.network, test)}) for m in front]
         recorder.stage(f"building {describe(chosen.architecture)}")
-        built = winner.build(
-            chosen.network, chosen.architecture.name, test, chip, settings.build, folder / "winner",
-            folder / "synthesis",
-        )  # fmt: skip
+
+        def built_with(build: config.Build) -> winner.Built:
+            return winner.build(
+                chosen.network, chosen.architecture.name, test, chip, build, folder / "winner",
+                folder / "synthesis", found,
+            )  # fmt: skip
+
+        nothing = replace(settings.build, synthesize=False, simulate=False, prove=False)
+        try:
+            built = built_with(nothing if interrupted else settings.build)
+        except KeyboardInterrupt:
+            interrupted, built = True, built_with(nothing)
         front = [_with(m, built.figures if m.architecture == chosen.architecture else {}) for m in front]
         chosen = next(m for m in front if m.architecture == chosen.architecture)
         recorder.finish(generation, front, chosen, interrupted, built)
         if built.broken is not None:
             raise RuntimeError(f"the hardware of the winner is not what it should be: {built.broken}")
-        if not interrupted:
+        if not interrupted and not (found and found.status == "timeout"):  # a longer limit may route it
             kept.mark("finished", "yes")
 
 
@@ -219,55 +232,75 @@ def retrain(
 
 def by_rule(front: Sequence[Evaluation], rule: Winner) -> list[Evaluation]:
     """The members that may win, the winner first: of those whose validation accuracy is at most
-    `rule.within` below the best, the smallest `rule.smallest`; of equals the more accurate one."""
+    `rule.within` below the best, the smallest `rule.smallest`, routed where that is known; of equals the
+    more accurate one."""
     best = max(member.metrics["accuracy"] for member in front)
     near = [member for member in front if member.metrics["accuracy"] >= best - rule.within - 1e-12]
-    return sorted(near, key=lambda e: (e.metrics[rule.smallest], e.metrics["error"], e.architecture.name))
+
+    def size(member: Evaluation) -> float:
+        return member.metrics.get(f"routed_{rule.smallest}", member.metrics[rule.smallest])
+
+    return sorted(near, key=lambda e: (size(e), e.metrics["error"], e.architecture.name))
 
 
 def choose(
     front: Sequence[Evaluation],
     chip: targets.Target,
+    budgets: Mapping[str, float | None],
     settings: Config,
     folder: Path,
     recorder: record.Recorder,
-) -> tuple[list[Evaluation], Evaluation]:
-    """The front, and its winner: the first by the rule whose design can be routed, if that is asked for.
+) -> tuple[list[Evaluation], Evaluation, Synthesis | None]:
+    """The front, its winner by the rule, and what the tools made of the winner's design if they were asked.
 
-    What is placed and routed on the way goes back into the cost model: where its LUTs are further off than
-    was published, the front is priced again with figures refitted to these designs, and the rule asked
-    again. The designs are kept in `folder`. Raises ValueError if no design that the rule allows fits.
+    A member whose design cannot be routed, or exceeds the `budgets` once it is, leaves the front, and the
+    next by the rule is taken. What is placed and routed on the way goes back into the cost model: where its
+    LUTs are further off than was published, the front is priced again with figures refitted to these
+    designs, and the rule asked again. The designs are kept in `folder`. Raises ValueError if nothing fits.
     """
-    rule = settings.search.winner
+    front, rule = list(front), settings.search.winner
     if not settings.build.synthesize:
-        return list(front), by_rule(front, rule)[0]
+        return front, by_rule(front, rule)[0], None
     (folder / calibration.RUN_FILE).unlink(missing_ok=True)  # of this run, broken off: it comes again
     feedback = calibration.Feedback(folder, chip)
-    routed: dict[Architecture, bool] = {}  # whether it fits
-    while True:
-        ranked = [m for m in by_rule(front, rule) if routed.get(m.architecture, True)]
-        if not ranked:
-            raise ValueError(
-                f"none of the {len(routed)} members of the front that the rule allows can be routed on "
-                f"{chip.title}; search.winner.within is {rule.within:g}"
-            )
-        chosen = ranked[0]
+    routed: dict[Architecture, Synthesis] = {}
+    while front:
+        chosen = by_rule(front, rule)[0]
         if chosen.architecture in routed:
-            return list(front), chosen
+            return front, chosen, routed[chosen.architecture]
         told = describe(chosen.architecture)
         recorder.stage(f"placing and routing {told}")
         found = winner.route(
             chosen.network, chosen.architecture.name, chip, settings.build, folder / "synthesis"
         )
-        routed[chosen.architecture] = found.status not in winner.TOO_LARGE
-        if not routed[chosen.architecture]:
-            recorder.note(f"{told} does not route, the next by the rule is taken")
+        routed[chosen.architecture] = found
+        real = dict(found.figures)
+        if "latency_clocks" in chosen.metrics and "fmax_mhz" in real:
+            clock = min(chip.clock_mhz, real["fmax_mhz"])
+            real["routed_latency_us"] = chosen.metrics["latency_clocks"] / clock
+            if clock < chip.clock_mhz:
+                recorder.note(f"{told} routes at {clock:g} MHz, the target has {chip.clock_mhz:g} MHz")
+        over = [
+            f"{real[f'routed_{name}']:g} {name} of {limit:g}"
+            for name, limit in budgets.items()
+            if limit is not None and real.get(f"routed_{name}", 0) > limit
+        ]
+        if found.status in winner.TOO_LARGE or over:
+            why = f"exceeds its budgets routed ({', '.join(over)})" if over else "does not route"
+            recorder.note(f"{told} {why}, the next by the rule is taken")
+            front = [m for m in front if m.architecture != chosen.architecture]
+        else:
+            front = [_with(m, real if m.architecture == chosen.architecture else {}) for m in front]
         before = feedback.figures
         feedback.add(chosen.network, chosen.architecture, found)
-        if feedback.figures is not None and feedback.figures != before:
+        if feedback.figures != before:
             recorder.note(feedback.note)
             luts = [cost.measure(m.network, chip, figures=feedback.figures).luts for m in front]
             front = [_with(m, {"luts": n}) for m, n in zip(front, luts, strict=True)]
+            front = pareto_front(front, settings.search.objectives)
+    raise ValueError(
+        f"none of the {len(routed)} members of the front can be routed on {chip.title} in budget"
+    )
 
 
 def _with(member: Evaluation, metrics: dict[str, float]) -> Evaluation:

@@ -11,7 +11,7 @@ import numpy as np
 from scnas import config, front, tasks
 from scnas.equiv import Verdict, check_winner
 from scnas.files import write_whole
-from scnas.hardware import cosimulation, energy, foreign, synthesis, testbench, toggles
+from scnas.hardware import cosimulation, cost, energy, foreign, synthesis, testbench, toggles
 from scnas.hardware.cosimulation import CosimulationResult
 from scnas.hardware.synthesis import Synthesis
 from scnas.hardware.targets import Target
@@ -107,21 +107,23 @@ def build(
     settings: config.Build,
     folder: Path,
     cache: Path,
+    routed: Synthesis | None = None,
 ) -> Built:
     """Write the design of `network` with its testbench into `folder`, place and route it, simulate it
     on the whole test split and prove it, as far as `settings` ask for it.
 
     Leaves network.json, design.v, the cells, the testbench with the first samples, synthesis.json
     and, where it was routed, the bitstream, cosimulation.json, toggles.json and verdict.json. What does
-    not fit is not looked at further. cache: folder of synthesis results.
+    not fit is not looked at further. cache: folder of synthesis results. routed: what route() said of it.
     """
     if folder.exists():
         shutil.rmtree(folder)  # of a run that was broken off
     folder.mkdir()
     network.save(folder / "network.json")
     design = synthesis.design_for(network, target, name)
-    routed = None
-    if settings.synthesize:
+    if not settings.synthesize:
+        routed = None
+    elif routed is None or routed.status == "done":  # then it is in the cache, with its bitstream
         suffix = {"ice40": "bin", "ecp5": "bit"}.get(target.family)
         routed = synthesis.synthesize(
             "\n".join(design.sources.values()), design.top, target,
@@ -130,6 +132,7 @@ def build(
         )  # fmt: skip
         if routed.bitstream is not None:
             routed = replace(routed, bitstream=Path(routed.bitstream).name)
+    if routed is not None:
         write_whole(folder / "synthesis.json", json.dumps(asdict(routed), indent=1) + "\n")
     expected = cosimulation.expectation(network, test.x)
     spikes = cosimulation.input_spikes(network, test.x[:BENCH_SAMPLES])
@@ -137,7 +140,13 @@ def build(
         network, design, folder, cosimulation.transfers(network, design, spikes),
         expected.scores[:BENCH_SAMPLES], expected.classes[:BENCH_SAMPLES],
     )  # fmt: skip
-    built = Built(design, testbench.readme(network, design, len(spikes)), None, routed, None)
+    built = Built(
+        design,
+        testbench.readme(network, design, len(spikes), synthesis.recipe(target, design)),
+        None,
+        routed,
+        None,
+    )
     if not built.fits:
         return built
     if settings.simulate:
@@ -168,8 +177,10 @@ def _count_toggles(
     write_whole(folder / "toggles.json", json.dumps(asdict(found), indent=1) + "\n")
     if not found.counted:
         return replace(built, toggles=found)
-    clocks = built.design.latency_clocks
-    spent = energy.of_inference(target, clocks / target.clock_mhz, clocks, found.toggles)
+    clocks, clock = built.design.latency_clocks, cost.measure(network, target).clock_mhz
+    if built.routed is not None and built.routed.fmax_mhz:
+        clock = min(target.clock_mhz, built.routed.fmax_mhz)
+    spent = energy.of_inference(target, clocks / clock, clocks, found.toggles)
     metrics = {"toggles": round(found.toggles), "simulated_energy_nj": spent.nominal}
     metrics |= {"simulated_energy_low_nj": spent.low, "simulated_energy_high_nj": spent.high}
     return replace(built, toggles=found, simulated=metrics)
@@ -219,7 +230,10 @@ def verify(run_folder: Path, settings: config.Build) -> Iterator[str]:
     yield line
 
     simulation = None
-    if settings.simulate:
+    cells = [name for name in differing if name != "design.v"]
+    if settings.simulate and cells:
+        yield f"not simulated: the simulation takes its cells from the package, and {cells[0]} differs"
+    elif settings.simulate:
         simulation = cosimulation.cosimulate(network, test.x, design=design, seconds=settings.timeout_s)
         _save(place, simulation)
         line = simulation.summary().replace(" samples (", " test samples (")

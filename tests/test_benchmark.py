@@ -98,6 +98,7 @@ def small(*more: str) -> config.Benchmark:
     ).benchmark  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_job_measures_every_side_it_has(tmp_path):
     settings = small("benchmark.peers=[plain torch,Norse]")
     lines = benchmark.benchmark(settings, tmp_path, say=lambda line: None)

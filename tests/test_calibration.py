@@ -87,8 +87,13 @@ def rows():
     return made
 
 
-def test_a_fit_finds_the_figures_that_made_the_rows(rows):
-    found = fit(rows, "ice40")
+@pytest.fixture(scope="module")
+def found(rows):
+    """The fit of all rows, which takes seconds."""
+    return fit(rows, "ice40")
+
+
+def test_a_fit_finds_the_figures_that_made_the_rows(found):
     errors = found.errors(True)
     assert errors["luts"]["designs"] == 30
     assert errors["luts"]["mean"] < 0.02
@@ -98,10 +103,10 @@ def test_a_fit_finds_the_figures_that_made_the_rows(rows):
     assert found.figures["lanes"] == pytest.approx(1.3 * cost.ICE40_CELLS["lanes"] + 0.1, rel=0.3)
 
 
-def test_held_out_rows_do_not_touch_the_fit(rows):
+def test_held_out_rows_do_not_touch_the_fit(rows, found):
     other = {"luts": "9999", "fmax_mhz": "1.5"}
     changed = [row | other if held_out(int(row["design"])) else row for row in rows]
-    before, after = fit(rows, "ice40"), fit(changed, "ice40")
+    before, after = found, fit(changed, "ice40")
     assert before.figures == after.figures and before.delays == after.delays
     for name in ("luts", "fmax_mhz"):
         assert before.errors(True)[name] != after.errors(True)[name]
@@ -226,8 +231,7 @@ def test_too_few_rows_are_refused(rows):
         fit(rows[:15], "ice40")
 
 
-def test_a_published_fit_is_what_the_cost_model_reads(rows, tmp_path):
-    found = fit(rows, "ice40")
+def test_a_published_fit_is_what_the_cost_model_reads(rows, found, tmp_path):
     publish(found, rows, tmp_path / "figures.json")
     record = json.loads((tmp_path / "figures.json").read_text())["ice40"]
     assert record["target"] == "ice40" and record["designs"] == 90
@@ -282,3 +286,17 @@ def test_a_missing_tool_stops_the_collection(tmp_path, monkeypatch):
 def test_signs_of_a_drawn_network_are_balanced():
     weights = drawn_network(plan(90)[6], 0).layers[0].weights
     assert 0.3 < np.mean(weights[weights != 0] > 0) < 0.7
+
+
+@pytest.mark.parametrize(
+    "blocks, luts", [("{}", "700"), ("[]", "700"), ("1", "700"), (None, "x"), (None, "0"), (None, "nan")]
+)
+def test_a_file_of_a_run_that_holds_no_designs_is_refused(blocks, luts, tmp_path):
+    architecture = plan(90)[0]
+    network = drawn_network(architecture, 0)
+    Feedback(tmp_path, "ice40").add(network, architecture, built(700))
+    (row,) = read_rows(tmp_path / "calibration.csv", calibration.RUN_COLUMNS)
+    row |= {"luts": luts} | ({} if blocks is None else {"blocks": blocks})
+    write_rows(tmp_path / "calibration.csv", [row], calibration.RUN_COLUMNS)
+    with pytest.raises(ValueError, match="does not hold the designs of a run$"):
+        Feedback(tmp_path, "ice40")

@@ -181,6 +181,21 @@ def test_settings_survive_their_file(tmp_path):
     assert config.read(tmp_path / "settings.yaml") != replace(settings, job="search", task=config.load().task)
 
 
+def test_settings_written_before_a_later_setting_are_read(tmp_path):
+    content = yaml.safe_load(config.to_yaml(config.load(["search.seed=3"])))
+    for name in ("run", "runs", "benchmark"):
+        del content[name]
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(content))
+    assert config.read(tmp_path / "settings.yaml") == config.load(["search.seed=3"])
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(content | {"benchmark": {"repeats": 1}, "run": "x"}))
+    found = config.read(tmp_path / "settings.yaml")  # what the file says wins
+    assert found == config.load(["search.seed=3", "benchmark.repeats=1", "run=x"])
+    del content["search"]["seed"]  # on this one results depend
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ValueError, match="search.seed must be set"):
+        config.read(tmp_path / "settings.yaml")
+
+
 def test_flat_names_every_setting_once():
     names = list(config.flat(config.load()))
     assert {"job", "search.seed", "search.budgets.luts", "search.winner.within"} <= set(names)

@@ -16,7 +16,7 @@ from scnas import config, run, tasks, winner
 from scnas.hardware import calibration, cost, targets
 from scnas.hardware.synthesis import Synthesis
 from scnas.nsga2 import pareto_front
-from scnas.search import Evaluation
+from scnas.search import Evaluation, scores
 
 SMALL = [
     "+experiment=smoke", "search.population_size=8", "search.generations=3", "executor.workers=1",
@@ -164,12 +164,18 @@ def front():
         key=lambda row: row[0],
     )
     return [
-        Evaluation(a, {"accuracy": 0.95, "error": 0.05, "luts": luts}, 0.0, True, network=n)
-        for luts, a, n in priced
+        Evaluation(
+            a,
+            {"accuracy": 0.95 + i / 1000, "error": 0.05 - i / 1000, "luts": luts, "energy_nj": 9.0},
+            0.0,
+            True,
+            network=n,
+        )
+        for i, (luts, a, n) in enumerate(priced)
     ]
 
 
-def chosen(front, monkeypatch, tmp_path, luts=None, status="done"):
+def chosen(front, monkeypatch, tmp_path, luts=None, status="done", budgets=None):
     """choose() with tools that give each member `luts`, as modelled if None, and a status."""
     asked, said = [], Listener()
 
@@ -182,22 +188,36 @@ def chosen(front, monkeypatch, tmp_path, luts=None, status="done"):
 
     monkeypatch.setattr(winner, "route", route)
     settings = config.load([*SMALL, "build=full"])
-    found, best = run.choose(front, targets.target("ice40"), settings, tmp_path, said)
+    found, best, _ = run.choose(front, targets.target("ice40"), budgets or {}, settings, tmp_path, said)
     return asked, said.notes, found, best
+
+
+def architectures(members):
+    return [m.architecture for m in members]
 
 
 def test_a_winner_that_is_what_the_model_says_stays(front, monkeypatch, tmp_path):
     asked, notes, found, best = chosen(front, monkeypatch, tmp_path)
-    assert (asked, notes, best) == ([0], [], front[0])
-    assert found == front
+    assert (asked, notes[1:], best.architecture) == ([0], [], front[0].architecture)
+    assert best.metrics["routed_luts"] == front[0].metrics["luts"]
+    assert architectures(found) == architectures(front)
 
 
 def test_a_winner_that_does_not_route_is_replaced_by_the_next(front, monkeypatch, tmp_path):
-    asked, notes, _, best = chosen(
-        front, monkeypatch, tmp_path, status=["does_not_fit", "not_routed", "done"]
-    )
-    assert asked == [0, 1, 2] and best == front[2]
-    assert [note.endswith("does not route, the next by the rule is taken") for note in notes] == [True, True]
+    front[0].metrics["accuracy"] = 0.99  # beside it the others are no winners
+    status = ["does_not_fit", "not_routed", "done"]
+    asked, notes, found, best = chosen(front, monkeypatch, tmp_path, status=status)
+    assert asked == [0, 1, 2] and architectures(found) == [best.architecture] == [front[2].architecture]
+    assert sum(note.endswith("does not route, the next by the rule is taken") for note in notes) == 2
+
+
+def test_a_winner_over_its_budgets_once_routed_is_replaced(front, monkeypatch, tmp_path):
+    real = [5000, *(m.metrics["luts"] for m in front[1:])]
+    budgets = {"luts": 4000, "ffs": None}
+    _, notes, found, best = chosen(front, monkeypatch, tmp_path, luts=real, budgets=budgets)
+    assert any("exceeds its budgets routed (5000 luts of 4000)" in note for note in notes)
+    assert best.architecture in architectures(front[1:])
+    assert front[0].architecture not in architectures(found)
 
 
 def test_a_front_of_which_nothing_routes_is_an_error(front, monkeypatch, tmp_path):
@@ -210,8 +230,9 @@ def test_a_winner_far_larger_than_modelled_reprices_the_front(front, monkeypatch
     real[0] *= 3
     asked, notes, found, best = chosen(front, monkeypatch, tmp_path, luts=real)
     assert any("refitted with them" in note for note in notes)
-    assert found[0].metrics["luts"] > front[0].metrics["luts"]
-    assert best.metrics["luts"] == min(m.metrics["luts"] for m in found)
+    assert best.architecture != front[0].architecture  # which is known to be the largest now
+    assert best.metrics["routed_luts"] == min(real)
+    assert len(pareto_front(scores(found, ["error", "luts"]), np.zeros(len(found)))) == len(found)
     assert len(asked) == len(set(asked))  # nothing is asked twice
     rows = calibration.read_rows(tmp_path / calibration.RUN_FILE, calibration.RUN_COLUMNS)
     assert len(rows) == len(asked)

@@ -706,8 +706,8 @@ class Feedback:
     They are kept in `calibration.csv` of the run's folder, each with its blocks, so that a run that is
     taken up again has them. figures: LUTs per block for cost.estimate and cost.measure, of a fit to the
     published designs and to these; None as long as the published figures are no further off on these than
-    was published of held-out designs, and where a family was never fitted. note: one line on that, "" if
-    nothing is to be said.
+    was published of held-out designs, and where a family was never fitted. note: one line on that, ""
+    without a design or a fit.
     """
 
     def __init__(self, folder: str | Path, target: str | targets.Target):
@@ -735,8 +735,7 @@ class Feedback:
         fitted = cost.FITTED.get(family)
         if not self._rows or fitted is None:
             return
-        counts = [json.loads(row["blocks"]) for row in self._rows]
-        luts = [float(row["luts"]) for row in self._rows]
+        counts, luts = self._designs(cost.PRIOR[family])
         published = fitted["held_out"]["luts"]["mean"]
         before = error_of(cost.FIGURES[family], counts, luts)
         unit = targets.target(self.target).lut_unit
@@ -748,3 +747,16 @@ class Feedback:
         if before > published:
             self.figures = refit(fitted, counts, luts)
             self.note += f"; refitted with them: {error_of(self.figures, counts, luts):.1%}"
+
+    def _designs(self, names: Iterable[str]) -> tuple[list[dict[str, float]], list[float]]:
+        """Blocks and LUTs of every design; ValueError where the file, which may be a stranger's, is off."""
+        try:
+            blocks = [json.loads(row["blocks"]) for row in self._rows]
+            counts = [{name: float(block[name]) for name in names} for block in blocks]
+            luts = [float(row["luts"]) for row in self._rows]
+        except (ValueError, TypeError, KeyError):
+            counts, luts = [], [0.0]
+        good = all(0 < n < 1e9 for n in luts) and all(0 <= v < 1e12 for c in counts for v in c.values())
+        if not good:
+            raise ValueError(f"{self.path} does not hold the designs of a run")
+        return counts, luts

@@ -10,8 +10,8 @@ they cannot drift apart:
     block) -> figures per block of the target's family -> sums per network
 
 Of a trained network clocks and registers are exact: `measure` counts what the design declares and leaves
-out what synthesis can do without. So were its block RAMs in all but one of the designs synthesised so
-far. Before training all of these but the clocks are expected values. Logic is a sum over blocks with
+out what synthesis can do without. Its block RAMs and multipliers were exact in every held-out design.
+Before training all of these but the clocks are expected values. Logic is a sum over blocks with
 figures that are fitted to synthesis for the families in FITTED (which says how far off `measure` was on
 designs it had not seen) and counted by hand, uncalibrated, for the others. So are the delays that Fmax
 follows from: `scnas.hardware.timing`. Energy: `scnas.hardware.energy`.
@@ -1123,7 +1123,7 @@ def _costs(
     folding = _folding(x, chip.family)
     fmax = 1000 / timing.slowest_ns(x, folding, n, DELAYS[chip.family] if delays is None else delays)
     fmax *= SPEEDS.get(chip.name, 1.0)
-    label = _fmax_label(chip)
+    label = fmax_label(chip)
     clock = np.minimum(chip.clock_mhz, np.where(label == "calibrated", fmax, np.inf))
     latency_us = clocks / clock
     toggles = total(energy.toggles(x, logic, folding, energy.FIGURES[chip.family]))
@@ -1218,7 +1218,7 @@ def slow_paths(network: Network, target: str | Target) -> dict[str, np.ndarray]:
     return timing.features(x, _folding(x, chip.family))
 
 
-def _fmax_label(chip: Target) -> str:
+def fmax_label(chip: Target) -> str:
     fitted = FITTED.get(chip.family, {})
     known = "delays" in fitted and (chip.name == fitted["target"] or chip.name in SPEEDS)
     return "calibrated" if known else "uncalibrated"

