@@ -16,6 +16,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -35,10 +36,17 @@ _REFUSALS = (
 )  # fmt: skip
 
 
+def _end(*_: object) -> None:
+    """A scheduler that ends the job is a user who presses Ctrl-C: what there is is kept."""
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Run the command line in sys.argv; returns the exit code."""
     if (code := _arguments()) is not None:
         return code
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end)
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     here = os.getpid()
     codes: list[int] = []  # of the jobs that ran in this process

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from scnas.contract import one_line
+from scnas.contract import one_line, short
 from scnas.files import MAX_JSON_BYTES, MAX_TEXT_BYTES, read_bytes, write_whole
 from scnas.snn.network import Network
 from scnas.snn.training import Budget, Trained
@@ -93,7 +93,8 @@ def training_code() -> dict[str, str]:
     """What decides the floats of a training besides its inputs: our code, and the packages under it."""
     digest = hashlib.sha256()
     root = Path(__file__).parent
-    for path in sorted([*(root / "snn").glob("*.py"), root / "randomness.py"]):
+    deciding = [root / name for name in ("randomness.py", "space.py", "contract.py")]
+    for path in sorted([*(root / "snn").glob("*.py"), *deciding]):
         digest.update(f"{path.name}\n".encode() + path.read_bytes())
     return {"scnas.snn": digest.hexdigest()[:16]} | {p: version(p) for p in ("torch", "numpy", "numba")}
 
@@ -112,6 +113,35 @@ def _plain(value: object) -> object:
 def _real(value: float | None) -> float | None:
     """A float for a REAL column, where NaN is NULL; and back."""
     return None if value is None or math.isnan(value) else float(value)
+
+
+def _check_sound(t: Trained) -> None:
+    """ValueError unless this can be what came of a training: whoever wrote the file may have made it up."""
+    figures = {name: getattr(t, name) for name in Trained._fields[2:6]}
+    for name, value in (figures | {"seconds": t.seconds}).items():
+        if not isinstance(value, float):
+            raise ValueError(f"{name} must be a number, got {short(value)}")
+    if not 0 <= t.seconds < math.inf:
+        raise ValueError(f"seconds must be finite and not negative, got {t.seconds:g}")
+    if t.failed is not None:
+        if not isinstance(t.failed, str) or t.network is not None:
+            raise ValueError("a training that failed must say why, and has no network")
+        return
+    if t.network is None:
+        raise ValueError("a training that did not fail must have a network")
+    a, n = t.architecture, t.network
+    wanted = (a.n_inputs, a.timesteps, a.fraction, a.word, a.readout, a.layer_widths)
+    got = (n.n_inputs, n.timesteps, n.fraction, n.word, n.readout, tuple(layer.n_out for layer in n.layers))
+    if got != wanted:
+        raise ValueError(f"the network must be of its architecture {wanted}, got {got}")
+    for name, value in figures.items():
+        high = 1.0 if name.endswith("accuracy") else math.inf
+        if not math.isfinite(value) or not (high == math.inf or 0 <= value <= high):
+            raise ValueError(f"{name} must be finite, an accuracy from 0 to 1, got {value:g}")
+    sizes = [n_in for n_in, _ in a.layer_sizes]
+    least = all(0 <= rate <= 1.000001 * size for rate, size in zip(t.activity, sizes, strict=False))
+    if len(t.activity) != len(sizes) or not least:
+        raise ValueError(f"activity must be one number from 0 to n_in a layer, got {short(t.activity)}")
 
 
 def _digest(rows: Sequence[tuple]) -> str:
@@ -206,10 +236,13 @@ class Archive:
             loaded = None if network is None else self.network(network)
             try:
                 a = Architecture(**json.loads(architecture)) if group is None else group[i]
-                spikes = tuple(map(float, json.loads(activity)))
-            except (ValueError, TypeError) as error:
+                trained = Trained(
+                    a, loaded, *figures, tuple(map(float, json.loads(activity))), failed, seconds
+                )
+                _check_sound(trained)
+            except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
                 raise self._damaged(f"the group {key[:16]}: {error}") from None
-            found.append(Trained(a, loaded, *figures, spikes, failed, seconds))
+            found.append(trained)
         return found
 
     def store(
@@ -246,8 +279,8 @@ class Archive:
 
     def network(self, content: str) -> Network:
         """The network whose JSON has the SHA-256 `content`; ArchiveError if it is missing or damaged."""
-        if not re.fullmatch("[0-9a-f]{64}", content):
-            raise self._damaged(f"{content[:80]!r} is not the name of a network")
+        if not isinstance(content, str) or not re.fullmatch("[0-9a-f]{64}", content):
+            raise self._damaged(f"{short(content)} is not the name of a network")
         path = self.networks / f"{content}.json"
         what_to_do = (
             f"put it back from a copy, or forget its trainings with `{self._repair}`; the run then trains "
@@ -412,9 +445,13 @@ class Archive:
     def save_from(self, damaged: Path) -> tuple[int, int]:
         """Take over every group of another file that can be read whole, and its facts.
 
-        Returns how many were saved, and how many keys could be read.
+        Returns how many were saved, and how many keys could be read. ArchiveError for a file whose tables
+        are no tables: what a view computes may never end.
         """
         with Archive(damaged, unchecked=True) as other:
+            for kind, sql in other._readable("SELECT type, lower(sql) FROM sqlite_master"):
+                if kind == "view" or re.search("view|virtual", str(sql)):
+                    raise ArchiveError(f"{damaged}: not an archive of scnas, its tables are others")
             keys = other._keys()
             facts = dict(other._readable("SELECT name, value FROM about WHERE name <> 'finished'"))
             self.agree({k: v for k, v in facts.items() if isinstance(v, str)})
@@ -439,15 +476,22 @@ class Archive:
             other._trainings(key)
             groups = other._all("SELECT * FROM groups WHERE key = ?", (key,))
             rows = other._all("SELECT * FROM trainings WHERE key = ? ORDER BY member", (key,))
-        except ArchiveError:
+        except (ArchiveError, sqlite3.Error, ValueError):
+            return False
+        groups = [(*row, None)[:6] for row in groups]  # a group of version 1 was lent by nobody
+        if any(len(row) != 6 for row in groups) or any(len(row) != 12 for row in rows):
             return False
 
-        def write(db: sqlite3.Connection) -> None:
-            db.executemany("INSERT INTO groups VALUES (?, ?, ?, ?, ?, ?)", groups)
-            db.executemany(f"INSERT INTO trainings VALUES ({', '.join('?' * 12)})", rows)
+        def once() -> bool:
+            try:
+                with self._transaction() as db:
+                    db.executemany("INSERT INTO groups VALUES (?, ?, ?, ?, ?, ?)", groups)
+                    db.executemany(f"INSERT INTO trainings VALUES ({', '.join('?' * 12)})", rows)
+            except sqlite3.IntegrityError:  # a NULL, which its own tables let through
+                return False
+            return True
 
-        self._write(write)
-        return True
+        return self._patiently(once)
 
     # -- for other tools
 
@@ -654,19 +698,33 @@ def searched(run_folder: Path) -> list["Evaluation"]:
 def repair(place: Path) -> Iterator[str]:
     """Save every training group that can be read whole into a new archive; a line on what was saved.
 
-    place: the folder of a run, or the file of an archive. The old file is kept under another name.
+    place: the folder of a run, or the file of an archive. The old file is kept under another name, and
+    stays what it is where the new one cannot be made.
     Evaluations are not saved: a run that is taken up again makes them anew from its trainings.
     """
     path = place / NAME if place.is_dir() else place
     if not path.is_file():
         raise ArchiveError(f"{path}: no such archive")
     with held(path.parent):
-        number = 1
-        while (old := path.with_name(f"{path.stem}.damaged-{number}{path.suffix}")).exists():
-            number += 1
-        for suffix in ("-shm", "-wal", ""):
-            if (part := Path(f"{path}{suffix}")).exists():
-                part.rename(f"{old}{suffix}")
-        with Archive(path, anew=True) as archive:
-            saved, known = archive.save_from(old)
-    yield f"{path}: the old file is {old.name}; {saved} of {known} training groups are saved"
+        new = path.with_name(f"{path.stem}.repaired{path.suffix}")
+        try:
+            _unlink(new)  # of a repair that was interrupted
+            with Archive(new, anew=True) as archive:
+                saved, known = archive.save_from(path)
+            number = 1
+            while (old := path.with_name(f"{path.stem}.damaged-{number}{path.suffix}")).exists():
+                number += 1
+            for suffix in ("-shm", "-wal", ""):
+                if (part := Path(f"{path}{suffix}")).exists():
+                    part.rename(f"{old}{suffix}")
+            new.rename(path)
+        finally:
+            _unlink(new)
+    empty = "" if saved else ", the new one is empty"
+    yield f"{path}: the old file is {old.name}{empty}; {saved} of {known} training groups are saved"
+
+
+def _unlink(path: Path) -> None:
+    """Remove an archive and what SQLite keeps beside it."""
+    for suffix in ("-shm", "-wal", ""):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scnas.contract import one_line
 from scnas.files import write_whole
 from scnas.randomness import rng
 from scnas.snn.streams import rate_encode
@@ -117,8 +118,13 @@ class Side:
         except OSError as error:
             self.missing = f"{command[0]}: {error.strerror} (make peers)"
             return
-        hello = self._read()
-        self.missing, self.versions = hello.get("missing"), hello.get("versions", {})
+        try:
+            hello = self._read()
+            self.missing, self.versions = hello.get("missing"), hello.get("versions", {})
+        except (RuntimeError, ValueError, AttributeError) as error:  # a program, but not this one
+            self._process.kill()
+            self._process.wait()
+            self.missing = f"{command[0]}: no answer as of a peer ({one_line(str(error))}; make peers)"
 
     def ask(self, request: dict) -> dict:
         """The answer to a request; RuntimeError with the end of its stderr if the process broke."""
@@ -224,7 +230,9 @@ def compare(
                         missing[name] = side.missing
                         side.__exit__(None, None, None)
                         del sides[name]
-                        continue
+                if names and not sides.keys() - {OURS}:  # nothing to compare ours with
+                    return [], missing, {}
+                for name, side in sides.items():
                     versions[name] = side.versions
                     shared = {"epochs": epochs, "batch_size": batch_size, "device": device}
                     mine = {"population": population, "size": size, "timesteps": timesteps}

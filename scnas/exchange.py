@@ -19,7 +19,6 @@ that it has a word for is read from its nodes. The letters M, F, W, L, T are tho
 import argparse
 import io
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +27,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scnas.contract import MAPPINGS, MAX_SYNAPSES, stream_length, whole
+from scnas.contract import (
+    ENCODERS,
+    FRACTION_RANGE,
+    MAPPINGS,
+    MAX_LANES,
+    MAX_SYNAPSES,
+    MAX_TIMESTEPS,
+    WORD_RANGE,
+    one_line,
+    one_of,
+    short,
+    stream_length,
+    whole,
+)  # fmt: skip
 from scnas.files import write_whole
 from scnas.snn.network import CONSTANTS, Layer, Network
 from scnas.snn.streams import max_weight
@@ -151,7 +163,8 @@ def _neurons(nir, layer: Layer, where: str, one: int, dt: float) -> "nir.NIRNode
 @dataclass(frozen=True)
 class Choices:
     """What NIR leaves open. dt: seconds of a step, None to read it from a graph of ours. timesteps: T.
-    encoder, length, fraction, word, mapping, lanes: as in a network; streams are `sobol`."""
+    encoder, length, fraction, word, mapping, lanes: as in a network; streams are `sobol`. ValueError naming
+    what is out of range."""
 
     dt: float | None = None
     timesteps: int = 16
@@ -161,6 +174,14 @@ class Choices:
     word: int = 16
     mapping: str = "parallel"
     lanes: int = 16
+
+    def __post_init__(self):
+        whole("timesteps", self.timesteps, 1, MAX_TIMESTEPS)
+        one_of("encoder", self.encoder, ENCODERS)
+        whole("fraction", self.fraction, *FRACTION_RANGE)
+        whole("word", self.word, *WORD_RANGE)
+        one_of("mapping", self.mapping, MAPPINGS)
+        whole("lanes", self.lanes, 1, MAX_LANES)
 
 
 def from_nir(graph: "nir.NIRGraph", choices: Choices = Choices()) -> Imported:  # noqa: B008 - a frozen value
@@ -178,9 +199,10 @@ def from_nir(graph: "nir.NIRGraph", choices: Choices = Choices()) -> Imported:  
         choices = Choices(
             **{**asdict(choices), **known, "dt": said["dt"] if choices.dt is None else choices.dt}
         )
-    if choices.dt is None or not (math.isfinite(choices.dt) and choices.dt > 0):
+    real = isinstance(choices.dt, int | float) and not isinstance(choices.dt, bool)
+    if not real or not 1e-30 <= choices.dt <= 1e30:
         raise ValueError(
-            f"dt must be the seconds of a step, above 0: NIR is in continuous time, got {choices.dt}"
+            f"dt must be the seconds of a step, above 0: NIR is in continuous time, got {short(choices.dt)}"
         )
     stages = _stages(graph)
     if said is not None and len(said["layers"]) != len(stages):
@@ -349,6 +371,13 @@ def _one(node: str, name: str, values: np.ndarray) -> float:
     return float(values[0])
 
 
+def _above_0(node: str, name: str, values: np.ndarray) -> float:
+    value = _one(node, name, values)
+    if value <= 0:
+        raise ValueError(f"{node}: {name} must be above 0, got {value:g}")
+    return value
+
+
 def _layer(stage: _Stage, index: int, c: Choices, own: dict | None, losses: list[Loss]) -> Layer:
     one, half = 2**c.fraction, 2 ** (c.word - 1)
     length = stream_length("length", own["length"] if own else c.length, c.fraction)
@@ -364,16 +393,18 @@ def _layer(stage: _Stage, index: int, c: Choices, own: dict | None, losses: list
         if kind == "IF":
             pull = resistance * c.dt
         else:
-            leak = c.dt / _one(stage.name, "tau", node.tau if kind == "LIF" else node.tau_mem)
+            leak = c.dt / _above_0(stage.name, "tau", node.tau if kind == "LIF" else node.tau_mem)
             pull = resistance * leak
         if kind == "CubaLIF":
-            gone = c.dt / _one(stage.name, "tau_syn", node.tau_syn)
+            gone = c.dt / _above_0(stage.name, "tau_syn", node.tau_syn)
             if abs(gone - 1) > 1e-6:
                 raise ValueError(
                     f"{stage.name}: tau_syn must be dt = {c.dt:g}, since a current lasts one step, "
                     f"got {c.dt / gone:g}"
                 )
             pull = pull * np.asarray(node.w_in, dtype=np.float64).ravel()
+    if not np.isfinite(pull).all():
+        raise ValueError(f"{stage.name}: what a current adds to a membrane must be finite")
     shared = float(np.abs(pull).max())  # neurons of one layer share their gain; the rest goes into weights
     weights = weights * (pull / shared if shared else pull)
     scale = 1.0 if own else float(np.abs(weights).max()) or 1.0
@@ -404,9 +435,9 @@ def _layer(stage: _Stage, index: int, c: Choices, own: dict | None, losses: list
             wanted |= {"leak_k": leak, "v_rest": _one(stage.name, "v_leak", node.v_leak)}
         wanted["v_reset"] = _one(stage.name, "v_reset", node.v_reset)
         for name, value in wanted.items():
-            constants[name] = round(value * one)
-            if not -half <= constants[name] < half:
+            if not -half - 0.5 <= value * one < half - 0.5:  # nor is it NaN
                 raise ValueError(f"{stage.name}: {name} must fit {c.word} bits, got {value:g}")
+            constants[name] = round(value * one)
             note(
                 f"{name.removesuffix('_k')}, as a share of it,",
                 abs(constants[name] / one - value) / (abs(value) or 1),
@@ -461,6 +492,8 @@ def load(path: str | Path, choices: Choices = Choices()) -> Imported:  # noqa: B
         return from_nir(graph, choices)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    except (TypeError, ArithmeticError, LookupError, AttributeError) as error:  # values of other kinds in it
+        raise ValueError(f"{path}: not a network ({type(error).__name__}: {one_line(str(error))})") from None
 
 
 def build(imported: Imported, target: str, folder: str | Path) -> list[str]:
@@ -515,14 +548,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             save(Network.load(given["network"]), given["file"])
             print(f"{given['file']}: written")
             return 0
-        whole("lanes", given["lanes"], 1, 2**16)
         choices = Choices(**{name: given[name] for name in Choices.__dataclass_fields__})
         for line in build(load(given["file"], choices), given["target"], given["folder"]):
             print(line)
         return 0
     except ValueError as error:
-        print(f"scnas.exchange: {error}", file=sys.stderr)
-        return 2
+        told = str(error)
+    except OSError as error:
+        told = f"{error.filename}: {error.strerror}"
+    print(f"scnas.exchange: {told}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 
+from scnas.contract import one_of, whole
 from scnas.snn import training
 from scnas.snn.training import Budget, Trained
 from scnas.space import Architecture
@@ -38,7 +39,8 @@ OUT_OF_MEMORY = "out of memory"  # what training.train_group says of a candidate
 
 
 def pick_device(name: str) -> str:
-    """`auto` as cuda where there is one, else cpu; ValueError when cuda is asked for and missing."""
+    """`auto` as cuda where there is one, else cpu; ValueError for what is no device or is missing."""
+    one_of("executor.device", name, ("auto", "cpu", "cuda"))
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
@@ -202,6 +204,7 @@ class Local:
     def __init__(self, task: Task, workers: int = 1, device: str = "auto", timeout_s: float | None = None):
         self.task, self.device, self.timeout_s = task, pick_device(device), timeout_s
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = whole("executor.workers", workers, 0, 4096)
         self.slots = 1 if self.device != "cpu" else workers or cores
         self._queue: deque[tuple[int, Job]] = deque()
         self._workers: list[_Worker] = []

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import multiprocessing
+import shutil
 import sqlite3
 import time
 from dataclasses import replace
@@ -30,7 +31,8 @@ def arch(width: int) -> Architecture:
 
 
 def trained(width: int, accuracy: float = 0.5) -> Trained:
-    network = random_network(rng(0, "archive", width), (6, width, 3), encoder="rate", timesteps=4)
+    dice, shape = rng(0, "archive", width), (6, width, 3)
+    network = random_network(dice, shape, encoder="rate", readout="membrane", timesteps=4)
     return Trained(arch(width), network, 1 / 3, 5e-324, 1e308, accuracy, (0.1, 2 / 3), None, 0.125)
 
 
@@ -79,6 +81,24 @@ def test_a_group_is_found_by_all_that_it_depends_on_and_by_nothing_else(tmp_path
         assert made.find(GROUP, 7, BUDGET) is None
     with Archive(tmp_path / "a.sqlite", "other") as other:
         assert other.find(GROUP, 7, BUDGET) is None
+
+
+def test_all_code_that_decides_a_training_is_in_its_key(tmp_path, monkeypatch):
+    package = tmp_path / "scnas"
+    ours = archive.Path(archive.__file__).parent
+    shutil.copytree(ours / "snn", package / "snn", ignore=shutil.ignore_patterns("__pycache__"))
+    deciding = ["randomness.py", "space.py", "contract.py"]
+    for name in deciding:
+        shutil.copy(ours / name, package)
+    fresh = archive.training_code.__wrapped__
+    before = fresh()
+    monkeypatch.setattr(archive, "__file__", str(package / "archive.py"))
+    assert fresh() == before
+    for name in (*deciding, "snn/kernels.py"):
+        with open(package / name, "a") as file:
+            file.write("#")
+        before, now = fresh(), before
+        assert before != now, name
 
 
 def test_the_fingerprint_of_a_task_is_that_of_what_a_training_sees():
@@ -154,6 +174,31 @@ def test_a_digest_that_was_mended_does_not_let_a_path_through(tmp_path):
         for name in ("../../etc/passwd", "/etc/passwd", "", "f" * 63, "F" * 64):
             with pytest.raises(ArchiveError, match="is not the name of a network"):
                 made.network(name)
+
+
+MADE_UP = [
+    "validation_accuracy = 5.0", "validation_accuracy = -0.1", "train_loss = 9e999", "train_accuracy = NULL",
+    "validation_loss = 'low'", "seconds = x'00'", "seconds = -1", "failed = 'dead'", "failed = x'00'",
+    "network = NULL", "network = 5", "activity = '[]'", "activity = '[0.1, NaN]'",
+    "activity = '[0.1, 1e400]'", "activity = '[0.1, 5]'", "activity = '5'", f"activity = '[1{'0' * 400}, 1]'",
+    "network = (SELECT network FROM trainings WHERE member = 1)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("made_up", MADE_UP)
+def test_no_training_comes_back_that_cannot_be_one(made_up, tmp_path):
+    """Also where whoever changed it mended the digest."""
+    filled(tmp_path / archive.NAME).close()
+    change(tmp_path / archive.NAME, f"UPDATE trainings SET {made_up} WHERE member = 0")
+    with Archive(tmp_path / archive.NAME, "task") as made:
+        rows = made._all("SELECT * FROM trainings ORDER BY member")
+        made._all("UPDATE groups SET digest = ?", (archive._digest(rows),))
+        for how in (lambda: made.find(GROUP, 7, BUDGET), lambda: made._trainings(rows[0][0])):
+            with pytest.raises(ArchiveError, match="is damaged") as refusal:
+                how()
+            assert str(refusal.value).isprintable()
+    (line,) = archive.repair(tmp_path)
+    assert line.endswith("damaged-1.sqlite, the new one is empty; 0 of 1 training groups are saved")
 
 
 def test_a_network_that_is_missing_or_changed_is_refused(tmp_path):
@@ -271,6 +316,34 @@ def test_an_archive_of_version_1_is_brought_up_and_keeps_its_rows(tmp_path):
         assert old._version() == archive.VERSION == 2
         old.store([arch(4)], 1, BUDGET, [trained(4)], ["w"], lent_from="there")
         assert dict(old._all("SELECT seed, lent_from FROM groups")) == {7: None, 1: "there"}
+
+
+def test_repair_saves_an_archive_of_version_1(tmp_path):
+    path = tmp_path / archive.NAME
+    filled(path).close()
+    change(path, "ALTER TABLE groups DROP COLUMN lent_from")
+    change(path, "PRAGMA user_version = 1")
+    (line,) = archive.repair(tmp_path)
+    assert line.endswith("; 1 of 1 training groups are saved")
+    with Archive(path, "task") as mended:
+        assert repr(mended.find(GROUP, 7, BUDGET)) == repr(RESULTS)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE VIEW groups AS WITH RECURSIVE n(key) AS (SELECT 'a' UNION ALL SELECT key || 'a' FROM n)"
+        " SELECT key, 1 AS size, 'b' AS digest FROM n",
+        "CREATE VIRTUAL TABLE groups USING fts4(key)",
+    ],
+)
+def test_repair_reads_no_table_that_never_ends(statement, tmp_path):
+    path = tmp_path / archive.NAME
+    change(path, statement)
+    before = path.read_bytes()
+    with pytest.raises(ArchiveError, match="not an archive of scnas, its tables are others"):
+        list(archive.repair(tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == [path.name] and path.read_bytes() == before
 
 
 def test_what_is_no_archive_or_a_later_one_is_refused(tmp_path):

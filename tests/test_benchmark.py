@@ -1,6 +1,7 @@
 """scnas.benchmark and scnas.peers: the sides do the same work, and a missing one is said."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -110,9 +111,28 @@ def test_the_job_measures_every_side_it_has(tmp_path):
     assert facts["versions"].keys() == {"scnas", "plain torch"} and "Norse" in facts["missing"]
 
 
-def test_no_peer_at_all_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"^benchmark.python must be an interpreter with the peers"):
-        benchmark.benchmark(small("benchmark.peers=[Norse]"), tmp_path, say=lambda line: None)
+@pytest.mark.parametrize(
+    "python, why",
+    [
+        (sys.executable, "No module named 'norse'"),
+        ("/bin/true", "/bin/true: no answer as of a peer .Norse ended with code 0:; make peers."),
+        ("/bin/echo", "/bin/echo: no answer as of a peer .* make peers."),
+    ],
+)
+def test_no_peer_at_all_is_refused_before_ours_is_trained(python, why, tmp_path, monkeypatch):
+    asked, sides = [], []
+    monkeypatch.setattr(benchmark.Side, "ask", lambda side, request: asked.append(side.name))
+    start = benchmark.subprocess.Popen
+    monkeypatch.setattr(
+        benchmark.subprocess, "Popen", lambda *a, **k: sides.append(start(*a, **k)) or sides[-1]
+    )
+    settings = small("benchmark.peers=[Norse]", f"benchmark.python={python}")
+    with pytest.raises(
+        ValueError, match=r"^benchmark.python must be an interpreter with the peers"
+    ) as refusal:
+        benchmark.benchmark(settings, tmp_path, say=lambda line: None)
+    assert re.search(why, str(refusal.value)) and "\n" not in str(refusal.value)
+    assert not asked and len(sides) == 2 and all(side.returncode is not None for side in sides)
 
 
 def test_the_table_and_the_verdict_worked_by_hand():

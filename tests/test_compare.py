@@ -153,6 +153,14 @@ def test_another_number_of_training_samples_is_another_setting(tmp_path):
     assert list(compare.load(runs).groups) == ["task.train_limit=50", "task.train_limit=100"]
 
 
+def test_what_was_benchmarked_makes_no_other_setting(tmp_path):
+    runs = [
+        make_run(tmp_path / f"{n}", [(0.8, 100)], f"search.seed={n}", f"benchmark.repeats={n}")
+        for n in (1, 2)
+    ]
+    assert list(compare.load(runs).groups) == ["all"]
+
+
 def test_less_than_two_runs_and_no_run_are_refused(three, tmp_path):
     for paths in ([], three[:1]):
         with pytest.raises(ValueError, match="runs must name two or more folders of finished runs, got"):

@@ -187,7 +187,9 @@ def test_settings_written_before_a_later_setting_are_read(tmp_path):
         del content[name]
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(content))
     assert config.read(tmp_path / "settings.yaml") == config.load(["search.seed=3"])
-    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(content | {"benchmark": {"repeats": 1}, "run": "x"}))
+    (tmp_path / "settings.yaml").write_text(
+        yaml.safe_dump(content | {"benchmark": {"repeats": 1}, "run": "x"})
+    )
     found = config.read(tmp_path / "settings.yaml")  # what the file says wins
     assert found == config.load(["search.seed=3", "benchmark.repeats=1", "run=x"])
     del content["search"]["seed"]  # on this one results depend

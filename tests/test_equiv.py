@@ -3,6 +3,8 @@
 import json
 import random
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -676,3 +678,16 @@ def test_every_model_mapping_and_readout_is_proved(neuron, mappings, readout, tm
     network = small_network(mappings, readout, neuron=neuron)
     verdict = check_design(network, write_design(network).sources, cache=tmp_path)
     assert verdict.status == "proved", verdict.summary()
+
+
+def test_a_proof_that_runs_out_of_memory_is_unknown(tmp_path):
+    (tmp_path / "task.json").write_text(json.dumps({"kind": "neuron", "seconds": 9}))
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(tools.HERE).parents[1])!r});"
+        "from scnas.equiv import obligations, worker; import resource;"
+        "obligations.neuron = lambda *_: bytearray(resource.getrlimit(resource.RLIMIT_AS)[0]);"
+        "worker.main()"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    assert answer == {"status": "unknown", "detail": "its share of the memory ran out"}

@@ -316,6 +316,12 @@ ONE = np.ones((3, 2))
 LEAKY = nir.LI(tau=np.ones(3), r=np.ones(3), v_leak=np.zeros(3))
 SEVERAL = lif(3)
 SEVERAL.tau = np.array([1, 2, 3]) * DT
+INSTANT = lif(3)
+INSTANT.tau = np.zeros(3)
+BRIEF = lif(3)
+BRIEF.tau = np.full(3, 1e-320)
+OURS = {"timesteps": 4, "encoder": "events", "fraction": 8, "word": 16, "dt": 1e-3, "layers": [dict(
+    generator="sobol", length=4, seed=1, noise_seed=1, mapping="parallel", lanes=0)]}  # fmt: skip
 SLOW = nir.CubaLIF(
     tau_syn=np.full(3, 5 * DT), tau_mem=np.ones(3), r=np.ones(3), v_leak=np.zeros(3), v_threshold=np.ones(3)
 )
@@ -333,6 +339,11 @@ SLOW = nir.CubaLIF(
     (recurrent, "all that leaves lif must be weights into one node, got lif, lif_1"),
     (two_delays, "synapse 0 -> 0 of [ab] must have one delay, got two"),
     (with_metadata("{}"), "metadata scnas of the graph is not what scnas writes"),
+    (chain(nir.Linear(ONE), INSTANT), "tau must be above 0, got 0"),
+    (chain(nir.Linear(ONE), BRIEF), "what a current adds to a membrane must be finite"),
+    (with_metadata(json.dumps(OURS | {"fraction": 2000})), "fraction must be a whole number from 0 to 12"),
+    (with_metadata(json.dumps(OURS | {"word": "16"})), "word must be a whole number from 4 to 24, got '16'"),
+    (with_metadata(json.dumps(OURS | {"timesteps": None})), "timesteps must be a whole number"),
     (with_metadata("[1"), "metadata scnas of the graph is not what scnas writes"),
 ])  # fmt: skip
 def test_what_has_no_counterpart_is_refused_in_one_line(make, message):
@@ -377,6 +388,44 @@ def test_the_command_leaves_a_network_its_cost_and_its_verilog(tmp_path, capsys)
     )
     assert exchange.main(["export", str(folder / "network.json"), str(tmp_path / "again.nir")]) == 0
     assert exchange.load(tmp_path / "again.nir").network == network
+
+
+@pytest.mark.parametrize(
+    "words, line",
+    [
+        (("--fraction", "2000"), "fraction must be a whole number from 0 to 12, got 2000"),
+        (("--word", "2000"), "word must be a whole number from 4 to 24, got 2000"),
+        (("--timesteps", "-1"), "timesteps must be a whole number from 1 to 4096, got -1"),
+        (("--mapping", "folded", "--lanes", "0"), "lanes must be a whole number from 1 to 65536, got 0"),
+        (("--encoder", "rates"), "encoder must be one of rate, events, got 'rates'"),
+    ],
+)
+def test_a_word_out_of_range_ends_with_one_line(words, line, tmp_path, capsys):
+    nir.write(tmp_path / "mine.nir", foreign(np.random.default_rng(0), "lif"))
+    place = [str(tmp_path / "mine.nir"), str(tmp_path / "out")]
+    assert exchange.main(["import", *place, "--dt", "1e-3", *words]) == 2
+    assert capsys.readouterr().err == f"scnas.exchange: {line}\n"
+
+
+@pytest.mark.parametrize("dt", ["a", [1], True])
+def test_metadata_of_other_kinds_end_with_one_line(dt, tmp_path, capsys):
+    nir.write(tmp_path / "mine.nir", with_metadata(json.dumps(OURS | {"dt": dt}))())
+    assert exchange.main(["import", str(tmp_path / "mine.nir"), str(tmp_path / "out")]) == 2
+    assert "dt must be the seconds of a step" in capsys.readouterr().err
+
+
+def test_paths_that_cannot_be_end_with_one_line(tmp_path, capsys):
+    nir.write(tmp_path / "mine.nir", foreign(np.random.default_rng(0), "lif"))
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "out"
+    assert exchange.main(["import", str(tmp_path / "mine.nir"), str(folder), "--dt", "1e-3"]) == 2
+    assert capsys.readouterr().err == f"scnas.exchange: {folder}: Not a directory\n"
+    network = random_network(np.random.default_rng(0), (3, 2), neuron="lif", encoder="events")
+    network.save(tmp_path / "network.json")
+    for from_, to in (("none.json", "a.nir"), ("network.json", "none/a.nir")):
+        assert exchange.main(["export", str(tmp_path / from_), str(tmp_path / to)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("scnas.exchange: ") and "none" in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"no hdf5 at all", None])

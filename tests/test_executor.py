@@ -157,6 +157,19 @@ def test_a_device_is_picked_by_what_there_is(monkeypatch):
     assert Local(TASK, 4, "auto").slots == 1  # a GPU is fed by one
 
 
+@pytest.mark.parametrize(
+    "words, line",
+    [
+        (dict(workers=-1), "executor.workers must be a whole number from 0 to 4096, got -1"),
+        (dict(workers=2.5), "executor.workers must be a whole number from 0 to 4096, got 2.5"),
+        (dict(device="tpu"), "executor.device must be one of auto, cpu, cuda, got 'tpu'"),
+    ],
+)
+def test_a_wrong_word_starts_no_process(words, line):
+    with pytest.raises(ValueError, match=f"^{line}$"):
+        Local(TASK, **words)
+
+
 @pytest.mark.slow
 def test_workers_end_with_a_search_that_was_killed():
     reader, writer = os.pipe()

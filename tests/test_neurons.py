@@ -3,8 +3,10 @@
 Letters: W bits of a word, F fraction bits.
 """
 
+import ast
 import math
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ from networks import random_layer
 from oracle import layer_spikes
 
 from scnas.contract import NEURONS
+from scnas.snn import kernels
+from scnas.snn.kernels import ALPHA
 from scnas.snn.network import CONSTANTS, USED_CONSTANTS
-from scnas.snn.neurons import ALPHA, Constants, exact_dtype, initial_state, scan, step
+from scnas.snn.neurons import Constants, exact_dtype, initial_state, scan, step
 from scnas.snn.streams import noise_sequence
 
 
@@ -262,6 +266,13 @@ def test_the_slope_runs_back_through_time_and_ends_at_a_reset():
     assert spikes == [0, 0, 1, 0]
     assert slopes == pytest.approx([s[0] + s[1] + s[2], s[1] + s[2], s[2], s[3]], rel=1e-12)
     assert to_threshold == pytest.approx(-sum(s), rel=1e-12)
+
+
+def test_compiled_code_depends_on_its_own_file_alone():
+    """Numba's cache notices a change of that file; a constant from another one would stay what it was."""
+    tree = ast.parse(Path(kernels.__file__).read_text())
+    nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert {getattr(n, "module", None) or n.names[0].name for n in nodes} == {"math", "numpy", "numba"}
 
 
 def test_a_leak_shortens_the_memory():

@@ -1,6 +1,8 @@
 """Event cameras, sounds and generated tasks: decoded by hand, split as promised, damage told in one line."""
 
+import http.client
 import wave
+import zipfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -285,6 +287,7 @@ def test_a_folder_without_what_is_needed_is_refused(tmp_path):
     write_fsdd(tmp_path)
     refused("task.channels must be even", *at, "task.channels=7")
     refused("task.steps must be at most 3200 for fsdd", *at, "task.steps=4000")
+    refused("task.steps and task.channels must stay within", *at, "task.steps=3200", "task.channels=65536")
     for path in (tmp_path / "recordings").glob("*_[bcd]*_*.wav"):
         path.unlink()
     refused("task.split=speakers needs 3 speakers, got 1", *at, "task.split=speakers")
@@ -463,6 +466,12 @@ def test_settings_that_leave_no_delay_task_are_refused():
     assert generated.LOST < 0.5
 
 
+@pytest.mark.parametrize("name", ["randman", "delay_detection"])
+def test_what_fits_no_memory_is_not_generated(name):
+    words = "task.samples, task.steps and task.channels must stay within 2147483648 entries in all"
+    refused(words, f"task={name}", "task.samples=4000000", "task.steps=1000", "task.channels=64")
+
+
 # -- downloads --------------------------------------------------------------------------------------------
 
 
@@ -487,14 +496,24 @@ def test_openml_images_become_an_idx_folder(tmp_path, monkeypatch):
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["kmnist"]
 
 
-def test_a_download_that_fails_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (OSError("no route to host"), "no route to host"),
+        (ValueError("no data set\nof that name"), "no data set of that name"),
+        (http.client.IncompleteRead(b"half"), "IncompleteRead.4 bytes read."),
+        (zipfile.BadZipFile("File is not a zip file"), "File is not a zip file"),
+        (EOFError(), "EOFError"),
+    ],
+)
+def test_a_download_that_fails_leaves_nothing(error, words, tmp_path, monkeypatch):
     def fetch(*_, **__):
-        raise OSError("no route to host")
+        raise error
 
     monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch)
     path = tmp_path / "mnist"
     refused(
-        f"task=mnist cannot be downloaded .no route to host.; put its files into {path} by hand",
+        f"task=mnist cannot be downloaded .{words}.; put its files into {path} by hand",
         "task=mnist", f"task.path={path}", "task.download=true",
     )  # fmt: skip
     assert not list(tmp_path.iterdir())

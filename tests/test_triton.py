@@ -67,6 +67,25 @@ def test_spikes_are_equal_and_gradients_agree(neuron, word, fraction, powers_of_
     assert fired > 100 and moved > 100, "what is silent agrees with anything"
 
 
+def test_blocks_lie_along_the_axis_of_the_grid_that_is_long(monkeypatch):
+    """CUDA allows 2^31 - 1 along the first axis and 65,535 along the others."""
+    grids = []
+
+    class Launched:
+        def __init__(self, kernel):
+            self.kernel = kernel
+
+        def __getitem__(self, grid):
+            grids.append(grid)
+            return self.kernel[grid]
+
+    for name in ("_forward", "_backward"):
+        monkeypatch.setattr(triton_kernels, name, Launched(getattr(triton_kernels, name)))
+    c, current = case("lif", 16, 8, True, candidates=2, n=300)
+    results(lambda x, k: triton_kernels.scan("lif", x, k, 8, True), c, current)
+    assert grids == [(4, 2)] * 2  # 3 samples of 300 neurons in blocks of 256, 2 candidates
+
+
 def test_without_a_refractory_period_too():
     c, current = case("lif", 16, 8, True)
     c = c._replace(refractory=torch.zeros_like(c.refractory))

@@ -207,9 +207,6 @@ class Machine:
     assumptions: list[int] = field(default_factory=list)
     _plan: dict = field(default_factory=dict)  # number -> see _planned
 
-    def state_width(self, number: int) -> int:
-        return self.nodes[number].width
-
     def first_state(self, terms: Terms, prefix: str = "init") -> dict[int, Value]:
         """The state before clock 0: initial values, and a free symbol for everything without one."""
         state: dict[int, Value] = {}

@@ -25,9 +25,9 @@ import math
 import numpy as np
 from numba import njit
 
-from scnas.snn.neurons import ALPHA
-
-# The arctangent surrogate, HEIGHT / (1 + (STEEP * x)^2), with x in units of the scale.
+# The arctangent surrogate, HEIGHT / (1 + (STEEP * x)^2), with x in units of the scale. Here and not in
+# neurons.py: numba keeps what it compiled, constants included, for as long as this file stays the same.
+ALPHA = 2.0  # steepness, as in SpikingJelly's ATan
 STEEP, HEIGHT = np.float32(math.pi / 2 * ALPHA), np.float32(ALPHA / 2)
 
 # Constants of a layer in one vector; see neurons.Constants. C14 is 1.4 in Q(F).

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-ALPHA = 2.0  # steepness of the surrogate, as in SpikingJelly's ATan
+from scnas.snn.kernels import ALPHA
 
 
 class Constants(NamedTuple):

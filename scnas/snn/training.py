@@ -28,6 +28,7 @@ GIB = 2**30
 KERNEL_DEVICES = ("cpu",)  # where the compiled kernels work; torch works anywhere
 GROUP_OVERHEAD = 1e7  # what one step of one more group costs, in the operations of work_of()
 PARTS = 16  # groups that a batch is cut into where nothing else asks for more, for as many workers
+EVALUATED = 256  # samples of a batch that is only evaluated
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ def _memory(a: _Envelope, batch_size: int, on_kernels: bool) -> int:
             for (n_in, n_out), d, s in zip(a.layer_sizes, a.delay_ranges, streams, strict=True)
         )
         states = max(CACHE_BYTES, 8 * 32 * a.timesteps * sum(n for _, n in a.layer_sizes))
-        inputs = batch_size * a.timesteps * a.layer_sizes[0][0] * 8
+        inputs = max(batch_size, EVALUATED) * a.timesteps * a.layer_sizes[0][0] * 8
         return parameters + matrices + 2 * states + inputs
     activations = a.timesteps * batch_size * sum(20 * n_out + 3 * n_in for n_in, n_out in a.layer_sizes)
     matrices = sum(
@@ -469,7 +470,7 @@ def lowest_best(scores: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(learner: CpuPass | TorchPass, samples: Samples, batch_size: int = 256) -> Evaluated:
+def evaluate(learner: CpuPass | TorchPass, samples: Samples, batch_size: int = EVALUATED) -> Evaluated:
     """The exact forward pass of every candidate on all samples."""
     stack = learner.stack
     loss = torch.zeros(stack.count, dtype=torch.float64)

@@ -16,7 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from scnas.snn.neurons import ALPHA, Constants
+from scnas.snn.kernels import ALPHA
+from scnas.snn.neurons import Constants
 
 BLOCK = 256  # neurons of one program
 # What a step remembers besides numbers, one bit each.
@@ -35,12 +36,12 @@ def _forward(
     LEAKS: tl.constexpr, NOISY: tl.constexpr, ADAPTS: tl.constexpr, IZHIKEVICH: tl.constexpr,
     REFRACTORY: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One candidate (axis 0 of the grid), one block of its `count` = B * N neurons (axis 1).
+    """One candidate (axis 1 of the grid, at most 65,535), one block of its `count` = B * N neurons (axis 0).
 
     current, spikes, margin, before, flags: [P, T, count]. threshold: [P, N]. table: [P, 12]. noise: [P, T].
     """
-    p = tl.program_id(0).to(tl.int64)
-    here = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    p = tl.program_id(1).to(tl.int64)
+    here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mine = here < count
     limit = tl.load(threshold + p * neurons + here % neurons, mine, other=0)
     k = table + p * _WIDTH
@@ -102,8 +103,8 @@ def _backward(
 ):  # fmt: skip
     """The way back. gradient, to_current: [P, T, count]; to_threshold, to_gain, to_leak: [P, count], sums
     over the steps."""
-    p = tl.program_id(0).to(tl.int64)
-    here = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    p = tl.program_id(1).to(tl.int64)
+    here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mine = here < count
     k = table + p * _WIDTH
     leak, gain = (tl.load(k) / one).to(tl.float32), (tl.load(k + 1) / one).to(tl.float32)
@@ -150,7 +151,7 @@ class _Scan(torch.autograd.Function):
         spikes, margin, before = (torch.empty_like(current) for _ in range(3))
         flags = torch.empty_like(current, dtype=torch.uint8)
         leaks, izhikevich = model not in ("if", "izhikevich"), model == "izhikevich"
-        grid = (count, triton.cdiv(batch * neurons, BLOCK))
+        grid = (triton.cdiv(batch * neurons, BLOCK), count)
         _forward[grid](
             current, threshold.contiguous(), table, noise, spikes, margin, before, flags, steps, neurons,
             batch * neurons, one, float(round(1.4 * one)),

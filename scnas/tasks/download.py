@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scnas.contract import one_line
 from scnas.files import write_whole
 
 if TYPE_CHECKING:
@@ -84,8 +85,10 @@ def _into_place(settings: "config.Task", fetch: Callable[[Path], Path]) -> None:
         if target.exists():
             target.rmdir()
         found.rename(target)
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160]
+    except Exception as error:  # the libraries raise whatever they meet on the way
+        if isinstance(error, ValueError) and str(error).startswith("task.download"):
+            raise
+        reason = one_line(str(error), 160) or type(error).__name__
         raise ValueError(
             f"task={settings.name} cannot be downloaded ({reason}); put its files into {target} by hand"
         ) from None

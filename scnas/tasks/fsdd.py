@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scnas.randomness import rng
-from scnas.tasks.task import Split, Task, existing_folder, limited, set_aside
+from scnas.tasks.task import Split, Task, check_size, existing_folder, limited, set_aside
 
 if TYPE_CHECKING:
     from scnas import config
@@ -53,6 +53,7 @@ def load(settings: "config.Task") -> Task:
         )
     if settings.channels % len(THRESHOLDS):
         raise ValueError(f"task.channels must be even for fsdd, two per filter, got {settings.channels}")
+    check_size("the recordings of task.path", len(paths), settings.steps, settings.channels)
     labels, speakers, numbers = zip(*(_parts(path) for path in paths), strict=True)
     y, speakers, numbers = np.array(labels, np.int64), np.array(speakers), np.array(numbers)
     if len(missing := set(range(10)) - set(labels)):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scnas.randomness import rng
-from scnas.tasks.task import Split, Task, limited, set_aside
+from scnas.tasks.task import Split, Task, check_size, limited, set_aside
 
 if TYPE_CHECKING:
     from scnas import config
@@ -84,6 +84,7 @@ def _labels(settings: "config.Task") -> np.ndarray:
         raise ValueError(
             f"task.samples must be at least {3 * settings.classes}, three per class, got {settings.samples}"
         )
+    check_size("task.samples", settings.samples, settings.steps + settings.classes, settings.channels)
     return np.arange(settings.samples, dtype=np.int64) % settings.classes
 
 

@@ -15,6 +15,8 @@ from scnas.randomness import rng
 if TYPE_CHECKING:
     from scnas import config
 
+MAX_EVENTS = 2**31  # entries of a raster, a byte each
+
 
 class Split(NamedTuple):
     """x: float32 [N, n] in 0..1 (values) or uint8 [N, T, n] of 0 and 1 (events). y: int64 [N], 0..K-1."""
@@ -91,6 +93,15 @@ def existing_folder(settings: "config.Task", holds: str) -> Path:
     if not folder.is_dir():
         raise ValueError(f"task.path must name a folder with {holds}, got {folder}: no such folder")
     return folder
+
+
+def check_size(what: str, samples: int, steps: int, channels: int) -> None:
+    """ValueError if events [samples, steps, channels] are more than MAX_EVENTS; `what` holds the samples."""
+    if samples * steps * channels > MAX_EVENTS:
+        raise ValueError(
+            f"{what}, task.steps and task.channels must stay within {MAX_EVENTS} entries in all, got "
+            f"{samples} samples of {steps} steps and {channels} channels"
+        )
 
 
 def raster(steps: np.ndarray, inputs: np.ndarray, n_steps: int, n_inputs: int) -> np.ndarray:
