@@ -20,7 +20,17 @@ from scipy.optimize import nnls
 
 from scnas import config, tasks
 from scnas.files import write_whole
-from scnas.hardware import calibration, cosimulation, cost, energy, schedule, synthesis, targets, toggles
+from scnas.hardware import (
+    calibration,
+    cosimulation,
+    cost,
+    energy,
+    schedule,
+    structure,
+    synthesis,
+    targets,
+    toggles,
+)
 from scnas.hardware.verilog import write_design
 from scnas.randomness import rng
 from scnas.search import describe
@@ -117,9 +127,9 @@ def table(target: str) -> list[dict]:
         if hashlib.sha256(verilog.encode()).hexdigest()[:16] != row["verilog"]:
             print(f"{row['design']}: the design is another one now, left out")
             continue
-        seen = replace(cost.structure(network, chip), spikes=np.array(row["spikes"].split(), dtype=float))
+        seen = replace(cost.structure_of(network, chip), spikes=np.array(row["spikes"].split(), dtype=float))
         clocks = schedule.byte_clocks(network.n_inputs) if chip.byte_serial(network.n_inputs) else 0
-        expected = cost._structure_of_architectures([architecture], [clocks])
+        expected = structure.of_architectures([architecture], [clocks])
         rows.append(
             {
                 "design": row["design"],
@@ -134,9 +144,9 @@ def table(target: str) -> list[dict]:
     return rows
 
 
-def totals(x: cost.Structure, family: str) -> np.ndarray:
+def totals(x: structure.Structure, family: str) -> np.ndarray:
     """Features of all layers together, in the order of energy.PRIOR."""
-    found = energy.features(x, cost.blocks(x, family), cost._folding(x, family))
+    found = energy.features(x, cost.blocks(x, family), structure.folding_of(x, family))
     return np.array([found[name].sum() for name in energy.PRIOR])
 
 
@@ -232,9 +242,9 @@ def trained(folder: Path, most: int) -> None:
         network = Network.load(folder / member["network"])
         architecture = Architecture(**member["architecture"])
         row = count_one(member["network"], network, x, target, architecture)
-        seen = replace(cost.structure(network, chip), spikes=np.array(row["spikes"].split(), dtype=float))
+        seen = replace(cost.structure_of(network, chip), spikes=np.array(row["spikes"].split(), dtype=float))
         clocks = schedule.byte_clocks(network.n_inputs) if chip.byte_serial(network.n_inputs) else 0
-        expected = cost._structure_of_architectures([architecture], [clocks])
+        expected = structure.of_architectures([architecture], [clocks])
         modelled = [totals(x, chip.family) @ figures / row["toggles"] - 1 for x in (seen, expected)]
         print(f"| {member['network']} {describe(architecture)} | {row['toggles']:,.0f} "
               f"| {modelled[0]:+.0%} | {modelled[1]:+.0%} |", flush=True)  # fmt: skip

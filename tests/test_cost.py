@@ -8,22 +8,19 @@ import numpy as np
 import pytest
 from networks import random_network
 
-from scnas.hardware import cost as cost_model
-from scnas.hardware import schedule
+from scnas.hardware import schedule, structure
 from scnas.hardware.calibration import drawn_network
 from scnas.hardware.cost import (
     FIGURES,
     FITTED,
     PRIOR,
-    SHORT,
     Cost,
-    _signed_digits,
     estimate,
     estimate_many,
     measure,
-    tree_counts,
     violations,
 )
+from scnas.hardware.structure import SHORT, signed_digits, tree_counts
 from scnas.hardware.targets import TARGETS, target
 from scnas.hardware.verilog import Leaf, adder_tree
 from scnas.space import Architecture, SearchSpace
@@ -54,8 +51,8 @@ def figures(cost: Cost) -> tuple:
 
 
 @pytest.mark.parametrize("k, digits", [(0, 0), (1, 1), (256, 1), (3, 2), (7, 2), (-8, 1), (85, 4), (255, 2)])
-def test_signed_digits_by_hand(k, digits):
-    assert _signed_digits(k) == digits  # 7 = 8 - 1, 85 = 64 + 16 + 4 + 1
+def testsigned_digits_by_hand(k, digits):
+    assert signed_digits(k) == digits  # 7 = 8 - 1, 85 = 64 + 16 + 4 + 1
 
 
 def test_a_batch_costs_what_its_members_cost():
@@ -370,23 +367,23 @@ def test_each_gene_moves_the_cost_as_it_moves_synthesis(row):
     ],
 )
 def test_block_rams_by_hand(family, width, depth, blocks, rows):
-    found = cost_model._block_shapes(np.array([width]), np.array([depth]), family)
+    found = structure.block_shapes(np.array([width]), np.array([depth]), family)
     assert (found[0][0], found[1][0]) == (blocks, rows)
 
 
 def test_tables_of_a_rom_by_hand():
     # bit 0: 0101.., the address itself; bit 1: 0110.., a table; bit 2: constant; bit 3: as bit 1
     words = [0b0100, 0b1111, 0b1110, 0b0101] * 4
-    assert cost_model._tables(words, 4) == 1
-    assert cost_model._tables(words * 2, 4) == 1  # the same table again
-    assert cost_model._tables([*words, *(word ^ 2 for word in words)], 4) == 2
+    assert structure._tables(words, 4) == 1
+    assert structure._tables(words * 2, 4) == 1  # the same table again
+    assert structure._tables([*words, *(word ^ 2 for word in words)], 4) == 2
 
 
 def test_the_lowest_bytes_of_an_input_that_nobody_reads_are_not_kept():
     read = np.zeros(20, bool)
-    assert cost_model._byte_registers(read, 3) == 0
+    assert structure._byte_registers(read, 3) == 0
     read[[0, 9, 17]] = True  # lane 0 from byte 0, lane 1 from byte 1
-    assert cost_model._byte_registers(read, 3) == 3 + 2
+    assert structure._byte_registers(read, 3) == 3 + 2
 
 
 @pytest.mark.parametrize("mapping, folded", [("parallel", False), ("folded", True)])

@@ -8,6 +8,7 @@ from networks import random_network
 
 from scnas.hardware import cost, energy, targets
 from scnas.hardware.energy import E_TOGGLE_PJ, E_TOGGLES_PJ, FIGURES, FITTED, PRIOR, features, of_inference
+from scnas.hardware.structure import folding_of
 from scnas.hardware.toggles import Toggles
 from scnas.record import energy_line
 from scnas.winner import Built
@@ -38,9 +39,9 @@ def test_the_interval_widens_with_what_is_less_known():
 
 
 def structure(network, spikes, chip="ice40"):
-    x = replace(cost.structure(network, chip), spikes=np.array(spikes, dtype=float))
+    x = replace(cost.structure_of(network, chip), spikes=np.array(spikes, dtype=float))
     family = targets.target(chip).family
-    return x, cost.blocks(x, family), cost._folding(x, family)
+    return x, cost.blocks(x, family), folding_of(x, family)
 
 
 @pytest.fixture(params=["parallel", "folded"])

@@ -5,7 +5,8 @@ import pytest
 
 from scnas.hardware import cost, timing
 from scnas.hardware.calibration import drawn_network, plan
-from scnas.hardware.cost import FITTED, estimate, structure
+from scnas.hardware.cost import FITTED, estimate, structure_of
+from scnas.hardware.structure import folding_of
 from scnas.hardware.targets import TARGETS, target
 from scnas.space import Architecture
 
@@ -26,8 +27,8 @@ def test_the_soft_maximum_by_hand():
 @pytest.mark.parametrize("index", range(0, 72, 11))
 def test_every_feature_has_a_delay_and_every_layer_a_path(index):
     architecture = plan(72, 3)[index]
-    x = structure(drawn_network(architecture, index), "ice40")
-    counts = timing.features(x, cost._folding(x, "ice40"))
+    x = structure_of(drawn_network(architecture, index), "ice40")
+    counts = timing.features(x, folding_of(x, "ice40"))
     for family in timing.PRIOR_NS:
         assert counts.keys() == timing.PRIOR_NS[family].keys()
     assert all((count >= 0).all() for count in counts.values())

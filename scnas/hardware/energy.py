@@ -12,14 +12,12 @@ Letters: N layers of all networks in a batch, n networks.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from scnas.hardware.structure import Folding, Structure
 from scnas.hardware.targets import Target
-
-if TYPE_CHECKING:
-    from scnas.hardware.cost import Structure, _Folding
 
 # -- constants -----------------------------------------------------------------------------------
 
@@ -151,10 +149,10 @@ def toggle_error(family: str, trained: bool) -> float:
     return largest * (1 if family in FITTED else 2)
 
 
-def features(x: "Structure", logic: Mapping[str, np.ndarray], folding: "_Folding") -> dict[str, np.ndarray]:
+def features(x: Structure, logic: Mapping[str, np.ndarray], folding: Folding) -> dict[str, np.ndarray]:
     """What may move in each layer in one inference, name -> [N], all of them 0 or more.
 
-    logic: `cost.blocks` of x; folding: `cost._folding` of it. Each is a number of nets, times the clocks
+    logic: `cost.blocks` of x; folding: its `folding_of`. Each is a number of nets, times the clocks
     in which they may change, times how likely they do.
 
     A spike is there with the probability `active`, a number of a stream passes a threshold in the next
@@ -222,9 +220,9 @@ def features(x: "Structure", logic: Mapping[str, np.ndarray], folding: "_Folding
 
 
 def toggles(
-    x: "Structure",
+    x: Structure,
     logic: Mapping[str, np.ndarray],
-    folding: "_Folding",
+    folding: Folding,
     figures: Mapping[str, float],
 ) -> np.ndarray:
     """Modelled toggles of routed nets of each layer in one inference, [N]. figures: per feature."""

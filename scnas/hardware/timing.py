@@ -13,19 +13,16 @@ Letters: N layers of all networks in a batch, n networks, W bits of a word.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scnas.contract import NEURONS
-
-if TYPE_CHECKING:
-    from scnas.hardware.cost import Structure, _Folding
+from scnas.hardware.structure import Folding, Structure
 
 SHARPNESS = 12
 
 
-def features(x: "Structure", folding: "_Folding") -> dict[str, np.ndarray]:
+def features(x: Structure, folding: Folding) -> dict[str, np.ndarray]:
     """How often each feature is on each path of a layer, [N] each, by `path.feature`.
 
     All features of a path are 0 in a layer that has no such path. Every path has a `start`: leaving a
@@ -144,7 +141,7 @@ def soft_maximum(path_ns: np.ndarray, network: np.ndarray, n: int) -> np.ndarray
     return np.bincount(network, (path_ns**SHARPNESS).sum(axis=0), n) ** (1 / SHARPNESS)
 
 
-def slowest_ns(x: "Structure", folding: "_Folding", n: int, delays: Mapping[str, float]) -> np.ndarray:
+def slowest_ns(x: Structure, folding: Folding, n: int, delays: Mapping[str, float]) -> np.ndarray:
     """The slowest path of every network of a batch in ns, [n]. delays: ns per feature."""
     return soft_maximum(path_delays(features(x, folding), delays), x.network, n)
 
