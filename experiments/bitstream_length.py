@@ -14,19 +14,16 @@ import argparse
 import csv
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-
-from scnas import config, tasks  # noqa: E402
-from scnas.contract import GENERATORS, NEURONS  # noqa: E402
-from scnas.hardware import cost  # noqa: E402
-from scnas.snn.training import Budget, train_population  # noqa: E402
-from scnas.space import Architecture  # noqa: E402
-from scnas.tasks import Task  # noqa: E402
-from scnas.winner import accuracy  # noqa: E402
+from scnas import config, tasks
+from scnas.contract import GENERATORS, NEURONS
+from scnas.hardware import cost
+from scnas.snn.training import Budget, train_population
+from scnas.space import Architecture
+from scnas.tasks import Task
+from scnas.winner import accuracy
 
 HERE = Path(__file__).resolve().parent
 ROWS = HERE / "bitstream_length.csv"
@@ -136,7 +133,8 @@ def summary(table: list[dict]) -> list[str]:
 def figure(table: list[dict], path: Path) -> None:
     """Test accuracy against length, a line for every model, a panel for every task and generator."""
     names = list(dict.fromkeys(row["task"] for row in table))
-    panes, axes = plt.subplots(len(names), 2, figsize=(9, 3.4 * len(names)), sharey="row", squeeze=False)
+    panes = Figure(figsize=(9, 3.4 * len(names)))
+    axes = panes.subplots(len(names), 2, sharey="row", squeeze=False)
     for i, task in enumerate(names):
         for axis, generator in zip(axes[i], GENERATORS, strict=True):
             for neuron in NEURONS:

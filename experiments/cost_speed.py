@@ -10,11 +10,11 @@ import time
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from scnas.hardware.cost import estimate, estimate_many  # noqa: E402
-from scnas.hardware.targets import TARGETS  # noqa: E402
-from scnas.space import SearchSpace  # noqa: E402
+from scnas.hardware.cost import estimate, estimate_many
+from scnas.hardware.targets import TARGETS
+from scnas.space import SearchSpace
 
 
 def main(population: int = 5000, repeats: int = 5) -> None:

@@ -26,12 +26,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from networks import random_layer  # noqa: E402
+from networks import random_layer
 
-from scnas import resources  # noqa: E402
-from scnas.equiv import composition, machine, obligations, tools, winner  # noqa: E402
-from scnas.hardware.verilog import write_design  # noqa: E402
-from scnas.snn.network import Network  # noqa: E402
+from scnas import resources
+from scnas.equiv import composition, machine, obligations, tools, winner
+from scnas.hardware.verilog import write_design
+from scnas.snn.network import Network
 
 TABLE = Path(__file__).with_suffix(".csv")
 FIELDS = ("part", "name", "configuration", "status", "engine", "seconds", "detail")

@@ -15,16 +15,14 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+from scnas.executor import Executor, Finished, Job, Local, Trainer
+from scnas.hardware import targets
+from scnas.search import Evaluator, Feed, Reference, capacity, evolve, evolve_steady, likely_to_fit
+from scnas.snn.training import Budget
+from scnas.space import SearchSpace
+from scnas.tasks.digits import digits
+
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent)]
-
-from scnas.executor import Executor, Finished, Job, Local, Trainer  # noqa: E402
-from scnas.hardware import targets  # noqa: E402
-from scnas.search import Evaluator, Feed, Reference, capacity, evolve, evolve_steady, likely_to_fit  # noqa: E402
-from scnas.snn.training import Budget  # noqa: E402
-from scnas.space import SearchSpace  # noqa: E402
-from scnas.tasks.digits import digits  # noqa: E402
-
 SIZE, GENERATIONS = 8, 3
 SPACE = SearchSpace(64, 10, max_layers=3, width_choices=(8, 16, 32), L_choices=(4, 8, 16))
 BUDGET = Budget(epochs=2)

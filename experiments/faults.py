@@ -24,11 +24,11 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 
-import broken_runs as broken  # noqa: E402
+import broken_runs as broken
 
-from scnas import config, run  # noqa: E402
-from scnas.archive import Archive  # noqa: E402
-from scnas.randomness import rng  # noqa: E402
+from scnas import config, run
+from scnas.archive import Archive
+from scnas.randomness import rng
 
 
 class Trial(NamedTuple):

@@ -21,7 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 
-from scnas.files import write_whole  # noqa: E402
+from scnas.files import write_whole
 
 COLUMNS = ("kind", "files", "valid", "refused", "other", "slowest_s", "memory_mib", "seed", "seconds")
 SEED = 2026  # of the first round

@@ -16,10 +16,10 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 
-from networks import random_input, random_network  # noqa: E402
+from networks import random_input, random_network
 
-from scnas.hardware.cosimulation import cosimulate, expectation  # noqa: E402
-from scnas.hardware.verilog import write_design  # noqa: E402
+from scnas.hardware.cosimulation import cosimulate, expectation
+from scnas.hardware.verilog import write_design
 
 PLAIN = dict(widths=(64, 32, 10), mapping="parallel", neuron="lif", generator="sobol", length=16, max_delay=0)
 DESIGNS = {
