@@ -42,7 +42,7 @@ def synthesize(run_folder: Path, timeout_s: float) -> Iterator[str]:
         winner = members[i] if won else winner
         figure = record.front_figure(members, chip, found.task, others, winner)
         record.write_front(run_folder, members, winner, figure, found.objectives, found.task, chip)
-        modelled = member.metrics["luts"]
+        modelled = member.metrics.get("published_luts", member.metrics["luts"])  # of no fit to this run
         told = f"{found.files[i]}: {modelled:,.0f} {chip.lut_unit}s modelled, "
         if built.luts is None:
             yield f"{told}{built.status}: {built.message}"

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 # Metrics in the order of every table; others follow by name.
 METRICS = (
-    "accuracy", "error", "validation_loss", "test_accuracy", "luts", "routed_luts", "ffs", "routed_ffs",
-    "brams", "routed_brams", "dsps", "modelled_fmax_mhz", "fmax_mhz", "latency_us", "routed_latency_us",
+    "accuracy", "error", "validation_loss", "test_accuracy", "luts", "published_luts", "routed_luts", "ffs",
+    "routed_ffs", "brams", "routed_brams", "dsps", "modelled_fmax_mhz", "fmax_mhz", "latency_us", "routed_latency_us",
     "latency_clocks", "energy_nj", "energy_low_nj", "energy_high_nj", "simulated_energy_nj",
     "simulated_energy_low_nj", "simulated_energy_high_nj", "toggles", "synapses",
 )  # fmt: skip
@@ -612,7 +612,8 @@ def write_winner(
 _MEANING = {  # metric: what it is, where it comes from
     "accuracy": ("validation accuracy", "measured with the exact integer network"),
     "test_accuracy": ("test accuracy", "measured once, after every choice was made"),
-    "luts": ("{unit}s", "modelled"),
+    "luts": ("{unit}s", "modelled{refitted}"),
+    "published_luts": ("{unit}s", "modelled before that"),
     "ffs": ("flip-flops", "modelled"),
     "brams": ("block RAMs", "modelled"),
     "routed_luts": ("{unit}s", "{did}"),
@@ -650,6 +651,7 @@ def _winner_page(winner: "Evaluation", rule: config.Winner, title: str, target: 
         "target_clock": target.clock_mhz,
         "label": target.energy_label,
         "fmax_label": fmax_label(target),
+        "refitted": ", refitted to what this run routed" if "published_luts" in winner.metrics else "",
         "did": routed if target.family != "xilinx" else "synthesised only",
     }
     metrics = [

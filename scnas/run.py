@@ -296,11 +296,17 @@ def choose(
         if feedback.figures != before:
             recorder.note(feedback.note)
             luts = [cost.measure(m.network, chip, figures=feedback.figures).luts for m in front]
-            front = [_with(m, {"luts": n}) for m, n in zip(front, luts, strict=True)]
+            front = [_repriced(m, n) for m, n in zip(front, luts, strict=True)]
             front = pareto_front(front, settings.search.objectives)
     raise ValueError(
         f"none of the {len(routed)} members of the front can be routed on {chip.title} in budget"
     )
+
+
+def _repriced(member: Evaluation, luts: int) -> Evaluation:
+    """`member` with LUTs of a refitted model, and those of the published one beside them."""
+    published = member.metrics.get("published_luts", member.metrics["luts"])
+    return _with(member, {"luts": luts, "published_luts": published})
 
 
 def _with(member: Evaluation, metrics: dict[str, float]) -> Evaluation:

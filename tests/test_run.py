@@ -232,6 +232,8 @@ def test_a_winner_far_larger_than_modelled_reprices_the_front(front, monkeypatch
     assert any("refitted with them" in note for note in notes)
     assert best.architecture != front[0].architecture  # which is known to be the largest now
     assert best.metrics["routed_luts"] == min(real)
+    modelled = {m.architecture: m.metrics["luts"] for m in front}
+    assert all(m.metrics["published_luts"] == modelled[m.architecture] for m in found)
     assert len(pareto_front(scores(found, ["error", "luts"]), np.zeros(len(found)))) == len(found)
     assert len(asked) == len(set(asked))  # nothing is asked twice
     rows = calibration.read_rows(tmp_path / calibration.RUN_FILE, calibration.RUN_COLUMNS)
