@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from scnas.search import Evaluation, Generation
 
 NAME = "archive.sqlite"  # in the folder of a run
+_MAGIC = b"SQLite format 3\0"  # what every SQLite file begins with, https://www.sqlite.org/fileformat2.html
 PATIENCE_S = 120.0  # how long a writer waits for the others
 
 # What leads from each version to the next; a new file goes through all of them.
@@ -699,12 +700,16 @@ def repair(place: Path) -> Iterator[str]:
     """Save every training group that can be read whole into a new archive; a line on what was saved.
 
     place: the folder of a run, or the file of an archive. The old file is kept under another name, and
-    stays what it is where the new one cannot be made.
+    stays what it is where the new one cannot be made, or where nothing says that it was an archive: it must
+    be named `*.sqlite` or begin as a database does.
     Evaluations are not saved: a run that is taken up again makes them anew from its trainings.
     """
     path = place / NAME if place.is_dir() else place
     if not path.is_file():
         raise ArchiveError(f"{path}: no such archive")
+    with path.open("rb") as file:
+        if path.suffix != ".sqlite" and file.read(len(_MAGIC)) != _MAGIC:
+            raise ArchiveError(f"{path}: run must name a run or an archive (*.sqlite), and this is neither")
     with held(path.parent):
         new = path.with_name(f"{path.stem}.repaired{path.suffix}")
         try:

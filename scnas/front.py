@@ -44,8 +44,12 @@ def read(folder: str | Path, networks: bool = True) -> Front:
     what is wrong with it.
     """
     folder = Path(folder)
-    refuse_links(folder)
     path = folder / "front.json"
+    if not path.exists():
+        raise ValueError(
+            f"{folder}: run must name the folder of a finished run, and there is no front.json in it"
+        )
+    refuse_links(folder)
     data = read_json(path)
     try:
         return _front(folder, data, networks)

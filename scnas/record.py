@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 # Metrics in the order of every table; others follow by name.
 METRICS = (
     "accuracy", "error", "validation_loss", "test_accuracy", "luts", "published_luts", "routed_luts", "ffs",
-    "routed_ffs", "brams", "routed_brams", "dsps", "modelled_fmax_mhz", "fmax_mhz", "latency_us", "routed_latency_us",
-    "latency_clocks", "energy_nj", "energy_low_nj", "energy_high_nj", "simulated_energy_nj",
-    "simulated_energy_low_nj", "simulated_energy_high_nj", "toggles", "synapses",
+    "routed_ffs", "brams", "routed_brams", "dsps", "modelled_fmax_mhz", "fmax_mhz", "latency_us",
+    "routed_latency_us", "latency_clocks", "energy_nj", "energy_low_nj", "energy_high_nj",
+    "simulated_energy_nj", "simulated_energy_low_nj", "simulated_energy_high_nj", "toggles", "synapses",
 )  # fmt: skip
 BEGUN = ("settings.yaml", "versions.json")
 # Settings that may be others when a run is taken up again: no result that is finished depends on them.

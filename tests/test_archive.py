@@ -263,6 +263,19 @@ def network_name(t: Trained) -> str:
     return hashlib.sha256(data.encode()).hexdigest()
 
 
+def test_repair_leaves_a_file_alone_that_was_no_archive(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("# mine")
+    with pytest.raises(archive.ArchiveError, match="README.md: run must name a run or an archive"):
+        list(archive.repair(page))
+    assert page.read_text() == "# mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    moved = tmp_path / "mine.db"
+    with archive.Archive(moved):
+        pass
+    assert "0 of 0" in next(archive.repair(moved))  # begins as a database does
+
+
 def test_a_file_of_noise_is_refused_and_repaired_to_nothing(tmp_path):
     path = tmp_path / archive.NAME
     filled(path).close()

@@ -234,7 +234,9 @@ def test_jobs_in_processes_of_their_own_bring_their_records_home(tmp_path):
     assert done.returncode == 2, done.stderr
     assert statuses(done.stdout.splitlines()) == ["refused", "refused"]
     lines = [line for line in done.stderr.splitlines() if line.startswith("scnas: ")]
-    assert lines[0].startswith("scnas: job 0 (run=nowhere job=verify): nowhere/front.json: no such file")
+    assert lines[0].startswith(
+        "scnas: job 0 (run=nowhere job=verify): nowhere: run must name the folder of a"
+    )
     assert lines[-1].startswith("scnas: 2 of 2 jobs failed: ")
     assert json.loads((tmp_path / "s" / "sweep.json").read_text())["overrides"] == [
         "run=nowhere,null",
