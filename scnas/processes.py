@@ -6,11 +6,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENCE = 0.2  # seconds between two looks at `stop`
+PATIENCE = 0.2  # seconds between two looks at `stop` and `watch`
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,15 @@ def run(
     seconds: float,
     environment: Mapping[str, str] | None = None,
     stop: threading.Event | None = None,
+    watch: Callable[[bytes], bool] | None = None,
 ) -> Finished:
     """Run `command` in `folder`, for at most `seconds` and until `stop` is set.
 
-    environment: what differs from ours. When this function is left, by whatever way (the command ended,
-    its time ran out, Ctrl-C), every process that the command started is ended with it, unless that one
-    left the process group. Raises OSError where the command cannot be started.
+    environment: what differs from ours. watch: is told what came to the standard error since it was told
+    last, now and then while the command runs, and ends it by returning True.
+    When this function is left, by whatever way (the command ended, its time ran out, Ctrl-C), every process
+    that the command started is ended with it, unless that one left the process group. Raises OSError where
+    the command cannot be started.
     """
     start = time.monotonic()
     process = None
@@ -54,7 +57,7 @@ def run(
                 command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=errors,
                 env={**os.environ, **(environment or {})}, start_new_session=True,
             )  # fmt: skip
-            code = _wait(process, start + seconds, stop)
+            code = _wait(process, start + seconds, _enough(stop, watch, errors.fileno()))
         finally:
             if process is not None:
                 _end_group(process)
@@ -65,14 +68,35 @@ def run(
     return Finished(code, *texts, time.monotonic() - start)
 
 
-def _wait(process: subprocess.Popen, deadline: float, stop: threading.Event | None) -> int | None:
-    """The exit status of `process`; None if the deadline or `stop` comes first."""
+def _enough(
+    stop: threading.Event | None, watch: Callable[[bytes], bool] | None, errors: int
+) -> Callable[[], bool] | None:
+    """What says that a command is to end before its time, or None where nothing can."""
+    if stop is None and watch is None:
+        return None
+    seen = 0
+
+    def ask() -> bool:
+        nonlocal seen
+        if stop is not None and stop.is_set():
+            return True
+        if watch is None:
+            return False
+        more = os.pread(errors, 2**20, seen)
+        seen += len(more)
+        return watch(more)
+
+    return ask
+
+
+def _wait(process: subprocess.Popen, deadline: float, enough: Callable[[], bool] | None) -> int | None:
+    """The exit status of `process`; None if the deadline comes first, or it has run for long `enough`."""
     while True:
         left = max(0.0, deadline - time.monotonic())
         try:
-            return process.wait(timeout=left if stop is None else min(left, PATIENCE))
+            return process.wait(timeout=left if enough is None else min(left, PATIENCE))
         except subprocess.TimeoutExpired:
-            if time.monotonic() >= deadline or (stop is not None and stop.is_set()):
+            if time.monotonic() >= deadline or (enough is not None and enough()):
                 return None
 
 

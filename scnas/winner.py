@@ -142,7 +142,7 @@ def build(
     )  # fmt: skip
     built = Built(
         design,
-        testbench.readme(network, design, len(spikes), synthesis.recipe(target, design)),
+        testbench.readme(network, design, len(spikes), synthesis.recipe(target, design, routed)),
         None,
         routed,
         None,

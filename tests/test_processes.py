@@ -97,3 +97,18 @@ def test_what_is_printed_comes_back(tmp_path):
 def test_a_tool_that_is_not_there_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="no-such-tool"):
         processes.run(["no-such-tool"], tmp_path, 60)
+
+
+def test_a_command_is_ended_by_what_it_says(tmp_path):
+    said = bytearray()
+
+    def enough(more: bytes) -> bool:
+        said.extend(more)
+        return b"round 3" in said
+
+    rounds = "import sys, time\nfor i in range(600): print('round', i, file=sys.stderr); time.sleep(.1)"
+    done = processes.run([sys.executable, "-c", rounds], tmp_path, 60, watch=enough)
+    assert done.code is None and done.stderr.startswith("round 0\nround 1\n")
+    assert said.startswith(b"round 0\n") and done.stderr.encode().startswith(bytes(said))
+    done = processes.run([sys.executable, "-c", "print('short')"], tmp_path, 60, watch=enough)
+    assert (done.code, done.stdout) == (0, "short\n")

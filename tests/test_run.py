@@ -133,7 +133,7 @@ def test_ctrl_c_keeps_what_was_found(tmp_path):
         time.sleep(0.5)
     time.sleep(15)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert "Traceback" not in err
     assert rows(tmp_path / "run") and (tmp_path / "run" / "winner" / "network.json").exists(), out + err
 

@@ -9,7 +9,16 @@ from networks import random_network
 from scnas.hardware import synthesis
 from scnas.hardware.calibration import drawn_network
 from scnas.hardware.cost import measure
-from scnas.hardware.synthesis import _count, _Failed, _Tools, synthesize, synthesize_network, tool_versions
+from scnas.hardware.synthesis import (
+    _count,
+    _Failed,
+    _route,
+    _Router1,
+    _Tools,
+    synthesize,
+    synthesize_network,
+    tool_versions,
+)
 from scnas.hardware.verilog import write_design
 from scnas.space import Architecture
 
@@ -242,3 +251,51 @@ def test_every_gene_moves_the_model_as_it_moves_synthesis(gene, before):
             assert (new_model > old_model) == (new > old)
     assert moved
     assert after[0][1:] == after[1][1:]  # flip-flops, block RAMs and clocks to the last one
+
+
+# -- a router that never ends -----------------------------------------------------------------------------
+
+# nextpnr 0.9 on a folded 400-128-10 for the HX8K, whose router1 was still there after ten minutes.
+BEGINNING = b"""\
+Info: Routing 11228 arcs.
+Info:            |   (re-)routed arcs  |   delta    | remaining|       time spent     |
+Info:    IterCnt |  w/ripup   wo/ripup |  w/r  wo/r |      arcs| batch(sec) total(sec)|
+Info:       1000 |       32        967 |   32   967 |     10268|       4.59       4.59|
+Info:       2000 |      145       1854 |  113   887 |      9402|       2.72       7.32|
+Info:       3000 |      256       2743 |  111   889 |      8570|       3.38      10.69|
+Info:       4000 |      846       3153 |  590   410 |      8179|       1.53      12.22|
+"""
+CIRCLE = b"Info:       5000 |     1846       3153 | 1000     0 |      8179|       0.70      12.92|\n"
+
+
+def test_a_router_in_circles_is_noticed_and_one_that_gains_is_not():
+    watch = _Router1()
+    assert not watch(BEGINNING) and not watch(CIRCLE * 49)
+    assert not watch(CIRCLE[:40]) and watch(CIRCLE[40:])  # a line may come in parts
+    watch = _Router1()
+    for i in range(400):
+        gained = CIRCLE.replace(b"3153", b"%d" % (3153 + i // 40))  # an arc every 40 lines
+        assert not watch(gained)
+
+
+def test_what_router1_cannot_is_routed_by_router2():
+    asked = []
+
+    class Tools:
+        def python(self, *arguments, watch=None):
+            asked.append(arguments)
+            if watch is not None and watch(BEGINNING + CIRCLE * 60):
+                raise _Failed("timeout", "nextpnr did not finish in time")
+
+    found = {"flags": ("synth_ice40", "--hx8k")}
+    _route(Tools(), ("nextpnr", "--hx8k"), found)
+    assert asked == [("nextpnr", "--hx8k"), ("nextpnr", "--hx8k", "--router", "router2")]
+    assert found["flags"] == ("synth_ice40", "--hx8k --router router2")
+
+    class Breaks:
+        def python(self, *arguments, watch=None):
+            watch(BEGINNING)
+            raise _Failed("error", "nextpnr ended with 1")
+
+    with pytest.raises(_Failed, match="ended with 1"):
+        _route(Breaks(), ("nextpnr", "--hx8k"), found)

