@@ -12,6 +12,7 @@ from pathlib import Path
 
 from scnas import config
 from scnas.benchmark import benchmark
+from scnas.executor import pick_device
 
 HERE = Path(__file__).parent
 RECORD = {
@@ -25,7 +26,8 @@ RECORD = {
 def main() -> None:
     settings = config.load(["job=benchmark", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as folder:
-        for line in benchmark(settings.benchmark, Path(folder)):
+        device = pick_device(settings.executor.device)
+        for line in benchmark(settings.benchmark, Path(folder), device=device):
             print(line)
         for name, kept in RECORD.items():
             if (Path(folder) / name).exists():

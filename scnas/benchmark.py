@@ -4,8 +4,10 @@
 
 Every side trains the same architectures on the same data for the same epochs, batches and optimiser, in
 a process of its own with one thread. The sides take turns, so that a busy machine is busy for all; what
-counts is the least processor time of the repeats, and wall time is told beside it. Peers lie in an
-environment of their own (`make peers`); one that is missing is said, never passed over.
+counts is the least processor time of the repeats, and wall time is told beside it; on a GPU, which no other
+side uses meanwhile, it is the least wall time. There two floors are told as well: how long the bytes that
+the training moves and the operations that it does would take at the rates that the card is measured to
+have. Peers lie in an environment of their own (`make peers`); one that is missing is said, never passed over.
 """
 
 import csv
@@ -22,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
 
 OURS = "scnas"
 REFERENCE = "SpikingJelly"  # the peer that the goals are set against
-GOALS = {"uniform": 20.0, "ragged": 6.0}  # times SpikingJelly, one CPU thread each
+# Times SpikingJelly by type of device; a CPU with one thread each.
+GOALS = {"cpu": {"uniform": 20.0, "ragged": 6.0}, "cuda": {"uniform": 100.0}}
+FLOOR_GOAL = {"uniform": 5.0}  # times the larger floor, on a GPU
 WIDTHS = (8, 16, 32, 64, 128, 256)
 _SCRIPT = Path(__file__).with_name("peers.py")
 # One thread, whatever reads which of them.
@@ -184,7 +188,7 @@ def answer(request: dict) -> dict:
 @dataclass(frozen=True)
 class Measured:
     """One side on one population. networks: how many it trained; seconds are of all of them, one entry for
-    every repeat; per_network: least processor seconds of a repeat divided by networks."""
+    every repeat; per_network: least processor seconds of a repeat divided by networks, on a GPU wall."""
 
     population: str
     side: str
@@ -193,10 +197,20 @@ class Measured:
     processor_seconds: tuple[float, ...]
     accuracy: float
     failed: int
+    device: str = "cpu"
+
+    @property
+    def clock(self) -> str:
+        return "processor" if self.device == "cpu" else "wall"
+
+    @property
+    def counted(self) -> tuple[float, ...]:
+        """Seconds of each repeat by the clock that counts."""
+        return self.processor_seconds if self.device == "cpu" else self.seconds
 
     @property
     def per_network(self) -> float:
-        return min(self.processor_seconds) / self.networks
+        return min(self.counted) / self.networks
 
 
 def compare(
@@ -245,7 +259,8 @@ def compare(
                 for repeat in range(repeats):
                     for name, side in sides.items():
                         answers[name].append(side.ask(requests[name]))
-                        seconds = answers[name][-1]["processor_seconds"]
+                        clock = "processor_seconds" if device == "cpu" else "seconds"
+                        seconds = answers[name][-1][clock]
                         say(f"{population}, repeat {repeat + 1} of {repeats}: {name} {seconds:.1f} s")
             finally:
                 for side in sides.values():
@@ -261,6 +276,7 @@ def compare(
                         tuple(a["processor_seconds"] for a in rows),
                         float(np.mean(rows[0]["accuracy"])),
                         len(rows[0].get("failed", [])),
+                        device,
                     )  # fmt: skip
                 )
     return measured, missing, versions
@@ -277,8 +293,9 @@ def _write_data(task: Task, timesteps: int, path: Path) -> None:
 
 def table(measured: Sequence[Measured]) -> str:
     """Markdown: what each side took and reached, and how many times longer than ours."""
+    clock = "processor" if not measured else measured[0].clock
     lines = [
-        "| population | side | networks | processor s per network | wall s per network | times ours "
+        f"| population | side | networks | {clock} s per network | wall s per network | times ours "
         "| accuracy | failed |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
@@ -293,22 +310,141 @@ def table(measured: Sequence[Measured]) -> str:
 
 
 def verdicts(measured: Sequence[Measured]) -> list[str]:
-    """For each goal one line: reached or missed, and by how much; from least and median processor time."""
+    """For each goal one line: reached or missed, and by how much; from least and median time."""
     found = {(m.population, m.side): m for m in measured}
     lines = []
-    for population, goal in GOALS.items():
+    for population, goal in GOALS["cpu" if not measured else measured[0].device].items():
         ours, theirs = found.get((population, OURS)), found.get((population, REFERENCE))
         if ours is None or theirs is None:
             lines.append(f"{population}: not measured against {REFERENCE}")
             continue
         least = theirs.per_network / ours.per_network
-        middle = (np.median(theirs.processor_seconds) / theirs.networks) / (
-            np.median(ours.processor_seconds) / ours.networks
-        )
+        middle = (np.median(theirs.counted) / theirs.networks) / (np.median(ours.counted) / ours.networks)
         word = "reached" if least >= goal else f"missed by {goal / least:.2f} times"
         lines.append(
-            f"{population}: {least:.1f} times {REFERENCE} by least processor time, {middle:.1f} by the "
+            f"{population}: {least:.1f} times {REFERENCE} by least {ours.clock} time, {middle:.1f} by the "
             f"median; goal {goal:g}: {word}"
+        )
+    return lines
+
+
+# -- floors: what the card allows ---------------------------------------------------------------
+
+
+class Cost(NamedTuple):
+    """Of one training: bytes moved to and from the memory of the card, and operations (a product and a sum
+    are two), those that may be done in bfloat16 and those in float32."""
+
+    bytes: int
+    bf16: int
+    float32: int
+
+
+class Rates(NamedTuple):
+    """What a card reaches, a second: bytes copied (read and written), operations of large products."""
+
+    bytes: float
+    bf16: float
+    float32: float
+
+
+def training_cost(
+    architectures: Sequence[Architecture], train: int, validation: int, epochs: int, batch_size: int
+) -> Cost:
+    """The least that training these networks takes as products and scans of whole layers, without padding.
+
+    train, validation: samples; after the epochs both are evaluated. A tensor is written once, and read once
+    by each product or scan that needs it; spikes, currents and gradients have four bytes, what a scan
+    remembers nine, an entry of a matrix two where bfloat16 holds it. A synapse belongs to one delay going
+    forward and to all of them in the gradient of its delay. Steps of neurons are not counted as operations.
+    """
+    from scnas.snn.synapses import exact_in_bf16
+
+    steps = epochs * math.ceil(train / batch_size)
+    seen, shown = epochs * train, train + validation  # samples learned from, samples evaluated
+    moved = bf16 = float32 = 0
+    for a in architectures:
+        learned = any(a.delay_ranges)
+        for i, ((n_in, n_out), d) in enumerate(zip(a.layer_sizes, a.delay_ranges, strict=True)):
+            synapses, fires, deep = n_in * n_out, a.fires(i), i > 0
+            forward = 2 * a.timesteps * synapses * (seen + shown)
+            if exact_in_bf16(a.bitstream_lengths[i]):
+                bf16 += forward
+            else:
+                float32 += forward
+            float32 += 2 * a.timesteps * synapses * seen * (d + 1 + deep)
+            # Forward: currents written and read, spikes written, and read by the next layer or the readout.
+            ahead = 4 + 4 + (4 + 4) * fires
+            # Back: gradients of spikes and of currents written and read, currents, spikes and what the scan
+            # remembers read; gradients of currents once more for those of the spikes before.
+            back = 4 + 4 + 4 * deep + (4 + 4 + 4 + 4 + 9 + 9) * fires
+            moved += a.timesteps * n_out * (seen * (ahead + back) + shown * ahead)
+            # Weights, their gradients, both moments; and delays, which have the same.
+            moved += steps * synapses * (4 + 8 + 16 + 8 + 1) * (1 + learned)
+            entry = 2 if exact_in_bf16(a.bitstream_lengths[i]) else 4
+            streams = a.timesteps if a.generators[i] == "lfsr" else 1
+            moved += steps * synapses * streams * 2 * entry
+    first = architectures[0]
+    moved += 4 * first.timesteps * first.n_inputs * (2 * seen + shown)  # the input, once for all
+    return Cost(moved, bf16, float32)
+
+
+def card_rates() -> Rates:
+    """Measured on the CUDA device: the best of ten."""
+    import torch
+
+    from scnas.snn.synapses import full_float32
+
+    def best(run: Callable[[], object]) -> float:
+        least = math.inf
+        for _ in range(12):  # the first two load what they need
+            torch.cuda.synchronize()
+            started = time.perf_counter()
+            run()
+            torch.cuda.synchronize()
+            least = min(least, time.perf_counter() - started)
+        return least
+
+    source = torch.zeros(2**28, device="cuda")
+    target = torch.empty_like(source)
+    copied = 2 * 4 * 2**28 / best(lambda: target.copy_(source))
+    n = 8192
+    a, b = (torch.randn(n, n, device="cuda") for _ in range(2))
+    halves = a.to(torch.bfloat16), b.to(torch.bfloat16)
+    with full_float32():
+        whole = 2 * n**3 / best(lambda: a @ b)
+    narrow = 2 * n**3 / best(lambda: torch.mm(*halves, out_dtype=torch.float32))
+    return Rates(copied, narrow, whole)
+
+
+def floor_seconds(cost: Cost, rates: Rates) -> tuple[float, float]:
+    """How long the bytes and how long the operations of a training take at least."""
+    return cost.bytes / rates.bytes, cost.bf16 / rates.bf16 + cost.float32 / rates.float32
+
+
+def floors(measured: Sequence[Measured], costs: dict[str, Cost], rates: Rates) -> list[str]:
+    """For each population of ours both floors, what was measured, and whether the goal was reached."""
+    lines = [
+        f"card: {rates.bytes / 1e12:.2f} TB/s copied, {rates.bf16 / 1e12:.1f} TFLOP/s in bfloat16, "
+        f"{rates.float32 / 1e12:.1f} in float32"
+    ]
+    for m in measured:
+        if m.side != OURS:
+            continue
+        cost = costs[m.population]
+        by_bytes, by_operations = floor_seconds(cost, rates)
+        ratio = min(m.seconds) / max(by_bytes, by_operations)
+        goal = FLOOR_GOAL.get(m.population)
+        word = (
+            ""
+            if goal is None
+            else f"; goal {goal:g}: "
+            + ("reached" if ratio <= goal else f"missed by {ratio / goal:.2f} times")
+        )
+        lines.append(
+            f"{m.population}: floors {by_bytes:.4f} s for {cost.bytes / 1e9:.2f} GB and "
+            f"{by_operations:.4f} s for {(cost.bf16 + cost.float32) / 1e12:.3f} TFLOP; measured "
+            f"{min(m.seconds):.4f} s, {ratio:.1f} times the larger{word}"
         )
     return lines
 
@@ -316,8 +452,9 @@ def verdicts(measured: Sequence[Measured]) -> list[str]:
 # -- curves: how cost grows ---------------------------------------------------------------------
 
 
-def curves(populations: Sequence[int], say: Callable[[str], None] = print) -> list[dict]:
-    """Processor seconds of ours along one axis at a time, from 64 networks 64-64-10, T = 16, delay 0.
+def curves(populations: Sequence[int], say: Callable[[str], None] = print, device: str = "cpu") -> list[dict]:
+    """Processor seconds of ours, on a GPU wall seconds, along one axis at a time, from 64 networks 64-64-10,
+    T = 16, delay 0.
 
     Rows: axis, value, networks, seconds and networks per second, of one epoch of digits in batches of 128.
     """
@@ -337,9 +474,10 @@ def curves(populations: Sequence[int], say: Callable[[str], None] = print) -> li
         group = [architecture] * count
         least = math.inf
         for _ in range(3 if count <= 256 else 1):
-            started = time.process_time()
-            training.train_group(group, task, budget, 0, "cpu")
-            least = min(least, time.process_time() - started)
+            clock = time.process_time if device == "cpu" else time.perf_counter
+            started = clock()
+            training.train_group(group, task, budget, 0, device)
+            least = min(least, clock() - started)
         rows.append(
             {"axis": axis, "value": value, "networks": count, "seconds": least, "per_second": count / least}
         )
@@ -368,8 +506,10 @@ def plot(rows: Sequence[dict], path: Path) -> None:
 # -- the job --------------------------------------------------------------------------------------
 
 
-def benchmark(settings: "Benchmark", folder: Path, say: Callable[[str], None] = print) -> list[str]:
-    """Compare and draw the curves; returns lines for the terminal.
+def benchmark(
+    settings: "Benchmark", folder: Path, say: Callable[[str], None] = print, device: str = "cpu"
+) -> list[str]:
+    """Compare and draw the curves on one device; returns lines for the terminal, of cuda with both floors.
 
     Leaves benchmark.csv, benchmark.json (versions, machine, what is missing) and curves.csv and .png in
     `folder`. Raises ValueError where not one peer is there.
@@ -377,7 +517,7 @@ def benchmark(settings: "Benchmark", folder: Path, say: Callable[[str], None] = 
     rates = {"ours": settings.learning_rate, "peers": settings.peers_learning_rate}
     measured, missing, versions = compare(
         settings.peers, Path(settings.python), settings.population, settings.sample, settings.timesteps,
-        settings.epochs, settings.batch_size, rates, settings.repeats, say,
+        settings.epochs, settings.batch_size, rates, settings.repeats, say, device,
     )  # fmt: skip
     if settings.peers and len(missing) == len(settings.peers):
         raise ValueError(
@@ -389,14 +529,29 @@ def benchmark(settings: "Benchmark", folder: Path, say: Callable[[str], None] = 
         "settings": asdict(settings), "versions": versions, "missing": missing,
         "processor": _processor(), "system": platform.platform(), "load": os.getloadavg(),
     }  # fmt: skip
-    write_whole(folder / "benchmark.json", json.dumps(facts, indent=1) + "\n")
-    write_whole(
-        folder / "benchmark.csv", _csv([asdict(m) | {"per_network": m.per_network} for m in measured])
-    )
     lines = [table(measured), *verdicts(measured)]
+    if device == "cuda":
+        import torch
+
+        task, card = digits(), card_rates()
+        costs = {
+            name: training_cost(
+                make(settings.population, settings.timesteps), len(task.train.y), len(task.validation.y),
+                settings.epochs, settings.batch_size,
+            )
+            for name, make in POPULATIONS.items()
+        }  # fmt: skip
+        facts |= {
+            "card": torch.cuda.get_device_name(), "rates": card._asdict(),
+            "costs": {name: cost._asdict() for name, cost in costs.items()},
+        }  # fmt: skip
+        lines += floors(measured, costs, card)
+    write_whole(folder / "benchmark.json", json.dumps(facts, indent=1) + "\n")
+    rows = [asdict(m) | {"per_network": m.per_network} for m in measured]
+    write_whole(folder / "benchmark.csv", _csv(rows))
     lines += [f"{name} is missing and was not measured: {why}" for name, why in missing.items()]
     if settings.curve:
-        rows = curves([2**i for i in range(settings.curve.bit_length())], say)
+        rows = curves([2**i for i in range(settings.curve.bit_length())], say, device)
         write_whole(folder / "curves.csv", _csv(rows))
         plot(rows, folder / "curves.png")
     return [*lines, f"{folder}/benchmark.csv"]

@@ -32,6 +32,8 @@ from scnas.contract import (
     MAX_TIMESTEPS,
     MAX_WIDTH,
     OBJECTIVES,
+    PRUNE_BY,
+    PRUNE_PER,
     is_power_of_two,
     one_line,
     one_of,
@@ -191,8 +193,14 @@ class Train:
     final_seeds: int = MISSING  # how often each member of the front is trained
     batch_size: int = MISSING
     learning_rate: float = MISSING
+    prune_by: str = MISSING  # what stays of a sparse layer: one of PRUNE_BY
+    prune_per: str = MISSING  # what a density is of: one of PRUNE_PER
+    regrow: float = MISSING  # share of its synapses that moves to where the gradient is largest; 0: none
 
     def __post_init__(self):
+        one_of("train.prune_by", self.prune_by, PRUNE_BY)
+        one_of("train.prune_per", self.prune_per, PRUNE_PER)
+        number("train.regrow", self.regrow, 0, 1)
         whole("train.epochs", self.epochs, 1, 100_000)
         if self.samples is not None:
             whole("train.samples", self.samples, 1, 2**31)
@@ -529,9 +537,11 @@ def read(path: str | Path) -> Config:
 
 
 def _later_settings() -> dict[str, object]:
-    """Settings that no result of a search depends on: a file may be older than they are."""
+    """Settings that a file may be older than: what no result of a search depends on, and what a run did
+    before there was a choice."""
     measured = OmegaConf.load(resources.conf() / "benchmark" / "standard.yaml")
-    return {"run": None, "runs": [], "benchmark": measured}
+    pruned = {"prune_by": "magnitude", "prune_per": "layer", "regrow": 0.0}
+    return {"run": None, "runs": [], "benchmark": measured, "train": pruned}
 
 
 def _parsed(text: str) -> DictConfig:

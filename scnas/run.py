@@ -54,7 +54,8 @@ def run(settings: Config, folder: Path) -> None:
             if not any(folder.iterdir()):  # what these jobs find lies with the run they look at
                 folder.rmdir()
         case "benchmark":
-            for line in benchmark.benchmark(settings.benchmark, folder):
+            device = executor.pick_device(settings.executor.device)
+            for line in benchmark.benchmark(settings.benchmark, folder, device=device):
                 print(line, flush=True)
         case "compare":
             for line in compare.compare(settings.runs, folder):
@@ -186,6 +187,9 @@ def budget(settings: Config, epochs: int, samples: int | None = None) -> Budget:
         samples=samples,
         batch_size=train.batch_size,
         learning_rate=train.learning_rate,
+        prune_by=train.prune_by,
+        prune_per=train.prune_per,
+        regrow=train.regrow,
         memory_gib=settings.executor.memory_gib,
     )
 

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,23 @@ import pytest
 import torch
 
 from scnas import benchmark, config, peers
-from scnas.benchmark import Measured, for_peers, ragged, sampled, table, uniform, verdicts
+from scnas.benchmark import (
+    Cost,
+    Measured,
+    Rates,
+    floor_seconds,
+    floors,
+    for_peers,
+    ragged,
+    sampled,
+    table,
+    training_cost,
+    uniform,
+    verdicts,
+)
 from scnas.contract import NEURONS
 from scnas.snn.streams import rate_encode
+from scnas.space import Architecture
 from scnas.tasks.digits import digits
 
 
@@ -173,6 +188,97 @@ def test_the_curves_have_every_axis(tmp_path, monkeypatch):
     assert {row["axis"] for row in rows} == {"population", "width", "timesteps", "delay"}
     benchmark.plot(rows, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+# --- on a GPU -------------------------------------------------------------------------------------
+
+
+def test_the_cost_of_a_training_worked_by_hand():
+    """4-3-2, T = 2, 10 samples in batches of 4 for 3 epochs: 9 steps, 30 samples seen, 15 evaluated.
+
+    Layer 0 has 12 synapses: forward 2 * 2 * 12 * 45 = 2,160 operations, back 2 * 2 * 12 * 30 = 1,440. Layer 1
+    has 6: 1,080, and back to weights and spikes 2 * 2 * 6 * 30 * 2 = 1,440.
+    Bytes of layer 0: 2 * 3 * (30 * (16 + 42) + 15 * 16) = 11,880; of layer 1: 2 * 2 * (30 * 20 + 15 * 8) =
+    2,880; of weights 9 * 18 * 37 = 5,994, of matrices 9 * 18 * 2 * 2 = 648, of the input 4 * 2 * 4 * 75.
+    """
+    a = Architecture(4, (3, 2), ("lif", "lif"), (16, 16), (0, 0), timesteps=2)
+    cost = training_cost([a], 10, 5, 3, 4)
+    assert (cost.bf16, cost.float32) == (2160 + 1080, 1440 + 1440)
+    assert cost.bytes == 11880 + 2880 + 5994 + 648 + 2400
+    twice = training_cost([a, a], 10, 5, 3, 4)
+    assert twice.bf16 == 2 * cost.bf16 and twice.bytes == 2 * cost.bytes - 2400  # the input is shared
+
+
+def test_what_makes_a_training_cost_more():
+    a = Architecture(4, (3, 2), ("lif", "lif"), (16, 16), (0, 0), timesteps=2)
+    base = training_cost([a], 10, 5, 3, 4)
+    late = training_cost([replace(a, delay_ranges=(1, 0))], 10, 5, 3, 4)  # 12 synapses seen at two delays
+    assert late.float32 == base.float32 + 1440 and late.bf16 == base.bf16
+    assert late.bytes == base.bytes + 9 * 18 * 37
+    lfsr = training_cost([replace(a, generators=("lfsr", "sobol"))], 10, 5, 3, 4)  # a matrix for each step
+    assert lfsr.bytes == base.bytes + 9 * 12 * 4 and lfsr[1:] == base[1:]
+    long = replace(a, bitstream_lengths=(512, 16), fraction=12)  # no longer exact in bfloat16
+    long = training_cost([long], 10, 5, 3, 4)
+    assert (long.bf16, long.float32) == (1080, base.float32 + 2160) and long.bytes == base.bytes + 9 * 12 * 4
+
+
+def test_the_floors_worked_by_hand():
+    """8 GB at 4 TB/s are 2 ms; 1 TFLOP at 1,000 and 0.25 at 50 are 1 + 5 = 6 ms: 24 ms are four times it."""
+    cost, rates = Cost(8 * 10**9, 10**12, 25 * 10**10), Rates(4e12, 1e15, 5e13)
+    assert floor_seconds(cost, rates) == pytest.approx((0.002, 0.006))
+    measured = [
+        Measured("uniform", "scnas", 64, (0.036, 0.024), (1.0, 1.0), 0.9, 0, "cuda"),
+        Measured("uniform", "SpikingJelly", 8, (0.6, 0.7), (0.1, 0.1), 0.9, 0, "cuda"),
+        Measured("ragged", "scnas", 64, (0.06,), (1.0,), 0.9, 0, "cuda"),
+    ]
+    assert floors(measured, {"uniform": cost, "ragged": cost}, rates) == [
+        "card: 4.00 TB/s copied, 1000.0 TFLOP/s in bfloat16, 50.0 in float32",
+        "uniform: floors 0.0020 s for 8.00 GB and 0.0060 s for 1.250 TFLOP; measured 0.0240 s, 4.0 times the "
+        "larger; goal 5: reached",
+        "ragged: floors 0.0020 s for 8.00 GB and 0.0060 s for 1.250 TFLOP; measured 0.0600 s, 10.0 times the "
+        "larger",
+    ]
+    slow = [replace(measured[0], seconds=(0.06,))]
+    assert floors(slow, {"uniform": cost}, rates)[1].endswith(
+        "10.0 times the larger; goal 5: missed by 2.00 times"
+    )
+    # On a GPU wall time counts: 0.6 / 8 is 200 times 0.024 / 64.
+    assert verdicts(measured) == [
+        "uniform: 200.0 times SpikingJelly by least wall time, 173.3 by the median; goal 100: reached"
+    ]
+    assert "| wall s per network | wall s per network |" in table(measured)
+
+
+def on_cuda(monkeypatch) -> list[Measured]:
+    """A benchmark whose sides are not run, on a card that is not there."""
+    measured = [Measured(name, "scnas", 2, (0.5,), (0.4,), 0.9, 0, "cuda") for name in benchmark.POPULATIONS]
+    monkeypatch.setattr(benchmark, "compare", lambda *args: (measured, {}, {"asked": args[-1]}))
+    monkeypatch.setattr(benchmark, "card_rates", lambda: Rates(4e12, 1e15, 5e13))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    return measured
+
+
+def test_the_job_prints_and_keeps_both_floors_of_a_gpu(tmp_path, monkeypatch):
+    on_cuda(monkeypatch)
+    settings = small("benchmark.peers=[Norse]", "benchmark.curve=0")
+    lines = benchmark.benchmark(settings, tmp_path, say=lambda line: None, device="cuda")
+    told = [line for line in lines if "times the larger" in line]
+    assert [line.split(":")[0] for line in told] == ["uniform", "ragged"]
+    facts = json.loads((tmp_path / "benchmark.json").read_text())
+    assert facts["card"] == "a card" and facts["versions"] == {"asked": "cuda"}
+    task, made = digits(), uniform(settings.population, settings.timesteps)
+    cost = training_cost(
+        made, len(task.train.y), len(task.validation.y), settings.epochs, settings.batch_size
+    )
+    assert facts["costs"]["uniform"] == cost._asdict() and facts["rates"]["bytes"] == 4e12
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_the_rates_of_a_card_are_plausible():
+    """No card copies slower than a disk or faster than its caches; float32 is slower than bfloat16."""
+    rates = benchmark.card_rates()
+    assert 5e10 < rates.bytes < 5e13 and 1e12 < rates.float32 < rates.bf16 < 1e16
 
 
 def test_the_peers_script_needs_nothing_of_ours():

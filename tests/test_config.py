@@ -84,6 +84,9 @@ WRONG = {
     "search.seed=${job}": r"^search.seed must be a whole number, got 'search'$",
     "search.seed=${nope}": r"^search.seed: Interpolation key 'nope' not found$",
     "search.population_size=true": r"^search.population_size must be a whole number, got true$",
+    "train.prune_by=size": r"^train.prune_by must be one of sensitivity, magnitude, got 'size'$",
+    "train.prune_per=network": r"^train.prune_per must be one of layer, neuron, got 'network'$",
+    "train.regrow=2": r"^train.regrow must be a number from 0 to 1, got 2.0$",
     "train.learning_rate=fast": r"^train.learning_rate must be a number, got fast$",
     "search.budgets=5": r"^search.budgets must be a group of luts, ffs, brams, latency_us, got 5$",
     "search.budgets.luts=many": r"^search.budgets.luts must be a whole number or null, got many$",
@@ -192,6 +195,11 @@ def test_settings_written_before_a_later_setting_are_read(tmp_path):
     )
     found = config.read(tmp_path / "settings.yaml")  # what the file says wins
     assert found == config.load(["search.seed=3", "benchmark.repeats=1", "run=x"])
+    pruned = {name: content["train"].pop(name) for name in ("prune_by", "prune_per", "regrow")}
+    assert pruned["prune_by"] == "sensitivity"
+    (tmp_path / "settings.yaml").write_text(yaml.safe_dump(content))
+    before = config.read(tmp_path / "settings.yaml").train  # what was done then
+    assert (before.prune_by, before.prune_per, before.regrow) == ("magnitude", "layer", 0.0)
     del content["search"]["seed"]  # on this one results depend
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ValueError, match="search.seed must be set"):

@@ -6,8 +6,9 @@ import torch
 
 from scnas.snn import training
 from scnas.snn.cpu import CpuPass
-from scnas.snn.population import PopulationStack, TorchPass
+from scnas.snn.population import PopulationStack
 from scnas.snn.streams import rate_encode, van_der_corput
+from scnas.snn.torch_pass import TorchPass
 from scnas.space import SearchSpace
 from scnas.tasks import Split, Task
 
@@ -20,10 +21,11 @@ def population(seed, **changes):
     """Six random candidates of one depth: all models, generators, delays, densities and lengths."""
     dice = np.random.default_rng(seed)
     depth = 1 + seed % 3
-    space = SearchSpace(
-        7, 4, depth, depth, width_choices=(3, 5, 17), delay_choices=(0, 1, 3), L_choices=(1, 4, 16, 128),
-        timesteps_choices=(8,), word_choices=((6, 8) if seed % 4 == 0 else (12, 16)), **changes,
+    choices = dict(
+        width_choices=(3, 5, 17), delay_choices=(0, 1, 3), L_choices=(1, 4, 16, 128), timesteps_choices=(8,),
+        word_choices=((6, 8) if seed % 4 == 0 else (12, 16)),
     )  # fmt: skip
+    space = SearchSpace(7, 4, depth, depth, **(choices | changes))
     return [space.random_architecture(dice) for _ in range(6)]
 
 
@@ -56,10 +58,10 @@ def batch(seed, encoder, timesteps=8, samples=9):
     return spikes, spikes, labels
 
 
-def passes(seed, encoder, **changes):
-    ours, reference = stacks(seed, **changes)
-    x, spikes, labels = batch(seed, encoder)
-    cpu = CpuPass(ours, van_der_corput(8) if encoder == "rate" else None)
+def passes(seed, encoder, timesteps=8, samples=9, **changes):
+    ours, reference = stacks(seed, timesteps_choices=(timesteps,), **changes)
+    x, spikes, labels = batch(seed, encoder, timesteps, samples)
+    cpu = CpuPass(ours, van_der_corput(timesteps) if encoder == "rate" else None)
     return cpu, x, TorchPass(reference), torch.tensor(spikes).transpose(0, 1).float(), labels
 
 
@@ -82,7 +84,10 @@ def test_scores_and_spike_counts_are_equal(seed, readout, encoder):
 def test_gradients_agree(seed, readout, encoder):
     powers = seed % 2 == 0
     cpu, x, torch_pass, spikes, labels = passes(seed, encoder, readout=readout, powers_of_two=powers)
-    softness = (0.0, 0.5, 1.0)[seed % 3]
+    assert_gradients_agree(cpu, x, torch_pass, spikes, labels, (0.0, 0.5, 1.0)[seed % 3])
+
+
+def assert_gradients_agree(cpu, x, torch_pass, spikes, labels, softness):
     ours = cpu.gradients(x, labels, softness)
     theirs = torch_pass.gradients(spikes, torch.tensor(labels), softness)
     assert torch.allclose(ours.double(), theirs.double(), rtol=TOLERANCE)
@@ -98,6 +103,21 @@ def test_gradients_agree(seed, readout, encoder):
             assert float(difference.norm()) <= allowed, kind
             compared += int((other.grad != 0).sum())
     assert compared > 50, "gradients of nothing would agree with anything"
+
+
+@pytest.mark.parametrize("encoder, timesteps", [("rate", 2), ("rate", 16), ("events", 6), ("events", 13)])
+@pytest.mark.parametrize("readout", ["membrane", "spikes"])
+@pytest.mark.parametrize("seed", [1, 2, 5])
+def test_whole_blocks_and_wide_layers_agree(seed, readout, encoder, timesteps):
+    """The kernels take 16 samples, 4 steps, 4 neurons and up to 64 columns at a time: more of each than that,
+    and a rest. 5 delays: more than there are steps."""
+    cpu, x, torch_pass, spikes, labels = passes(
+        seed, encoder, timesteps, samples=37, readout=readout, width_choices=(16, 70), delay_choices=(0, 1, 4)
+    )
+    ours, theirs = cpu.scores(x), torch_pass.scores(spikes)
+    assert (ours[0] == theirs[0].double()).all()
+    assert (ours[1] == theirs[1]).all()
+    assert_gradients_agree(cpu, x, torch_pass, spikes, labels, 0.5)
 
 
 def task(encoder):

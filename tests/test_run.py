@@ -17,6 +17,7 @@ from scnas.hardware import calibration, cost, targets
 from scnas.hardware.synthesis import Synthesis
 from scnas.nsga2 import pareto_front
 from scnas.search import Evaluation, scores
+from scnas.snn.training import Budget
 
 SMALL = [
     "+experiment=smoke", "search.population_size=8", "search.generations=3", "executor.workers=1",
@@ -240,3 +241,17 @@ def test_a_winner_far_larger_than_modelled_reprices_the_front(front, monkeypatch
     assert len(rows) == len(asked)
     again = chosen(front, monkeypatch, tmp_path, luts=real)  # a run that was broken off here: the same
     assert again == (asked, notes, found, best)
+
+
+def test_every_setting_of_training_reaches_it():
+    said = ["prune_by=magnitude", "prune_per=neuron", "regrow=0.1", "batch_size=7", "learning_rate=0.25"]
+    settings = config.load([f"train.{word}" for word in said] + ["executor.memory_gib=0.5"])
+    budget = run.budget(settings, 3, 11)
+    assert (budget.prune_by, budget.prune_per, budget.regrow) == ("magnitude", "neuron", 0.1)
+    assert (budget.batch_size, budget.learning_rate, budget.memory_gib) == (7, 0.25, 0.5)
+    assert (budget.epochs, budget.samples) == (3, 11)
+    standard = run.budget(config.load([]), 1)
+    usual = Budget()
+    assert [getattr(standard, n) for n in ("prune_by", "prune_per", "regrow")] == [
+        getattr(usual, n) for n in ("prune_by", "prune_per", "regrow")
+    ]

@@ -40,17 +40,33 @@ def _parameters(stack: PopulationStack, rates: dict[str, float]) -> list[_Parame
 
 
 class TorchAdam:
-    """On any device, without waiting for it. rates: peak learning rate of every kind of parameter."""
+    """On any device, without waiting for it. rates: peak learning rate of every kind of parameter.
+
+    What changes from step to step lies on the device, so that a move can be recorded once and repeated.
+    """
 
     def __init__(self, stack: PopulationStack, rates: dict[str, float], clip: float):
         self.stack, self.clip, self.taken = stack, clip, 0
         self.parameters = _parameters(stack, rates)
+        one = torch.ones((), device=self.parameters[0].tensor.device)
+        self._pace, self._root = one, one.clone()
 
-    @torch.no_grad()
     def step(self, factor: float) -> torch.Tensor:
         """Move all parameters by their gradients, at `factor` times their peak rates; returns the norms of
         the gradients before clipping, [P]."""
+        self.pace(factor)
+        return self.move()
+
+    def pace(self, factor: float) -> None:
+        """Make ready for the next move, at `factor` times the peak rates."""
         self.taken += 1
+        near, far = (1 - beta**self.taken for beta in BETAS)
+        self._pace.fill_(-factor / near)  # the number travels with the command: nothing is copied
+        self._root.fill_(math.sqrt(far))
+
+    @torch.no_grad()
+    def move(self) -> torch.Tensor:
+        """What step does, after pace."""
         used = [p for p in self.parameters if p.tensor.grad is not None]
         for p in used:
             if p.mask is not None:
@@ -58,15 +74,14 @@ class TorchAdam:
         norms = torch.sqrt(sum(p.tensor.grad.reshape(len(p.tensor), -1).square().sum(1) for p in used))
         finite = torch.isfinite(norms)
         scale = torch.where(finite, (self.clip / (norms + 1e-12)).clamp(max=1.0), 0.0)
-        near, far = (1 - beta**self.taken for beta in BETAS)
         for p in used:
             shape = (-1, *[1] * (p.tensor.ndim - 1))
             gradient = p.tensor.grad
             gradient.copy_(torch.where(finite.view(shape), gradient * scale.view(shape), 0.0))
             p.first.lerp_(gradient, 1 - BETAS[0])
             p.second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-            spread = (p.second.sqrt() / math.sqrt(far)).add_(EPSILON)
-            p.tensor.addcdiv_(p.first, spread, value=-p.rate * factor / near)
+            spread = (p.second.sqrt() / self._root).add_(EPSILON)
+            p.tensor.addcdiv_(p.first * (p.rate * self._pace), spread)
         self.stack.clamp()
         return norms
 
@@ -100,9 +115,12 @@ class CpuAdam:
                 _squares(gradient, columns, sizes, views[1], norms)
         norms = np.sqrt(norms)
         near, far = (1 - beta**self.taken for beta in BETAS)
-        for p, gradient, views in zip(self.parameters, gradients, self._views, strict=True):
+        for p, gradient, sizes, views in zip(
+            self.parameters, gradients, self._sizes, self._views, strict=True
+        ):
             if gradient is not None:
-                _adam(gradient, norms, self.clip, *views, -p.rate * factor / near, 1 / math.sqrt(far))
+                columns, pace = p.tensor.shape[-1] if p.tensor.ndim > 1 else 1, -p.rate * factor / near
+                _adam(gradient, columns, sizes, norms, self.clip, *views, pace, 1 / math.sqrt(far))
         return torch.from_numpy(norms)
 
 
@@ -120,19 +138,22 @@ def _squares(gradient, columns, sizes, mask, norms):
     """
     masked = mask.shape[1] == gradient.shape[1] and len(mask) == len(gradient)
     for p in range(len(gradient)):
-        if masked:
-            for n in range(gradient.shape[1]):
-                gradient[p, n] = gradient[p, n] if mask[p, n] else np.float32(0)
         total = 0.0
         for i in range(sizes[p, 0]):
+            if masked:
+                for n in range(i * columns, i * columns + sizes[p, 1]):
+                    gradient[p, n] = gradient[p, n] if mask[p, n] else np.float32(0)
             for n in range(i * columns, i * columns + sizes[p, 1]):
                 total += gradient[p, n] * gradient[p, n]
         norms[p] += total
 
 
 @njit(cache=True, error_model="numpy")
-def _adam(gradient, norms, clip, value, mask, first, second, low, high, rate, spread):
-    """One step of value [P, n] along gradient, kept within low..high, each [P or 1, 1 or n]."""
+def _adam(gradient, columns, sizes, norms, clip, value, mask, first, second, low, high, rate, spread):
+    """One step of value [P, n] along gradient, kept within low..high, each [P or 1, 1 or n].
+
+    columns, sizes: see _squares; padding has no gradient and stays where it is.
+    """
     less, slow = np.float32(1 - BETAS[0]), np.float32(BETAS[1])
     fast, tiny = np.float32(1 - BETAS[1]), np.float32(EPSILON)
     by, root = np.float32(rate), np.float32(spread)
@@ -140,10 +161,11 @@ def _adam(gradient, norms, clip, value, mask, first, second, low, high, rate, sp
         finite = norms[p] < np.inf  # false for what is no number, too
         scale = np.float32(min(1.0, clip / (norms[p] + 1e-12))) if finite else np.float32(0)
         a = p if len(low) > 1 else 0
-        for n in range(value.shape[1]):
-            g = gradient[p, n] * scale if finite else np.float32(0)
-            gradient[p, n] = g
-            first[p, n] += (g - first[p, n]) * less
-            second[p, n] = second[p, n] * slow + g * g * fast
-            moved = value[p, n] + by * first[p, n] / (np.sqrt(second[p, n]) * root + tiny)
-            value[p, n] = min(max(moved, low[a, 0]), high[a, 0])
+        for i in range(sizes[p, 0]):
+            for n in range(i * columns, i * columns + sizes[p, 1]):
+                g = gradient[p, n] * scale if finite else np.float32(0)
+                gradient[p, n] = g
+                first[p, n] += (g - first[p, n]) * less
+                second[p, n] = second[p, n] * slow + g * g * fast
+                moved = value[p, n] + by * first[p, n] / (np.sqrt(second[p, n]) * root + tiny)
+                value[p, n] = min(max(moved, low[a, 0]), high[a, 0])

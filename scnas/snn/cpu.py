@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from scnas.snn import kernels
+from scnas.snn.kernels import WIDTH
 from scnas.snn.neurons import exact_dtype
 
 if TYPE_CHECKING:
@@ -28,15 +29,16 @@ CACHE_BYTES = 2**19  # what the activations of a block of samples may take, to s
 class _Room:
     """Flat arrays for one candidate of a population, large enough for each, with what lies where.
 
-    layers: [P, layers, 15], see kernels.run. block: [P], samples that are taken through all layers at a
-    time. matrices, turned: [P][layer], views of the flat arrays.
+    layers: [P, layers, 16], see kernels.run. block: [P], samples that are taken through all layers at a
+    time. matrices, turned: [P][layer], views of the flat arrays, empty where a layer is laned. levels, laned:
+    [P][layer], the same for rate-coded inputs and, forward and back, for laned layers, flat.
     """
 
     def __init__(self, stack: "PopulationStack", timesteps: int, rated: bool):
-        self.layers = np.zeros((stack.count, len(stack.layers), 15), np.int64)
+        self.layers = np.zeros((stack.count, len(stack.layers), 16), np.int64)
         self.block = np.zeros(stack.count, np.int64)
-        names = ("matrices", "weights", "states", "lists", "lates", "lanes", "places")
-        largest = dict.fromkeys(names, 1)
+        names = ("matrices", "weights", "states", "lists", "ahead", "back", "lanes", "tiles", "places")
+        largest = dict.fromkeys(names, 0)
         for p in range(stack.count):
             plan = self.layers[p]
             neurons = 0
@@ -45,65 +47,86 @@ class _Room:
                 neurons += n_out
                 sobol = layer.generators[p] == "sobol"
                 by_level = i == 0 and rated and sobol
+                hidden = i > 0 or layer.spans[p] > 0
                 plan[i, :9] = (
                     n_in, n_out, layer.spans[p] + 1, 1 if sobol else timesteps, by_level, layer.fires,
                     layer.models[p] == "izhikevich", _is_wide(layer, p),
-                    sobol and not by_level and layer.spans[p] > 0 and layer.fires,
+                    sobol and not by_level and hidden and layer.fires,
                 )  # fmt: skip
             bytes_each = 4 * kernels.STATES * timesteps * neurons
-            block = self.block[p] = max(8, min(64, CACHE_BYTES // bytes_each))
+            most = 1 if plan[:, [kernels.LANED, kernels.RATED]].any() else 4
+            block = self.block[p] = WIDTH * max(1, min(most, CACHE_BYTES // bytes_each // WIDTH))
             at = dict.fromkeys(largest, 0)
             for row in plan:
                 row[kernels.AT_MATRIX], row[kernels.AT_WEIGHT] = at["matrices"], at["weights"]
                 row[kernels.AT_STATE], row[kernels.AT_LIST] = at["states"], at["lists"]
-                row[kernels.AT_LATE] = at["lates"]
+                row[kernels.AT_AHEAD], row[kernels.AT_BACK] = at["ahead"], at["back"]
                 n_in, n_out, slices, streams = row[:4]
-                at["matrices"] += slices * streams * n_in * n_out
-                at["lates"] += n_in * n_out * row[kernels.LATE]
-                at["lanes"] = max(at["lanes"], max(n_in, n_out) * block * (timesteps + slices - 1))
-                at["places"] = max(at["places"], n_in * block * timesteps)
+                pieces = -(-n_out // WIDTH) * WIDTH
+                height, length = _whole(timesteps) + slices - 1, timesteps * block
+                state = length * n_out
+                if row[kernels.LANED]:
+                    at["ahead"] += n_in * _whole(n_out)
+                    at["back"] += _whole(n_in) * n_out
+                    state = height * _whole(n_out) * WIDTH
+                else:
+                    columns = pieces if row[kernels.RATED] else n_out
+                    at["matrices"] += slices * streams * n_in * columns
+                at["lanes"] = max(at["lanes"], height * _whole(n_in) * WIDTH, length * n_in)
+                rows = 4 * WIDTH * length if row[kernels.RATED] else pieces * (length + (slices - 1) * block)
+                at["tiles"] = max(at["tiles"], rows)
+                at["places"] = max(at["places"], n_in * length)
                 at["weights"] += slices * n_in * n_out
-                at["states"] += kernels.STATES * block * timesteps * n_out
-                at["lists"] += block * timesteps * (n_out + 2)
+                at["states"] += kernels.STATES * state
+                at["lists"] += length * (n_out + 2)
             largest = {name: max(largest[name], at[name]) for name in largest}
+
+        def room(name: str, kind: type = np.float32) -> np.ndarray:
+            return np.zeros(largest[name] + WIDTH**2, kind)  # the kernels take up to sixteen rows at a time
+
         self.flat = {
-            "matrices": np.zeros(largest["matrices"], np.float32),
-            "turned": np.zeros(largest["matrices"], np.float32),
-            "per_weight": np.zeros(largest["weights"], np.float32),
-            "states": np.zeros(largest["states"], np.float32),
-            "lists": np.zeros(largest["lists"], np.int32),
-            "lates": np.zeros(largest["lates"], np.int32),
-            "lanes": np.zeros(largest["lanes"], np.float32),
-            "sums": np.zeros(largest["lanes"], np.float32),
-            "places": np.zeros(largest["places"], np.int32),
-        }
+            "matrices": room("matrices"), "turned": room("matrices"), "ahead": room("ahead"),
+            "ahead_at": room("ahead", np.int32), "back": room("back"), "back_at": room("back", np.int32),
+            "states": room("states"), "lists": room("lists", np.int32), "lanes": room("lanes"),
+            "tiles": room("tiles"), "places": room("places", np.int32), "per_weight": room("weights"),
+        }  # fmt: skip
         self.matrices = [[self._view("matrices", row, False) for row in plan] for plan in self.layers]
         self.turned = [[self._view("turned", row, True) for row in plan] for plan in self.layers]
-        self.whole = [
-            [
-                turned[0, 0] if row[kernels.LATE] else turned[0, 0, :0]
-                for turned, row in zip(views, plan, strict=True)
-            ]
-            for views, plan in zip(self.turned, self.layers, strict=True)
-        ]
-        self.late = [[self._late(row) for row in plan] for plan in self.layers]
+        self.levels = [[self._levels(row) for row in plan] for plan in self.layers]
+        self.laned = [[self._laned(row) for row in plan] for plan in self.layers]
         self.per_weight = [[self._per_weight(row) for row in plan] for plan in self.layers]
 
     def _view(self, name: str, row: np.ndarray, turned: bool) -> np.ndarray:
         n_in, n_out, slices, streams = row[:4]
+        if row[kernels.LANED]:
+            slices = 0
         at = row[kernels.AT_MATRIX]
         shape = (slices, streams, n_out, n_in) if turned else (slices, streams, n_in, n_out)
         return self.flat[name][at : at + slices * streams * n_in * n_out].reshape(shape)
 
-    def _late(self, row: np.ndarray) -> np.ndarray:
+    def _levels(self, row: np.ndarray) -> np.ndarray:
+        """The matrices of a layer of rate-coded inputs; see kernels.prepare_levels."""
+        n_in, n_out, slices = row[:3] * row[kernels.RATED]
+        at = row[kernels.AT_MATRIX]
+        return self.flat["matrices"][at : at + slices * n_in * (-(-n_out // WIDTH) * WIDTH)]
+
+    def _laned(self, row: np.ndarray) -> tuple[np.ndarray, ...]:
+        """ahead, ahead_at, back and back_at of a laned layer; see kernels.prepare_lanes."""
         n_in, n_out = row[:2]
-        at, rows = row[kernels.AT_LATE], n_out * row[kernels.LATE]
-        return self.flat["lates"][at : at + rows * n_in].reshape(rows, n_in)
+        ahead = slice(row[kernels.AT_AHEAD], row[kernels.AT_AHEAD] + n_in * _whole(n_out))
+        back = slice(row[kernels.AT_BACK], row[kernels.AT_BACK] + _whole(n_in) * n_out)
+        flat = self.flat
+        return flat["ahead"][ahead], flat["ahead_at"][ahead], flat["back"][back], flat["back_at"][back]
 
     def _per_weight(self, row: np.ndarray) -> np.ndarray:
         n_in, n_out, slices = row[:3]
         at = row[kernels.AT_WEIGHT]
         return self.flat["per_weight"][at : at + slices * n_in * n_out].reshape(slices, n_in, n_out)
+
+
+def _whole(n: int) -> int:
+    """n rounded up to whole tiles of the kernels."""
+    return -(-n // kernels.TILE) * kernels.TILE
 
 
 class CpuPass:
@@ -118,8 +141,16 @@ class CpuPass:
         self._room = _Room(stack, self.timesteps, ramp is not None)
         self._down = np.arange(self.timesteps)[::-1].copy()
         self._widest = max(size for layer in stack.layers for _, size in layer.sizes)
-        self._no_table = np.zeros((0, 0), np.float32)
         self._not_turned = np.zeros((0, 1, 1, 1), np.float32)
+        # Padding has no gradient, and what is no padding is written anew every time.
+        self._gradients = [
+            {
+                name: torch.zeros_like(tensor, requires_grad=False)
+                for name, tensor in layer.tensors.items()
+                if layer.fires or name in stack.SYNAPTIC
+            }
+            for layer in stack.layers
+        ]
         self._open()
 
     def gradients(self, x: np.ndarray, labels: np.ndarray, softness: float) -> torch.Tensor:
@@ -127,10 +158,10 @@ class CpuPass:
         stack, room = self.stack, self._room
         self._read_parameters()
         slopes = []
-        for layer in stack.layers:
+        for layer, own in zip(stack.layers, self._gradients, strict=True):
             for name, tensor in layer.tensors.items():
-                tensor.grad = torch.zeros_like(tensor) if layer.fires or name in stack.SYNAPTIC else None
-            slopes.append({n: t.grad.numpy() for n, t in layer.tensors.items() if t.grad is not None})
+                tensor.grad = own.get(name)
+            slopes.append({name: gradient.numpy() for name, gradient in own.items()})
         losses, to_scale = np.empty(stack.count), np.empty(stack.count)
         factors = stack.factors().detach().numpy().astype(np.float64)
         inputs = self._inputs(x)
@@ -173,20 +204,24 @@ class CpuPass:
     # -- one batch ------------------------------------------------------------------------------
 
     def _inputs(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
-        """What kernels.run wants of a batch, the same for all candidates: order, starts, active, counts."""
+        """What kernels.run wants of a batch, the same for all candidates: order, starts,
+        level_places, level_ends, active, counts."""
         batch, n, timesteps = len(x), x.shape[2], self.timesteps
         order, starts = np.zeros((0, n), np.int32), np.zeros((0, timesteps + 1), np.int32)
+        blocks = -(-batch // WIDTH)
+        places, ends = np.zeros((blocks, n, WIDTH), np.int32), np.zeros((blocks, n), np.int32)
         active, counts = np.zeros((0, timesteps, n + 1), np.int32), np.zeros((0, timesteps), np.int32)
         if self.ramp is not None and self._room.layers[:, 0, kernels.RATED].any():
             order, starts = np.zeros((batch, n), np.int32), np.zeros((batch, timesteps + 1), np.int32)
             kernels.sort_levels(x[:, 0], timesteps, order, starts)
+            kernels.place_levels(order, starts, places, ends)
         first = self._room.layers[:, 0]
         if self.ramp is None or not first[:, kernels.RATED].all() or len(self.stack.layers) == 1:
             spikes = x if self.ramp is None else (x > self.ramp[None, :, None]).astype(np.uint8)
             active = np.zeros((batch, timesteps, n + 1), np.int32)
             counts = np.zeros((batch, timesteps), np.int32)
             kernels.list_spikes(spikes, active, counts)
-        return order, starts, active, counts
+        return order, starts, places, ends, active, counts
 
     def _open(self) -> None:
         """Tensors of all layers as arrays, and the constants that training leaves alone.
@@ -245,18 +280,26 @@ class CpuPass:
         room, layers = self._room, self.stack.layers
         for i, layer in enumerate(layers):
             views = self._views[i]
-            unit = 2**layer.fraction // layer.lengths[p]
-            sums_up = i == len(layers) - 1 and not layer.fires and layer.generators[p] == "sobol"
-            turned = room.turned[p][i] if i or sums_up else self._not_turned
-            largest = kernels.prepare(
-                views["weight"][p], views["keep"][p], views["position"][p], np.float32(layer.tops[p]),
-                np.float32(unit), layer.tables[p], room.matrices[p][i], turned, room.whole[p][i],
-                room.late[p][i],
-            )  # fmt: skip
-            # Without saturation, and exact in float32.
-            room.layers[p, i, kernels.SUMMED] = (
-                sums_up and largest < 2 ** (layer.words[p] - 1) and largest * self.timesteps < 2**24
-            )
+            weight, keep, position = views["weight"][p], views["keep"][p], views["position"][p]
+            row, top = room.layers[p, i], np.float32(layer.tops[p])
+            unit = np.float32(2**layer.fraction // layer.lengths[p])
+            n_in, n_out = layer.sizes[p]
+            if row[kernels.LANED]:
+                kernels.prepare_lanes(
+                    weight, keep, position, n_in, n_out, layer.spans[p], top, unit, *room.laned[p][i]
+                )
+                continue
+            if i == len(layers) - 1 and not layer.fires and layer.generators[p] == "sobol":
+                # Summed up where it cannot saturate, and is exact in float32.
+                largest = kernels.largest_current(weight, keep, n_in, n_out, top, unit)
+                row[kernels.SUMMED] = largest < 2 ** (layer.words[p] - 1) and largest * self.timesteps < 2**24
+            if row[kernels.RATED] and not row[kernels.SUMMED]:
+                kernels.prepare_levels(
+                    weight, keep, position, n_in, n_out, layer.spans[p], top, unit, room.levels[p][i]
+                )
+                continue
+            turned = room.turned[p][i] if i or row[kernels.SUMMED] else self._not_turned
+            kernels.prepare(weight, keep, position, top, unit, layer.tables[p], room.matrices[p][i], turned)
 
     def _run(
         self, p: int, inputs: tuple[np.ndarray, ...], labels: np.ndarray, factor: float,
@@ -266,8 +309,9 @@ class CpuPass:
         return kernels.run(
             self._room.layers[p], self._k[p], self._threshold[p], self._noise[p], *inputs,
             self._down if self.ramp is None else self.ramp, labels, factor, self._room.block[p], self._down,
-            flat["matrices"], flat["turned"], flat["lates"], flat["states"], flat["lists"], flat["lanes"],
-            flat["sums"], flat["places"], flat["per_weight"], to_threshold, to_k, scores, fired,
+            flat["matrices"], flat["turned"], flat["ahead"], flat["ahead_at"], flat["back"], flat["back_at"],
+            flat["states"], flat["lists"], flat["lanes"], flat["tiles"], flat["places"], flat["per_weight"],
+            to_threshold, to_k, scores, fired,
         )  # fmt: skip
 
 

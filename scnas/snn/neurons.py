@@ -9,7 +9,7 @@ not differentiated through (Zenke and Vogels 2021 found that this trains better)
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -194,22 +194,50 @@ def scan(
     return torch.stack(spikes, 1).to(current.dtype), torch.stack(trace, 1) if membranes else None
 
 
-Scan = Callable[[str, Tensor, Constants, int, bool], Tensor]
+# Candidates of one model: its name, their places in the stack [Q], their constants, whose dtype decides the
+# arithmetic.
+Part = tuple[str, Tensor, Constants]
+
+
+def scan_reference(current: Tensor, parts: Sequence[Part], fraction: int, refractory: bool) -> Tensor:
+    """Spikes [P, T, B, N] of a layer whose candidates, each in one of `parts`, have models of their own.
+
+    current: [P, T, B, N] float32, saturated here. refractory: whether any candidate has such a period.
+    """
+    spikes = []
+    for model, members, c in parts:
+        bound = c.bound.to(current.dtype)[:, None]
+        mine = current.index_select(0, members).clamp(-bound, bound - 1)
+        spikes.append(scan(model, mine, c, fraction, refractory=refractory)[0])
+    return together(spikes, torch.argsort(torch.cat([members for _, members, _ in parts])))
+
+
+def together(parts: Sequence[Tensor], order: Tensor) -> Tensor:
+    """Rows of several tensors in one; order: where each row of the result stands among theirs."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts)).index_select(0, order)
+
+
+Scan = Callable[[Tensor, Sequence[Part], int, bool], Tensor]
 
 
 @cache
 def scan_on(device: str) -> Scan:
-    """What scans the neurons of a stack on a type of device.
-
-    A function of model, current, constants, fraction and whether any candidate is refractory, to spikes:
-    Triton on CUDA where it is installed, as it is with torch for Linux; else the reference.
-    """
-    if device == "cuda" and find_spec("triton") is not None:
+    """What scans the neurons of a stack on a type of device, called like scan_reference: Triton on CUDA
+    where it is installed, as it is with torch for Linux; else the reference."""
+    if _has_kernels(device):
         from scnas.snn import triton_kernels
 
         return triton_kernels.scan
+    return scan_reference
 
-    def reference(model: str, current: Tensor, c: Constants, fraction: int, refractory: bool) -> Tensor:
-        return scan(model, current, c, fraction, refractory=refractory)[0]
 
-    return reference
+def scan_bytes(device: str) -> tuple[int, int]:
+    """Of every neuron and step on a type of device, at most: what is kept for the way back, its current, its
+    spike and what the scan remembers; and what is there besides while its layer is worked on. The kernels
+    need as much whatever the float type."""
+    return (17, 12) if _has_kernels(device) else (48, 48)
+
+
+@cache
+def _has_kernels(device: str) -> bool:
+    return device == "cuda" and find_spec("triton") is not None

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from scnas.randomness import integer, rng
 from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Layer, Network
-from scnas.snn.neurons import Constants, exact_dtype, scan_on
+from scnas.snn.neurons import Constants, exact_dtype, scan_on, together
 from scnas.snn.streams import max_weight, noise_sequence, ones_table
+from scnas.snn.synapses import Synapses, exact_in_bf16, operand_dtype, stream_matrix
 from scnas.space import Architecture
 
 WEIGHT_SPREAD = 0.15  # standard deviation of initial weights, as a share of the largest
@@ -33,86 +34,6 @@ class _Round(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         return gradient
-
-
-class _Synapses(torch.autograd.Function):
-    """Currents of a layer from its input spikes, exact; gradients to spikes, weights and delays.
-
-    spikes: [P or 1, T, B, n_in] (1: the input, shared by all). weights: [P, n_in, n_out] real.
-    positions: [P, n_in, n_out] real delays, or None. matrix: [P, 1 or T, n_in, n_out], the signed
-    ones of every stream in current units (times 2^F / L). limits: [P, 1, 1] largest delay. widths:
-    [P, 1, 1], how softly the gradient sees a delay, in steps. span: the largest of limits; 0 without
-    positions.
-    returns [P, T, B, n_out]. The current is linear in a weight with slope 2^F per active spike,
-    which is exact for sobol streams but for rounding, and the mean over seeds for lfsr.
-    """
-
-    @staticmethod
-    def forward(ctx, spikes, weights, positions, matrix, limits, widths, one, span):
-        timesteps, batch, n_in = spikes.shape[1:]
-        n_out = weights.shape[2]
-        placed = None if positions is None else torch.round(positions)
-        out = None
-        for d in range(span + 1):
-            at = matrix if placed is None else matrix * (placed == d)[:, None]
-            part = _product(spikes[:, : timesteps - d], at[:, d:] if at.shape[1] > 1 else at)
-            if out is None:
-                out = part
-            else:
-                out[:, d:] += part
-        ctx.save_for_backward(spikes, weights, positions, matrix, limits, widths)
-        ctx.one, ctx.span = one, span
-        return out.view(len(weights), timesteps, batch, n_out)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        spikes, weights, positions, matrix, limits, width = ctx.saved_tensors
-        timesteps, batch, n_in = spikes.shape[1:]
-        count, _, n_out = weights.shape
-        gradient = gradient.contiguous()
-        to_spikes = torch.zeros_like(spikes) if ctx.needs_input_grad[0] else None
-        to_weights = torch.zeros_like(weights)
-        to_positions = None
-        if positions is not None:
-            to_positions = torch.zeros_like(positions)
-            placed = torch.round(positions)
-            soft = _shares(positions, limits, ctx.span, width)
-            mean = sum(share * d for d, share in enumerate(soft))
-        for d in range(ctx.span + 1):
-            rows = (timesteps - d) * batch
-            g = gradient[:, d:].reshape(count, rows, n_out)
-            s = spikes[:, : timesteps - d].reshape(len(spikes), rows, n_in).expand(count, -1, -1)
-            per_weight = torch.bmm(s.transpose(1, 2), g) * ctx.one
-            at = matrix
-            if positions is None:
-                to_weights += per_weight
-            else:
-                here = placed == d
-                to_weights += per_weight * here
-                # d/dposition of a softmax over exp(-(d - position)^2 / (2 width^2))
-                to_positions += per_weight * weights * soft[d] * (d - mean) / width**2
-                at = matrix * here[:, None]
-            if to_spikes is not None:
-                back = _product(gradient[:, d:], (at[:, d:] if at.shape[1] > 1 else at).transpose(2, 3))
-                to_spikes[:, : timesteps - d] += back
-        return to_spikes, to_weights, to_positions, None, None, None, None, None
-
-
-def _product(rows: Tensor, matrix: Tensor) -> Tensor:
-    """[P or 1, T, B, n] times [P, 1 or T, n, m] -> [P, T, B, m]."""
-    count = len(matrix)
-    timesteps, batch, n = rows.shape[1:]
-    if matrix.shape[1] == 1:
-        flat = rows.reshape(len(rows), timesteps * batch, n).expand(count, -1, -1)
-        return torch.bmm(flat, matrix[:, 0]).view(count, timesteps, batch, -1)
-    return torch.matmul(rows.expand(count, -1, -1, -1), matrix)
-
-
-def _shares(positions: Tensor, limits: Tensor, span: int, width: Tensor) -> list[Tensor]:
-    """How much of a synapse sits at each delay 0..span when its position is seen softly."""
-    weights = [torch.exp(-((d - positions) ** 2) / (2 * width**2)) * (limits >= d) for d in range(span + 1)]
-    total = sum(weights)
-    return [weight / total for weight in weights]
 
 
 class LayerStack:
@@ -136,6 +57,9 @@ class LayerStack:
         self.kept = [a.kept_synapses[index] for a in architectures]
         self.tops = [max_weight(g, n) for g, n in zip(self.generators, self.lengths, strict=True)]
         self.spans = [a.delay_ranges[index] for a in architectures]
+        # Candidates whose matrices can be held alike are multiplied together.
+        self.operands = [(g, exact_in_bf16(n)) for g, n in zip(self.generators, self.lengths, strict=True)]
+        self.span, self.word = max(self.spans), max(self.words)
         self.seeds = [integer(seed, "generator", key, index) for key in self.keys]
         self.noise_seeds = [integer(seed, "noise", key, index) for key in self.keys]
         self.count = count = len(architectures)
@@ -180,9 +104,10 @@ class LayerStack:
         if any(self.spans):
             self.tensors["position"] = torch.tensor(position)
         self.tables = [self._table(p) for p in range(count)]
-        # Made once on the device, since making one waits for it: indices of _where, tables of lfsr layers.
-        self._indices: dict[tuple[int, ...], Tensor] = {}
-        self._lookup: Tensor | None = None
+        # Made once on the device, since making one waits for it: members of parts, tables of lfsr layers.
+        self._members: dict[str, list[tuple]] = {}
+        self._orders: dict[str, Tensor] = {}
+        self._lookups: dict[tuple, Tensor] = {}
         self.buffers = {
             "real": torch.tensor(real),
             "keep": torch.tensor(real),
@@ -237,7 +162,7 @@ class LayerStack:
         self.buffers = {name: t.to(device) for name, t in self.buffers.items()}
         self.gain_range = tuple(t.to(device) for t in self.gain_range)
         self.leak_range = tuple(t.to(device) for t in self.leak_range)
-        self._indices, self._lookup = {}, None
+        self._members, self._orders, self._lookups = {}, {}, {}
 
     # -- integers -------------------------------------------------------------------------------
 
@@ -262,8 +187,10 @@ class LayerStack:
     def neuron_constants(self) -> Constants:
         b = self.buffers
         zero = torch.zeros_like(b["bound"])
+        # Noise can drive a padded neuron over any threshold but this.
+        threshold = torch.where(b["real"].any(1, keepdim=True), self.thresholds(), math.inf)
         return Constants(
-            threshold=self.thresholds(), leak_k=self.power("leak"), gain_k=self.power("gain"),
+            threshold=threshold, leak_k=self.power("leak"), gain_k=self.power("gain"),
             decay_k=b["decay_k"], bump_k=b["bump_k"], a_k=b["a_k"], b_k=b["b_k"], d_k=b["d_k"],
             v_rest=b["v_rest"], v_reset=b["v_reset"], refractory=zero, bound=b["bound"],
             noise=b["noise"], scale=b["scale"],
@@ -271,65 +198,64 @@ class LayerStack:
 
     # -- forward --------------------------------------------------------------------------------
 
-    def forward(self, spikes: Tensor, softness: float) -> tuple[Tensor, Tensor | None]:
-        """Currents and spikes [P, T, B, n_out] of input spikes [P or 1, T, B, n_in].
+    def forward(self, spikes: Tensor, softness: float | Tensor) -> Tensor:
+        """Spikes, [P, T, B, n_out] as the input spikes [P or 1, T, B, n_in]; where the layer only integrates,
+        its currents.
 
         softness: how the gradient sees a delay, from 1 (half the range of the layer at once) to 0 (half a
-        step). Spikes are None where the layer only integrates.
+        step).
         """
-        half = self.buffers["bound"].float()[:, None]
-        current = self._currents(spikes, softness).clamp(-half, half - 1)
+        current = self._currents(spikes, softness)
         if not self.fires:
-            return current, None
-        constants = self.neuron_constants()
-        parts, indices = [], []
-        for model in dict.fromkeys(self.models):
-            index = self._where(self.models, model)
-            dtype = exact_dtype(model, max(self.words), self.fraction, self.powers_of_two)
-            mine = constants.select(index).to(dtype)
-            scan = scan_on(current.device.type)
-            parts.append(scan(model, current.index_select(0, index), mine, self.fraction, False))
-            indices.append(index)
-        # Noise can drive a padded neuron over its threshold.
-        return current, _interleave(parts, indices) * self.buffers["real"].any(1)[:, None, None]
+            half = self.buffers["bound"].float()[:, None]
+            return current.clamp(-half, half - 1)
+        constants, parts = self.neuron_constants(), []
+        for model, members in self._parts("models", self.models):
+            dtype = exact_dtype(model, self.word, self.fraction, self.powers_of_two)
+            parts.append((model, members, constants.select(members).to(dtype)))
+        return scan_on(current.device.type)(current, parts, self.fraction, False)
 
-    def _where(self, names: list[str], name: str) -> Tensor:
-        """Candidates whose entry in `names` is `name`."""
-        found = tuple(p for p, other in enumerate(names) if other == name)
-        if found not in self._indices:
-            self._indices[found] = torch.tensor(found, device=self.tensors["weight"].device)
-        return self._indices[found]
+    def _parts(self, name: str, of: Sequence) -> list[tuple]:
+        """The values in `of`, one for each candidate, each with the candidates that have it, [Q] int64."""
+        if name not in self._members:
+            device = self.tensors["weight"].device
+            self._members[name] = [
+                (value, torch.tensor([p for p, other in enumerate(of) if other == value], device=device))
+                for value in dict.fromkeys(of)
+            ]
+            self._orders[name] = torch.argsort(torch.cat([members for _, members in self._members[name]]))
+        return self._members[name]
 
-    def _currents(self, spikes: Tensor, softness: float) -> Tensor:
+    def _currents(self, spikes: Tensor, softness: float | Tensor) -> Tensor:
+        """Of every neuron in every step, before saturation, [P, T, B, n_out]."""
+        parts = self._parts("operands", self.operands)
         integers = self.integer_weights()
-        parts, indices = [], []
-        for generator in dict.fromkeys(self.generators):
-            index = self._where(self.generators, generator)
-            parts.append(self._part(generator, index, integers, spikes, softness))
-            indices.append(index)
-        return _interleave(parts, indices)
+        currents = [self._part(kind, members, integers, spikes, softness) for kind, members in parts]
+        return together(currents, self._orders["operands"])
 
     def _part(
-        self, generator: str, index: Tensor, integers: Tensor, spikes: Tensor, softness: float
+        self,
+        kind: tuple[str, bool],
+        members: Tensor,
+        integers: Tensor,
+        spikes: Tensor,
+        softness: float | Tensor,
     ) -> Tensor:
-        """Currents of the candidates in `index`, whose streams all come from `generator`."""
+        """Currents of some candidates whose streams come from one generator; kind: it, and whether bfloat16
+        holds their matrices."""
 
         def pick(x: Tensor) -> Tensor:
-            return x.index_select(0, index)
+            return x if len(members) == self.count else x.index_select(0, members)
 
+        generator, exact = kind
         integers, one = pick(integers), float(2**self.fraction)
+        dtype = operand_dtype(integers.device.type, exact)
         if generator == "sobol":
-            matrix = (integers * (one / pick(self.buffers["magnitudes"])))[:, None]
+            matrix = (integers * (one / pick(self.buffers["magnitudes"])))[:, None].to(dtype)
         else:
-            if self._lookup is None:
-                own = [table for table in self.tables if len(table)]
-                self._lookup = torch.tensor(np.array(own), device=index.device)
-            tables = self._lookup
-            lookup = integers.abs().nan_to_num(0.0).long().flatten(1)[:, None].expand(-1, self.timesteps, -1)
-            ones = tables.gather(2, lookup).view(-1, self.timesteps, *integers.shape[1:])
-            matrix = ones * integers.sign()[:, None]
+            matrix = stream_matrix(integers, self._tables(kind, members), dtype, len(spikes) == 1)
         positions = self.tensors.get("position")
-        return _Synapses.apply(
+        return Synapses.apply(
             pick(spikes) if len(spikes) > 1 else spikes,
             pick(self.tensors["weight"]),
             None if positions is None else pick(positions),
@@ -337,8 +263,15 @@ class LayerStack:
             pick(self.buffers["limit"]),
             pick((self.buffers["limit"] * softness / 2).clamp(min=0.5)),
             one,
-            max(self.spans),
+            self.span,
         )
+
+    def _tables(self, kind: tuple[str, bool], members: Tensor) -> Tensor:
+        """Ones of every magnitude in current units of lfsr layers, [Q, T, 257]."""
+        if kind not in self._lookups:
+            own = np.array([self.tables[p] for p in members.tolist()])
+            self._lookups[kind] = torch.tensor(own, device=members.device)
+        return self._lookups[kind]
 
     # -- upkeep ---------------------------------------------------------------------------------
 
@@ -357,27 +290,59 @@ class LayerStack:
             low, high = self.bounds(name)
             torch.minimum(torch.maximum(tensor, low), high, out=tensor)
 
+    def allowed(self, p: int, share: float, per: str) -> Tensor:
+        """Synapses that candidate p may keep at a `share` of its density: of the layer, [1], or of every
+        neuron, [n_out], where the first ones get what is left over."""
+        n_in, n_out = self.sizes[p]
+        density = 1 - (1 - self.kept[p] / (n_in * n_out)) * share
+        count = max(1, round(density * n_in * n_out))
+        groups = n_out if per == "neuron" else 1
+        device = self.buffers["keep"].device
+        return count // groups + (torch.arange(groups, device=device) < count % groups).long()
+
     @torch.no_grad()
-    def prune(self, progress: float, per: str) -> None:
-        """Keep the largest of the weights that are left.
+    def prune(self, progress: float, per: str, saliency: Tensor | None = None) -> None:
+        """Keep the most salient of the synapses that are left.
 
         Letting pruned weights learn on and return was tried: behind the rounding they drift without
         any effect on the loss, and digits at 10% of the synapses fell from 90% to 42%.
         progress: 0 (all kept) to 1 (the density of the architecture). per: `layer` or `neuron`.
+        saliency: [P, n_in, n_out], not negative; None for the magnitudes of the weights.
         """
         for p, (a, b) in enumerate(self.sizes):
             if self.kept[p] == a * b:
                 continue
-            weight = self.tensors["weight"][p, :a, :b]
-            magnitude = torch.where(self.buffers["keep"][p, :a, :b], weight.abs(), -1.0)
-            share = 1 - (1 - self.kept[p] / (a * b)) * progress
-            keep = torch.zeros_like(magnitude, dtype=torch.bool)
-            if per == "neuron":
-                rows = magnitude.topk(max(1, round(share * a)), dim=0).indices
-                keep.scatter_(0, rows, True)
-            else:
-                keep.view(-1)[magnitude.flatten().topk(max(1, round(share * a * b))).indices] = True
-            self.buffers["keep"][p, :a, :b] = keep
+            keep = self.buffers["keep"][p, :a, :b]
+            salient = (self.tensors["weight"].abs() if saliency is None else saliency)[p, :a, :b]
+            allowed = self.allowed(p, progress, per)
+            left = torch.where(keep, salient, -math.inf).reshape(-1, len(allowed))
+            keep.copy_(_largest(left, allowed).view(a, b))
+
+    @torch.no_grad()
+    def regrow(self, share: float, per: str, gradient: Tensor) -> Tensor:
+        """A `share` of the kept synapses, those with the smallest weights, gives way to as many pruned ones,
+        those with the largest gradients; what goes and what comes has weight 0. per: see prune.
+
+        gradient: [P, n_in, n_out], of the loss to all weights, pruned ones too, each at the delay that it
+        has: with that delay a synapse comes back. returns: [P, n_in, n_out], what went or came.
+        """
+        weight = self.tensors["weight"]
+        moved = torch.zeros_like(self.buffers["keep"])
+        for p, (a, b) in enumerate(self.sizes):
+            if self.kept[p] == a * b:
+                continue
+            keep = self.buffers["keep"][p, :a, :b]
+            small = -weight[p, :a, :b].abs()
+            groups = b if per == "neuron" else 1
+            flat = keep.reshape(-1, groups)
+            count = torch.minimum((share * flat.sum(0)).long(), (~flat).sum(0))
+            goes = _largest(torch.where(keep, small, -math.inf).reshape(-1, groups), count)
+            pull = gradient[p, :a, :b].abs()
+            comes = _largest(torch.where(keep, -math.inf, pull).reshape(-1, groups), count)
+            moved[p, :a, :b] = (goes | comes).view(a, b)
+            keep.copy_(keep & ~goes.view(a, b) | comes.view(a, b))
+        weight.masked_fill_(moved, 0.0)
+        return moved
 
     def export(self, p: int, architecture: Architecture) -> Layer:
         """The integer layer of candidate p; mapping and lanes come from `architecture`."""
@@ -404,12 +369,15 @@ class LayerStack:
         )  # fmt: skip
 
 
-def _interleave(parts: list[Tensor], indices: list[Tensor]) -> Tensor:
-    """Rows of `parts` back in the order that `indices` took them from."""
-    if len(parts) == 1:
-        return parts[0]
-    order = torch.cat(indices)
-    return torch.cat(parts).index_select(0, torch.argsort(order))
+def _largest(values: Tensor, counts: Tensor) -> Tensor:
+    """Where the `counts` [m] largest of every column of `values` [n, m] are; of equals the first. What is no
+    number counts as the largest."""
+    values = values.nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)
+    ordered = values.sort(dim=0, descending=True).values
+    last = ordered.gather(0, (counts - 1).clamp(min=0)[None])
+    above, tied = values > last, values == last
+    first = tied.cumsum(0) <= counts - above.sum(0)
+    return above | tied & first
 
 
 class PopulationStack:
@@ -450,14 +418,13 @@ class PopulationStack:
                     kinds.setdefault(name, []).append(tensor)
         return kinds
 
-    def scores(self, spikes: Tensor, softness: float = 0.0) -> tuple[Tensor, list[Tensor]]:
+    def scores(self, spikes: Tensor, softness: float | Tensor = 0.0) -> tuple[Tensor, list[Tensor | None]]:
         """Integer scores [P, B, n_classes] of input spikes [T, B, n_inputs], and spikes of each layer."""
-        spikes = spikes[None]
-        fired = []
+        out, fired = spikes[None], []
         for layer in self.layers:
-            current, spikes = layer.forward(spikes, softness)
-            fired.append(spikes)
-        return (current if self.readout == "membrane" else spikes).sum(1, dtype=self.score_dtype), fired
+            out = layer.forward(out, softness)
+            fired.append(out if layer.fires else None)
+        return out.sum(1, dtype=self.score_dtype), fired
 
     def factors(self) -> Tensor:
         """What turns an integer score into a logit, [P]."""
@@ -494,9 +461,10 @@ class PopulationStack:
         for layer in self.layers:
             layer.clamp()
 
-    def prune(self, progress: float, per: str) -> None:
-        for layer in self.layers:
-            layer.prune(progress, per)
+    def prune(self, progress: float, per: str, saliencies: Sequence[Tensor | None] | None = None) -> None:
+        """See LayerStack.prune. saliencies: of each layer; None for the magnitudes of the weights."""
+        for layer, saliency in zip(self.layers, saliencies or [None] * len(self.layers), strict=True):
+            layer.prune(progress, per, saliency)
 
     def export(self, p: int, architecture: Architecture, encoder: str) -> Network:
         """The integer network of candidate p."""
@@ -509,32 +477,3 @@ class PopulationStack:
             readout=architecture.readout,
             layers=tuple(layer.export(p, architecture) for layer in self.layers),
         )
-
-
-class TorchPass:
-    """Gradients and scores of a stack by torch on any device; the CPU has its own, cpu.CpuPass.
-
-    Inputs are spikes [T, B, n_inputs] float32.
-    """
-
-    def __init__(self, stack: PopulationStack):
-        self.stack = stack
-
-    def gradients(self, spikes: Tensor, labels: Tensor, softness: float) -> Tensor:
-        """Mean cross-entropy of every candidate, [P]; the gradient of their sum goes into the tensors."""
-        for tensors in self.stack.parameters.values():
-            for tensor in tensors:
-                tensor.grad = None
-        losses = self.stack.losses(self.stack.scores(spikes, softness)[0], labels)
-        losses.sum().backward()
-        return losses.detach()
-
-    @torch.no_grad()
-    def scores(self, spikes: Tensor) -> tuple[Tensor, np.ndarray]:
-        """Integer scores [P, B, n_classes], and spikes that each layer fired, [P, layers]."""
-        scores, fired = self.stack.scores(spikes)
-        counts = [
-            np.zeros(self.stack.count) if f is None else f.sum((1, 2, 3), dtype=torch.float64).cpu().numpy()
-            for f in fired
-        ]
-        return scores, np.stack(counts, 1)

@@ -14,13 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scnas.contract import is_power_of_two, one_of, whole
+from scnas.contract import PRUNE_BY, PRUNE_PER, is_power_of_two, one_of, whole
 from scnas.randomness import rng
 from scnas.snn.adam import CpuAdam, TorchAdam
 from scnas.snn.cpu import CACHE_BYTES, CpuPass
 from scnas.snn.network import Network
-from scnas.snn.population import PopulationStack, TorchPass
+from scnas.snn.neurons import scan_bytes
+from scnas.snn.population import PopulationStack
 from scnas.snn.streams import van_der_corput
+from scnas.snn.torch_pass import TorchPass, open_step
 from scnas.space import Architecture
 from scnas.tasks import Split, Task
 
@@ -38,18 +40,22 @@ class Budget:
     epochs: passes over the training data. samples: training samples of an epoch, drawn anew for each;
     None for all. batch_size: samples a step. learning_rate: peak of a cosine schedule for weights;
     thresholds, gains, leaks and delays have their own share of it.
-    prune_from, prune_to: share of the epochs between which the density falls to its target.
-    prune_per: `layer` or `neuron`. powers_of_two: gain and leak as shifts. clip: largest gradient
-    norm of a candidate. memory_gib: what one group may take; larger groups are split.
+    prune_from, prune_to: share of the training between which the density falls to its target.
+    prune_by: what is kept, the largest `magnitude` or `sensitivity` (see _saliencies). prune_per: what a
+    density is of, `layer` or `neuron`. regrow: share of the kept synapses of a sparse layer that moves to
+    where the gradient is largest (see _regrow), 0 for none. powers_of_two: gain and leak as shifts.
+    clip: largest gradient norm of a candidate. memory_gib: what one group may take; larger groups are split.
     """
 
     epochs: int = 10
     samples: int | None = None
     batch_size: int = 32
     learning_rate: float = 0.03
-    prune_from: float = 0.1
-    prune_to: float = 0.6
+    prune_from: float = 0.0
+    prune_to: float = 0.4
+    prune_by: str = "sensitivity"
     prune_per: str = "layer"
+    regrow: float = 0.3
     powers_of_two: bool = True
     clip: float = 1.0
     memory_gib: float = 2.0
@@ -59,11 +65,13 @@ class Budget:
         if self.samples is not None:
             whole("samples", self.samples, 1, 2**31)
         whole("batch_size", self.batch_size, 1, 2**20)
-        one_of("prune_per", self.prune_per, ("layer", "neuron"))
+        one_of("prune_by", self.prune_by, PRUNE_BY)
+        one_of("prune_per", self.prune_per, PRUNE_PER)
         for name, high in (
-            ("learning_rate", 10), ("clip", 1e9), ("memory_gib", 1e6), ("prune_from", 1), ("prune_to", 1)
+            ("learning_rate", 10), ("clip", 1e9), ("memory_gib", 1e6), ("prune_from", 1), ("prune_to", 1),
+            ("regrow", 1),
         ):  # fmt: skip
-            value, share = getattr(self, name), name.startswith("prune")
+            value, share = getattr(self, name), name not in ("learning_rate", "clip", "memory_gib")
             good = isinstance(value, int | float) and not isinstance(value, bool)
             if not good or not 0 <= value <= high or (value == 0 and not share):
                 least = "from 0 to" if share else "above 0 and at most"
@@ -176,7 +184,7 @@ def plan_groups(
         group, envelope, useful = [], None, 0
         for a in members:
             wider, more = _widened(envelope, a), useful + work_of(a)
-            fits = _memory(wider, budget.batch_size, on_kernels) <= room
+            fits = _memory(wider, budget.batch_size, device) <= room
             worth = more <= share if on_kernels else wider.count * work_of(wider) <= 1.6 * more + overhead
             if group and not (fits and worth):
                 groups.append(group)
@@ -235,17 +243,20 @@ def work(group: Sequence[Architecture]) -> int:
 
 def memory_bytes(group: Sequence[Architecture], batch_size: int, device: str = "cpu") -> int:
     """About the peak memory of training a group on `device`, data and libraries not included."""
-    return _memory(_envelope(group), batch_size, torch.device(device).type in KERNEL_DEVICES)
+    return _memory(_envelope(group), batch_size, device)
 
 
-def _memory(a: _Envelope, batch_size: int, on_kernels: bool) -> int:
+def _memory(a: _Envelope, batch_size: int, device: str | torch.device) -> int:
     """See memory_bytes. Every synapse has a weight, its gradient, two moments and two masks, and the same
-    again for a delay. The kernels need besides the room of one candidate (cpu._Room); torch needs the
-    activations and the matrices of all."""
+    again for a delay. The kernels need besides the room of one candidate (cpu._Room). torch needs of all
+    what is kept for the way back, and of one layer at a time what is only passed on: gradients, spikes as
+    operands of a product, matrices of a delay. CUDA needs that twice, for a graph and for what runs beside
+    it, each with memory of its own. Where the batches of a training are small, evaluation takes more: it
+    keeps the spikes of all layers."""
     synapses = sum(n_in * n_out * (1 + (max(a.delay_ranges) > 0)) for n_in, n_out in a.layer_sizes)
     parameters = 22 * a.count * synapses
     streams = [a.timesteps if lfsr else 1 for lfsr in a.lfsr]
-    if on_kernels:
+    if torch.device(device).type in KERNEL_DEVICES:
         matrices = sum(
             (8 * s + 4) * (d + 1) * n_in * n_out
             for (n_in, n_out), d, s in zip(a.layer_sizes, a.delay_ranges, streams, strict=True)
@@ -253,11 +264,19 @@ def _memory(a: _Envelope, batch_size: int, on_kernels: bool) -> int:
         states = max(CACHE_BYTES, 8 * 32 * a.timesteps * sum(n for _, n in a.layer_sizes))
         inputs = max(batch_size, EVALUATED) * a.timesteps * a.layer_sizes[0][0] * 8
         return parameters + matrices + 2 * states + inputs
-    activations = a.timesteps * batch_size * sum(20 * n_out + 3 * n_in for n_in, n_out in a.layer_sizes)
-    matrices = sum(
-        n_in * n_out * (8 + 2 * s) for (n_in, n_out), s in zip(a.layer_sizes, streams, strict=True)
-    )
-    return parameters + 4 * a.count * (activations + matrices)
+    layers = list(zip(a.layer_sizes, a.delay_ranges, streams, strict=True))
+    kept, besides = scan_bytes(torch.device(device).type)
+    neurons, widest = sum(n for _, n in a.layer_sizes), max(n for _, n in a.layer_sizes)
+    broadest = max(n_in for n_in, _ in a.layer_sizes)
+    tables = 4 * 257 * a.timesteps * sum(a.lfsr)
+    matrices = sum(4 * s * n_in * n_out for (n_in, n_out), _, s in layers)
+    passing = max(4 * n_in * n_out * (2 * s + 2 * (d + 1) * (d > 0)) for (n_in, n_out), d, s in layers)
+    passes = 2 if torch.device(device).type == "cuda" else 1
+    trained = passes * a.timesteps * batch_size * (kept * neurons + besides * widest + 10 * broadest)
+    evaluated = a.timesteps * EVALUATED * (4 * neurons + besides * widest + 2 * broadest)
+    inputs = 12 * a.timesteps * max(batch_size, EVALUATED) * a.layer_sizes[0][0]
+    parts = tables + passes * (matrices + passing) + max(trained, evaluated)
+    return parameters + a.count * parts + inputs
 
 
 # -- data ---------------------------------------------------------------------------------------
@@ -286,16 +305,19 @@ class Samples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, index: np.ndarray | slice) -> tuple[np.ndarray | Tensor, np.ndarray | Tensor]:
-        """Inputs and labels of some samples."""
+    def in_order(self, order: np.ndarray) -> np.ndarray | Tensor:
+        """Numbers of samples where `batch` takes slices of them without waiting for the device."""
+        return order if self.on_kernels else torch.tensor(order, device=self.device)
+
+    def batch(self, index: np.ndarray | Tensor | slice) -> tuple[np.ndarray | Tensor, np.ndarray | Tensor]:
+        """Inputs and labels of some samples; index: a slice, or some of what in_order returned."""
         if self.on_kernels:
             return self.data[index], self.labels.numpy()[index]
-        if not isinstance(index, slice):
-            index = torch.tensor(index, device=self.device)
         x = self.data[index]
         if self.ramp is not None:
             x = x > self._ramp[None, :, None]
-        return x.transpose(0, 1).float(), self.labels[index]
+        spikes = x.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+        return spikes, self.labels[index]
 
     def batches(self, size: int) -> Iterator[tuple[np.ndarray | Tensor, np.ndarray | Tensor]]:
         """All samples in order."""
@@ -386,21 +408,33 @@ def _train_stack(
     validation = Samples(task.validation, task.encoder, timesteps, device)
     learner = open_pass(stack, train)
     adam = open_adam(stack, train, budget)
+    step = open_step(learner, adam)
+    sparse = any(
+        kept < math.prod(n) for a in group for kept, n in zip(a.kept_synapses, a.layer_sizes, strict=True)
+    )
     # Epoch in which a gradient was no number, [P] on the device; -1: in none.
     failed_in = torch.full((len(group),), -1, device=device)
     samples = min(len(train), budget.samples or len(train))
     steps = math.ceil(samples / budget.batch_size)
+    interval = max(1, math.ceil(budget.epochs * steps / MASK_UPDATES))
+    regrowing = interval * math.ceil(REGROW_EVERY / interval)
     for epoch in range(budget.epochs):
-        progress = epoch / max(1, budget.epochs)
-        _prune(stack, progress, budget)
-        softness = max(0.0, 1 - progress / 0.7)  # delays are seen broadly first, sharply at the end
-        order = rng(seed, "minibatch", epoch).permutation(len(train))[:samples]
+        softness = max(0.0, 1 - epoch / budget.epochs / 0.7)  # of delays: broad first, sharp at the end
+        order = train.in_order(rng(seed, "minibatch", epoch).permutation(len(train))[:samples])
         for i in range(steps):
             index = order[i * budget.batch_size : (i + 1) * budget.batch_size]
-            learner.gradients(*train.batch(index), softness)
-            norms = adam.step(rate((epoch * steps + i) / (budget.epochs * steps)))
+            taken = epoch * steps + i
+            progress = taken / (budget.epochs * steps)
+            batch = train.batch(index)
+            if sparse and taken % interval == 0:
+                _prune(stack, adam, progress, budget)
+                if budget.regrow and taken and taken % regrowing == 0 and progress < REGROW_TO:
+                    learner.gradients(*batch, softness)
+                    _regrow(stack, adam, progress, budget)
+            norms = step(*batch, softness, rate(progress))
             failed_in = torch.where((failed_in < 0) & ~torch.isfinite(norms), epoch, failed_in)
-    _prune(stack, 1.0, budget)
+    step.close()
+    _prune(stack, adam, 1.0, budget)
     seconds = (time.perf_counter() - started) / len(group)
     seen = evaluate(learner, validation)
     trained_on = evaluate(learner, train)
@@ -435,7 +469,17 @@ def _train_stack(
     return results
 
 
-def _prune(stack: PopulationStack, progress: float, budget: Budget) -> None:
+# -- sparsity -----------------------------------------------------------------------------------
+#
+# Gradual pruning with regrowth: Liu et al. 2021, "Sparse training via boosting pruning plasticity with
+# neuroregeneration". With prune_to = 0 it is sparse from the start: Evci et al. 2020, "Rigging the lottery".
+
+MASK_UPDATES = 64  # how often at most, in a training, the density falls
+REGROW_EVERY = 150  # steps at least between two regrowths: a synapse that starts at 0 needs time to grow
+REGROW_TO = 0.75  # share of the training after which no synapse moves any more
+
+
+def _prune(stack: PopulationStack, adam: CpuAdam | TorchAdam, progress: float, budget: Budget) -> None:
     """Bring the density to where it should be at `progress` of the training.
 
     Cubic schedule of Zhu and Gupta 2017, "To prune, or not to prune".
@@ -443,7 +487,38 @@ def _prune(stack: PopulationStack, progress: float, budget: Budget) -> None:
     span = budget.prune_to - budget.prune_from
     done = progress - budget.prune_from
     share = min(1.0, max(0.0, done / span)) if span > 0 else float(done >= 0)
-    stack.prune(1 - (1 - share) ** 3, budget.prune_per)
+    stack.prune(1 - (1 - share) ** 3, budget.prune_per, _saliencies(stack, adam, budget))
+
+
+@torch.no_grad()
+def _regrow(stack: PopulationStack, adam: CpuAdam | TorchAdam, progress: float, budget: Budget) -> None:
+    """Move synapses along the gradients that lie in the tensors; what moved starts with empty moments.
+
+    The share that moves falls as half a cosine from budget.regrow to 0 at REGROW_TO.
+    """
+    share = budget.regrow * 0.5 * (1 + math.cos(math.pi * progress / REGROW_TO))
+    for layer in stack.layers:
+        moved = layer.regrow(share, budget.prune_per, layer.tensors["weight"].grad)
+        for p in adam.parameters:
+            if p.mask is layer.buffers["keep"]:
+                p.first.masked_fill_(moved, 0.0)
+                p.second.masked_fill_(moved, 0.0)
+
+
+@torch.no_grad()
+def _saliencies(stack: PopulationStack, adam: CpuAdam | TorchAdam, budget: Budget) -> list[Tensor | None]:
+    """What the synapses of every layer are worth, [P, n_in, n_out]; None: the magnitudes of their weights.
+
+    sensitivity: about the square root of what the loss would gain without the synapse, w^2 times its Fisher
+    information, for which the mean squared gradient of Adam stands (LeCun et al. 1990, "Optimal brain
+    damage"; Theis et al. 2018, "Faster gaze prediction with dense networks and Fisher pruning"). Synapses
+    from an input that never spikes are worth nothing. Before the first step nothing is known of gradients.
+    """
+    if budget.prune_by == "magnitude" or not adam.taken:
+        return [None] * len(stack.layers)
+    squares = {id(p.tensor): p.second for p in adam.parameters}
+    weights = [layer.tensors["weight"] for layer in stack.layers]
+    return [weight.abs() * squares[id(weight)].sqrt() for weight in weights]
 
 
 def rate(progress: float) -> float:
