@@ -658,6 +658,29 @@ def test_a_folder_without_a_design_is_refused(tmp_path):
         check_winner(tmp_path)
 
 
+@needs_tools
+@pytest.mark.parametrize("length", [1, 4])
+def test_a_readout_whose_current_saturates_is_proved_and_its_faults_are_found(length, tmp_path):
+    from scnas.equiv import check_design
+
+    settings = {"timesteps": 2, "word": 6, "fraction": 4, "max_delay": 1, "generator": "sobol"}
+    layer = random_layer(np.random.default_rng(1), 6, 2, neuron="lif", length=length, **settings)
+    network = Network(6, 2, "rate", 4, 6, "membrane", (layer,))
+    sources = write_design(network).sources
+    assert "current_0_fits" in sources["design.v"]
+    verdict = check_design(network, sources, cache=tmp_path)
+    assert verdict.status == "proved", verdict.summary()
+    for right, wrong in (
+        ("current_0_fits ? ", "1'b1 ? "),  # wraps round instead
+        ("{5{~current_0_full", "{5{current_0_full"),  # the wrong end
+        ("score_0 + ", "score_0 - "),
+    ):
+        assert right in sources["design.v"]
+        faulty = sources | {"design.v": sources["design.v"].replace(right, wrong)}
+        verdict = check_design(network, faulty, cache=tmp_path)
+        assert verdict.status == "refuted", (right, verdict.summary())
+
+
 # --- minutes -----------------------------------------------------------------------------------------------
 
 

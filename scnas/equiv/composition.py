@@ -168,6 +168,11 @@ class Part:
             if network.layers[depth - 1].mapping == "parallel":
                 cells = (f"layer_{depth - 1}.neuron_{i}.spike_out" for i in range(layer.n_in))
                 self.given_spikes += [(self.names[cell], [i]) for i, cell in enumerate(cells)]
+        # Somewhere in a parallel layer, which then saturates in every step instead of adding all up.
+        self.saturates = layer.mapping == "parallel" and any(
+            low << self.scale < -(2 ** (network.word - 1)) or high << self.scale >= 2 ** (network.word - 1)
+            for t in range(T) for low, high in (self.bounds(self.expected(t, j)) for j in range(layer.n_out))
+        )  # fmt: skip
         self.registers = self._registers()
         # The register of lane sums: what it takes is proved by `lanes`, and stands here for its meaning.
         self.cut_register = None if layer.mapping == "parallel" else self.output(f"{self.path}.sum")
@@ -290,12 +295,18 @@ class Part:
                     found[taps[k]] += 1 if w > 0 else -1
         return Counter({bit: n for bit, n in found.items() if n})
 
-    def check_sum(self, word, width: int, wanted: Counter, what: str, saturate: bool) -> None:
-        """`word` == sat_W(sum * 2^scale), or the plain product, where the sum is `wanted`."""
-        question = (word, width, frozenset(wanted.items()), saturate)
+    def check_sum(
+        self, word, width: int, wanted: Counter, what: str, saturate: bool, scale: int | None = None
+    ) -> None:
+        """`word` == sat_W(sum * 2^scale), or the plain product, where the sum is `wanted`.
+
+        scale: that of a current, unless another is given.
+        """
+        scale = self.scale if scale is None else scale
+        question = (word, width, frozenset(wanted.items()), saturate, scale)
         if question in self.added:
             return
-        terms, manager, scale = self.terms, self.terms.manager, self.scale
+        terms, manager = self.terms, self.terms.manager
         names = sorted(self.terms.symbols(word), key=lambda name: int(name.rsplit(".", 1)[1]))
         if (got := self.meaning(names)) != wanted:
             extra, less = got - wanted, wanted - got
@@ -602,6 +613,8 @@ class Part:
             return
         t, update = self.past.updates, self.update(values)
         if not self.fires:
+            if update and self.saturates:
+                self.cut_counts(values, t, {j: f"{path}.total_{j}" for j in range(n)})
             return
         for j in range(n):
             if self.control(values, f"{path}.neuron_{j}.step") != update:
@@ -624,25 +637,11 @@ class Part:
         updating = settled and bool(self.update(values))
         what = f"step {t} of neuron {j} of layer {self.depth}"
         if updating:
-            current = self.get(values, f"{path}.current")
-            wanted = self.expected(t, j)
-            self.check_sum(current, W, wanted, f"the current in {what}", True)
-            register = self.output(f"{path}.count")
-            if not self.fires and register in self.registers:  # the score goes on with a symbol
-                width, manager = self.model.nodes[register].width, self.terms.manager
-                symbol = self.symbol(f"n.{self.depth}.{t}.{j}", width)
-                self.totals[t, j] = symbol
-                low, high = (self.terms.term(end, width) for end in self.bounds(wanted))
-                term = self.terms.term(symbol, width)
-                self.ranges[t, j] = [
-                    manager.mk_term(Kind.BV_SLE, [low, term]),
-                    manager.mk_term(Kind.BV_SLE, [term, high]),
-                ]
-                kept = {s: values[s] for s in (*self.model.states, *self.model.inputs) if s in values}
-                kept |= {node: values[node] for node in self.environment(None)}
-                values.clear()
-                values.update(kept)
-                values[register] = symbol
+            if not self.fires and self.output(f"{path}.count") in self.registers:
+                self.cut_counts(values, t, {j: f"{path}.count"})
+            else:
+                current = self.get(values, f"{path}.current")
+                self.check_sum(current, W, self.expected(t, j), f"the current in {what}", True)
         if self.fires:
             self.datapath(values, updating, t, j, what)
         # What the register `sum` will mean.
@@ -654,6 +653,29 @@ class Part:
             spikes = bits(ring, self.model.nodes[self.output(f"{path}.ring")].width)
             lanes = [(i, w) for i, w in enumerate(lane_weights(self.layer, weights)) if w]
             self.meanings[self.sum_symbol] = (spikes, number, lanes)
+
+    def cut_counts(self, values: dict, t: int, counts: Mapping[int, str]) -> None:
+        """The counts of step t of some neurons, j -> wire, are what they should be. Where a register holds
+        one, a symbol stands for it from here on, and the score is made of that."""
+        cut = {}
+        for j, name in counts.items():
+            node, wanted = self.output(name), self.expected(t, j)
+            width, word = self.model.nodes[node].width, self.get(values, name)
+            what = f"the count in step {t} of neuron {j} of layer {self.depth}"
+            self.check_sum(word, width, wanted, what, False, 0)
+            if node in self.registers:
+                word = cut[node] = self.symbol(f"n.{self.depth}.{t}.{j}", width)
+            self.totals[t, j] = word = bits(word, width)
+            manager, term = self.terms.manager, self.terms.term(word, width)
+            low, high = (self.terms.term(end, width) for end in self.bounds(wanted))
+            self.ranges[t, j] = [
+                manager.mk_term(Kind.BV_SLE, [low, term]),
+                manager.mk_term(Kind.BV_SLE, [term, high]),
+            ]
+        kept = {s: values[s] for s in (*self.model.states, *self.model.inputs) if s in values}
+        kept |= {node: values[node] for node in self.environment(None)}
+        values.clear()
+        values.update(kept | cut)
 
     def datapath(self, values: dict, updating: bool, t: int, j: int, what: str) -> None:
         """The neuron datapath of a folded layer: state of neuron j in, symbols out."""
@@ -743,13 +765,8 @@ class Part:
             self.decide([*ranges, manager.mk_term(Kind.DISTINCT, [got, total])], what)
         else:
             wanted: Counter = Counter()
-            half = 2 ** (network.word - 1)
             for t in range(T):
-                of_step = self.expected(t, index)
-                low, high = (end << scale for end in self.bounds(of_step))
-                if low < -half or high >= half:
-                    raise NotUnderstood("a parallel membrane readout whose current saturates")
-                for bit, n in of_step.items():
+                for bit, n in self.expected(t, index).items():
                     wanted[bit] += n
             wanted = Counter({bit: n for bit, n in wanted.items() if n})
             self.check_sum(shown, width, wanted, what, False)
