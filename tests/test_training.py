@@ -709,7 +709,7 @@ def test_the_largest_sum_that_fits_is_accepted():
         (dict(memory_gib=0), "memory_gib must be a number above 0 and at most 1e+06, got 0"),
         (dict(prune_from=-0.1), "prune_from must be a number from 0 to 1, got -0.1"),
         (dict(prune_to=1.1), "prune_to must be a number from 0 to 1, got 1.1"),
-        (dict(prune_by="size"), "prune_by must be one of magnitude, sensitivity, got 'size'"),
+        (dict(prune_by="size"), "prune_by must be one of sensitivity, magnitude, got 'size'"),
         (dict(regrow=1.5), "regrow must be a number from 0 to 1, got 1.5"),
         (dict(prune_per="synapse"), "prune_per must be one of layer, neuron, got 'synapse'"),
     ],

@@ -94,10 +94,11 @@ class CpuAdam:
         self.parameters = _parameters(stack, rates)
         everything = np.ones((1, 1), bool)
         self._sizes = [stack.own_sizes(p.tensor) for p in self.parameters]
+        self._masks = [everything if p.mask is None else _rows(p.mask) for p in self.parameters]
         self._views = [
             (
-                _rows(p.tensor), everything if p.mask is None else _rows(p.mask), _rows(p.first),
-                _rows(p.second), *(_rows(bound) for bound in stack.bounds(p.kind, p.tensor)),
+                _rows(p.tensor), _rows(p.first), _rows(p.second),
+                *(_rows(bound) for bound in stack.bounds(p.kind, p.tensor)),
             )
             for p in self.parameters
         ]  # fmt: skip
@@ -107,12 +108,12 @@ class CpuAdam:
         self.taken += 1
         norms = np.zeros(self.stack.count)
         gradients = [None if p.tensor.grad is None else _rows(p.tensor.grad) for p in self.parameters]
-        for p, gradient, sizes, views in zip(
-            self.parameters, gradients, self._sizes, self._views, strict=True
+        for p, gradient, sizes, mask in zip(
+            self.parameters, gradients, self._sizes, self._masks, strict=True
         ):
             if gradient is not None:
                 columns = p.tensor.shape[-1] if p.tensor.ndim > 1 else 1
-                _squares(gradient, columns, sizes, views[1], norms)
+                _squares(gradient, columns, sizes, mask, norms)
         norms = np.sqrt(norms)
         near, far = (1 - beta**self.taken for beta in BETAS)
         for p, gradient, sizes, views in zip(
@@ -129,6 +130,9 @@ def _rows(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().view(len(tensor), -1).numpy()
 
 
+# A loop is vectorised by the compiler only if it starts at 0, hence a slice for each row.
+
+
 @njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
 def _squares(gradient, columns, sizes, mask, norms):
     """norms [P] += sum of squares of the gradient [P, n] where the mask, [P, n] or [1, 1], lets it.
@@ -140,17 +144,19 @@ def _squares(gradient, columns, sizes, mask, norms):
     for p in range(len(gradient)):
         total = 0.0
         for i in range(sizes[p, 0]):
+            own = gradient[p, i * columns : i * columns + sizes[p, 1]]
             if masked:
-                for n in range(i * columns, i * columns + sizes[p, 1]):
-                    gradient[p, n] = gradient[p, n] if mask[p, n] else np.float32(0)
-            for n in range(i * columns, i * columns + sizes[p, 1]):
-                total += gradient[p, n] * gradient[p, n]
+                kept = mask[p, i * columns : i * columns + sizes[p, 1]]
+                for n in range(len(own)):
+                    own[n] = own[n] if kept[n] else np.float32(0)
+            for n in range(len(own)):
+                total += own[n] * own[n]
         norms[p] += total
 
 
 @njit(cache=True, error_model="numpy")
-def _adam(gradient, columns, sizes, norms, clip, value, mask, first, second, low, high, rate, spread):
-    """One step of value [P, n] along gradient, kept within low..high, each [P or 1, 1 or n].
+def _adam(gradient, columns, sizes, norms, clip, value, first, second, low, high, rate, spread):
+    """One step of value [P, n] along gradient, kept within low..high, each [P or 1, 1].
 
     columns, sizes: see _squares; padding has no gradient and stays where it is.
     """
@@ -161,11 +167,18 @@ def _adam(gradient, columns, sizes, norms, clip, value, mask, first, second, low
         finite = norms[p] < np.inf  # false for what is no number, too
         scale = np.float32(min(1.0, clip / (norms[p] + 1e-12))) if finite else np.float32(0)
         a = p if len(low) > 1 else 0
-        for i in range(sizes[p, 0]):
-            for n in range(i * columns, i * columns + sizes[p, 1]):
-                g = gradient[p, n] * scale if finite else np.float32(0)
-                gradient[p, n] = g
-                first[p, n] += (g - first[p, n]) * less
-                second[p, n] = second[p, n] * slow + g * g * fast
-                moved = value[p, n] + by * first[p, n] / (np.sqrt(second[p, n]) * root + tiny)
-                value[p, n] = min(max(moved, low[a, 0]), high[a, 0])
+        least, most = low[a, 0], high[a, 0]
+        rows, length = sizes[p]
+        if length == columns:  # one behind the other
+            rows, length = 1, rows * columns
+        for i in range(rows):
+            place = slice(i * columns, i * columns + length)
+            g, x, m, v = gradient[p, place], value[p, place], first[p, place], second[p, place]
+            if not finite:
+                g[:] = 0
+            for n in range(length):
+                g[n] *= scale
+                m[n] += (g[n] - m[n]) * less
+                v[n] = v[n] * slow + g[n] * g[n] * fast
+                moved = x[n] + by * m[n] / (np.sqrt(v[n]) * root + tiny)
+                x[n] = min(max(moved, least), most)

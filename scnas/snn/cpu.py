@@ -64,7 +64,7 @@ class _Room:
                 n_in, n_out, slices, streams = row[:4]
                 pieces = -(-n_out // WIDTH) * WIDTH
                 height, length = _whole(timesteps) + slices - 1, timesteps * block
-                state = length * n_out
+                state = timesteps * (block + 1) * n_out
                 if row[kernels.LANED]:
                     at["ahead"] += n_in * _whole(n_out)
                     at["back"] += _whole(n_in) * n_out
@@ -82,7 +82,7 @@ class _Room:
             largest = {name: max(largest[name], at[name]) for name in largest}
 
         def room(name: str, kind: type = np.float32) -> np.ndarray:
-            return np.zeros(largest[name] + WIDTH**2, kind)  # the kernels take up to sixteen rows at a time
+            return _aligned(largest[name] + WIDTH**2, kind)  # the kernels take up to sixteen rows at a time
 
         self.flat = {
             "matrices": room("matrices"), "turned": room("matrices"), "ahead": room("ahead"),
@@ -124,6 +124,12 @@ class _Room:
         return self.flat["per_weight"][at : at + slices * n_in * n_out].reshape(slices, n_in, n_out)
 
 
+def _aligned(size: int, kind: type) -> np.ndarray:
+    """Zeros, numbers of four bytes, that begin with a line of the cache: sixteen of them are one access."""
+    room = np.zeros(size + WIDTH, kind)
+    return room[-room.ctypes.data // 4 % WIDTH :][:size]
+
+
 def _whole(n: int) -> int:
     """n rounded up to whole tiles of the kernels."""
     return -(-n // kernels.TILE) * kernels.TILE
@@ -155,13 +161,11 @@ class CpuPass:
 
     def gradients(self, x: np.ndarray, labels: np.ndarray, softness: float) -> torch.Tensor:
         """Mean cross-entropy of every candidate, [P]; the gradient of their sum goes into the tensors."""
-        stack, room = self.stack, self._room
+        stack = self.stack
         self._read_parameters()
-        slopes = []
         for layer, own in zip(stack.layers, self._gradients, strict=True):
             for name, tensor in layer.tensors.items():
                 tensor.grad = own.get(name)
-            slopes.append({name: gradient.numpy() for name, gradient in own.items()})
         losses, to_scale = np.empty(stack.count), np.empty(stack.count)
         factors = stack.factors().detach().numpy().astype(np.float64)
         inputs = self._inputs(x)
@@ -174,17 +178,17 @@ class CpuPass:
             losses[p], to_scale[p] = self._run(
                 p, inputs, labels, factors[p], to_threshold[p], to_k[p], scores, fired
             )
-            for i, layer in enumerate(stack.layers):
-                views, grads, span = self._views[i], slopes[i], layer.spans[p]
-                kernels.collect(
-                    room.per_weight[p][i], views["weight"][p], views["position"][p], span,
-                    np.float32(max(0.5, span * softness / 2)), np.float32(2**layer.fraction),
-                    grads["weight"][p], grads.get("position", grads["weight"])[p],
-                )  # fmt: skip
+            for own, (per_weight, one, to_weight, to_position) in zip(
+                self._synapses[p], self._slopes[p], strict=True
+            ):
+                weight, _, position, _, _, span = own[:6]
+                width = np.float32(max(0.5, span * softness / 2))
+                kernels.collect(per_weight, weight, position, span, width, one, to_weight, to_position)
         stack.scale.grad = torch.from_numpy(to_scale).to(stack.scale.dtype)
         for i, layer in enumerate(stack.layers):
             if layer.fires:
-                self._to_neurons(i, slopes[i], to_threshold[:, i], to_k[:, i])
+                slopes = {name: gradient.numpy() for name, gradient in self._gradients[i].items()}
+                self._to_neurons(i, slopes, to_threshold[:, i], to_k[:, i])
         return torch.from_numpy(losses)
 
     def scores(self, x: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
@@ -246,6 +250,37 @@ class CpuPass:
             k[models != "homeostatic_lif", kernels.DECAY] = 0
             k[models != "homeostatic_lif", kernels.BUMP] = 0
             self._noise[:, i] = layer.buffers["noise"].numpy() * (models == "stochastic_lif")[:, None]
+        self._list_arguments()
+
+    def _list_arguments(self) -> None:
+        """What the kernels take of every candidate, [P], and of each of its layers, [P][layer], in their
+        order: made once, since making it takes as long as some of them."""
+        room, stack = self._room, self.stack
+        names = (
+            "matrices", "turned", "ahead", "ahead_at", "back", "back_at", "states", "lists", "lanes", "tiles",
+            "places", "per_weight",
+        )  # fmt: skip
+        self._flat = [room.flat[name] for name in names]
+        self._own = list(zip(room.layers, self._k, self._threshold, self._noise, strict=True))
+        self._synapses, self._slopes, self._kinds = [], [], []
+        for p in range(stack.count):
+            synapses, slopes, kinds = [], [], []
+            for i, layer in enumerate(stack.layers):
+                views, gradients = self._views[i], self._gradients[i]
+                synapses.append((
+                    views["weight"][p], views["keep"][p], views["position"][p], *layer.sizes[p],
+                    layer.spans[p], np.float32(layer.tops[p]),
+                    np.float32(2**layer.fraction // layer.lengths[p]),
+                ))  # fmt: skip
+                to_weight = gradients["weight"].numpy()
+                to_position = gradients["position"].numpy() if "position" in gradients else to_weight
+                one = np.float32(2**layer.fraction)
+                slopes.append((room.per_weight[p][i], one, to_weight[p], to_position[p]))
+                sums = i == len(stack.layers) - 1 and not layer.fires and layer.generators[p] == "sobol"
+                kinds.append("laned" if room.layers[p, i, kernels.LANED] else "sum" if sums else "")
+            self._synapses.append(synapses)
+            self._slopes.append(slopes)
+            self._kinds.append(kinds)
 
     @torch.no_grad()
     def _read_parameters(self) -> None:
@@ -278,40 +313,31 @@ class CpuPass:
     def _prepare(self, p: int) -> None:
         """The matrices of candidate p, and whether its last layer may be summed up in one product."""
         room, layers = self._room, self.stack.layers
-        for i, layer in enumerate(layers):
-            views = self._views[i]
-            weight, keep, position = views["weight"][p], views["keep"][p], views["position"][p]
-            row, top = room.layers[p, i], np.float32(layer.tops[p])
-            unit = np.float32(2**layer.fraction // layer.lengths[p])
-            n_in, n_out = layer.sizes[p]
-            if row[kernels.LANED]:
-                kernels.prepare_lanes(
-                    weight, keep, position, n_in, n_out, layer.spans[p], top, unit, *room.laned[p][i]
-                )
+        for i, (row, own) in enumerate(zip(room.layers[p], self._synapses[p], strict=True)):
+            if self._kinds[p][i] == "laned":
+                kernels.prepare_lanes(*own, *room.laned[p][i])
                 continue
-            if i == len(layers) - 1 and not layer.fires and layer.generators[p] == "sobol":
+            weight, keep, position, n_in, n_out, _, top, unit = own
+            summed = False
+            if self._kinds[p][i] == "sum":
                 # Summed up where it cannot saturate, and is exact in float32.
                 largest = kernels.largest_current(weight, keep, n_in, n_out, top, unit)
-                row[kernels.SUMMED] = largest < 2 ** (layer.words[p] - 1) and largest * self.timesteps < 2**24
-            if row[kernels.RATED] and not row[kernels.SUMMED]:
-                kernels.prepare_levels(
-                    weight, keep, position, n_in, n_out, layer.spans[p], top, unit, room.levels[p][i]
-                )
+                summed = largest < 2 ** (layers[i].words[p] - 1) and largest * self.timesteps < 2**24
+                row[kernels.SUMMED] = summed
+            if row[kernels.RATED] and not summed:
+                kernels.prepare_levels(*own, room.levels[p][i])
                 continue
-            turned = room.turned[p][i] if i or row[kernels.SUMMED] else self._not_turned
-            kernels.prepare(weight, keep, position, top, unit, layer.tables[p], room.matrices[p][i], turned)
+            turned = room.turned[p][i] if i or summed else self._not_turned
+            table, matrix = layers[i].tables[p], room.matrices[p][i]
+            kernels.prepare(weight, keep, position, top, unit, table, matrix, turned)
 
     def _run(
         self, p: int, inputs: tuple[np.ndarray, ...], labels: np.ndarray, factor: float,
         to_threshold: np.ndarray, to_k: np.ndarray, scores: np.ndarray, fired: np.ndarray,
     ) -> tuple[float, float]:  # fmt: skip
-        flat = self._room.flat
         return kernels.run(
-            self._room.layers[p], self._k[p], self._threshold[p], self._noise[p], *inputs,
-            self._down if self.ramp is None else self.ramp, labels, factor, self._room.block[p], self._down,
-            flat["matrices"], flat["turned"], flat["ahead"], flat["ahead_at"], flat["back"], flat["back_at"],
-            flat["states"], flat["lists"], flat["lanes"], flat["tiles"], flat["places"], flat["per_weight"],
-            to_threshold, to_k, scores, fired,
+            *self._own[p], *inputs, self._down if self.ramp is None else self.ramp, labels, factor,
+            self._room.block[p], self._down, *self._flat, to_threshold, to_k, scores, fired,
         )  # fmt: skip
 
 

@@ -19,8 +19,9 @@ hand-derived gradients backward. What makes it fast besides:
   all of them, and a delay is an offset, so that a layer costs one product whatever D is.
 
 Letters: T steps, B samples, S samples of a block, D largest delay, M largest magnitude. A state of a layer
-is [T, S, n], or [T' + D, n', 16] where it is laned, T' and n' rounded up to fours, since a product is done
-for four steps of four neurons at once.
+is [T, S + 1, n], since steps that lie a power of two apart would drive each other out of the cache; the last
+sample is none. Where the layer is laned it is [T' + D, n', 16], T' and n' rounded up to fours, since a
+product is done for four steps of four neurons at once.
 matrix: [D + 1, 1 or T, n_in, n_out] float32, signed ones in current units, one slice per delay; T where
 streams differ from step to step (lfsr). turned: the same as [D + 1, 1 or T, n_out, n_in].
 """
@@ -66,33 +67,36 @@ _loose = njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", 
 # `at` on must lie within the array, also where only some of them are written.
 
 WIDTH = 16
+PAIR, FOUR = 2 * WIDTH, 4 * WIDTH  # for loops over steps, where one number waits for another
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 _LANES = ir.VectorType(_FLOAT, WIDTH)
 
 
 class _Lanes(types.Type):
-    def __init__(self):
-        super().__init__(name="Lanes")
+    def __init__(self, width):
+        super().__init__(name=f"Lanes{width}")
+        self.vector = ir.VectorType(_FLOAT, width)
 
 
-_lanes = _Lanes()
+_lanes, _pair, _four = _Lanes(WIDTH), _Lanes(PAIR), _Lanes(FOUR)
 
 
 @register_model(_Lanes)
 class _Model(models.PrimitiveModel):
     def __init__(self, manager, kind):
-        super().__init__(manager, kind, _LANES)
+        super().__init__(manager, kind, kind.vector)
 
 
-def _spread(builder, scalar, kind, width=WIDTH):
+def _spread(builder, scalar, kind):
     """A vector of copies of a scalar."""
     first = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, _INT(0))
-    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_INT, width), [0] * width))
+    places = ir.Constant(ir.VectorType(_INT, kind.count), [0] * kind.count)
+    return builder.shuffle_vector(first, first, places)
 
 
-def _pointer(context, builder, array_type, array, at):
+def _pointer(context, builder, array_type, array, at, vector=_LANES):
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [at]), _LANES.as_pointer())
+    return builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
 
 
 @intrinsic
@@ -107,15 +111,26 @@ def load(typing, array, at):
 
 
 @intrinsic
-def store(typing, array, at, lanes):
-    """array[at : at + 16] = lanes."""
+def load_like(typing, array, at, other):
+    """As many numbers of array from `at` on as `other` has."""
 
     def generate(context, builder, signature, arguments):
-        pointer = _pointer(context, builder, signature.args[0], *arguments[:2])
+        pointer = _pointer(context, builder, signature.args[0], *arguments[:2], other.vector)
+        return builder.load(pointer, align=4)
+
+    return other(array, types.intp, other), generate
+
+
+@intrinsic
+def store(typing, array, at, lanes):
+    """array[at : at + 16] = lanes, or as many as there are."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = _pointer(context, builder, signature.args[0], *arguments[:2], lanes.vector)
         builder.store(arguments[2], pointer, align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, _lanes), generate
+    return types.void(array, types.intp, lanes), generate
 
 
 @intrinsic
@@ -146,25 +161,123 @@ def spread(typing, number):
 
 
 @intrinsic
-def add(typing, a, b):
-    """a + b."""
+def spread_pair(typing, number):
+    """The same 32 times."""
 
     def generate(context, builder, signature, arguments):
-        return builder.fadd(*arguments)
+        return _spread(builder, arguments[0], _pair.vector)
 
-    return _lanes(_lanes, _lanes), generate
+    return _pair(types.float32), generate
+
+
+@intrinsic
+def spread_four(typing, number):
+    """The same 64 times."""
+
+    def generate(context, builder, signature, arguments):
+        return _spread(builder, arguments[0], _four.vector)
+
+    return _four(types.float32), generate
+
+
+@intrinsic
+def spread_like(typing, number, other):
+    """As many times as `other` has numbers."""
+
+    def generate(context, builder, signature, arguments):
+        return _spread(builder, arguments[0], other.vector)
+
+    return other(types.float32, other), generate
+
+
+def _elementwise(build):
+    """An operation on lanes of one width; build(builder, *lanes) -> lanes."""
+
+    def generate(context, builder, signature, arguments):
+        return build(builder, *arguments)
+
+    return generate
+
+
+def _call(name):
+    """An operation of the compiler, such as llvm.floor, by its name."""
+
+    def build(builder, *lanes):
+        kind = lanes[0].type
+        operation = ir.FunctionType(kind, [kind] * len(lanes))
+        full = f"llvm.{name}.v{kind.count}f32"
+        return builder.call(cgutils.get_or_insert_function(builder.module, operation, full), lanes)
+
+    return build
+
+
+@intrinsic
+def add(typing, a, b):
+    """a + b."""
+    return a(a, a), _elementwise(lambda builder, a, b: builder.fadd(a, b))
+
+
+@intrinsic
+def subtract(typing, a, b):
+    """a - b."""
+    return a(a, a), _elementwise(lambda builder, a, b: builder.fsub(a, b))
+
+
+@intrinsic
+def multiply(typing, a, b):
+    """a * b."""
+    return a(a, a), _elementwise(lambda builder, a, b: builder.fmul(a, b))
+
+
+@intrinsic
+def divide(typing, a, b):
+    """a / b."""
+    return a(a, a), _elementwise(lambda builder, a, b: builder.fdiv(a, b))
 
 
 @intrinsic
 def add_product(typing, a, b, c):
     """a * b + c, rounded once or twice."""
+    return a(a, a, a), _elementwise(_call("fmuladd"))
 
-    def generate(context, builder, signature, arguments):
-        kind = ir.FunctionType(_LANES, [_LANES] * 3)
-        name = f"llvm.fmuladd.v{WIDTH}f32"
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
-    return _lanes(_lanes, _lanes, _lanes), generate
+@intrinsic
+def floor(typing, a):
+    """The whole numbers below."""
+    return a(a), _elementwise(_call("floor"))
+
+
+@intrinsic
+def clamp(typing, a, low, high):
+    """min(max(a, low), high); what is no number stays none."""
+
+    def build(builder, a, low, high):
+        above = builder.select(builder.fcmp_ordered("<", a, low), low, a)
+        return builder.select(builder.fcmp_ordered(">", above, high), high, above)
+
+    return a(a, a, a), _elementwise(build)
+
+
+@intrinsic
+def where_positive(typing, a, yes, no):
+    """yes where a is 0 or more, else no."""
+
+    def build(builder, a, yes, no):
+        return builder.select(
+            builder.fcmp_ordered(">=", a, ir.Constant(a.type, [0.0] * a.type.count)), yes, no
+        )
+
+    return a(a, a, a), _elementwise(build)
+
+
+@intrinsic
+def where_equal(typing, a, b, yes, no):
+    """yes where a equals b, else no."""
+
+    def build(builder, a, b, yes, no):
+        return builder.select(builder.fcmp_ordered("==", a, b), yes, no)
+
+    return a(a, a, a, a), _elementwise(build)
 
 
 @intrinsic
@@ -189,13 +302,13 @@ def list_fired(typing, array, at, real, places, to, base, step):
         fired = builder.and_(fired, builder.icmp_signed("<", numbers, limit))
         bits = builder.zext(builder.bitcast(fired, ir.IntType(WIDTH)), whole)
         out = context.make_array(signature.args[3])(context, builder, places).data
-        by = _spread(builder, builder.trunc(step, _INT), few, half)
+        by = _spread(builder, builder.trunc(step, _INT), few)
         found = whole(0)
         for first in (0, half):  # without a branch: a processor cannot guess what fires
             row = builder.and_(builder.lshr(bits, whole(first)), whole(2**half - 1))
             start = builder.trunc(builder.add(base, builder.mul(step, whole(first))), _INT)
             listed = builder.load(builder.gep(table, [whole(0), row]), align=4)
-            listed = builder.add(builder.mul(listed, by), _spread(builder, start, few, half))
+            listed = builder.add(builder.mul(listed, by), _spread(builder, start, few))
             target = builder.bitcast(builder.gep(out, [builder.add(to, found)]), few.as_pointer())
             builder.store(listed, target, align=4)
             found = builder.add(found, builder.load(builder.gep(counts, [whole(0), row])))
@@ -432,8 +545,8 @@ def _add_spikes(active, counts, a, matrix, current, s):
 @_exact
 def _add_levels(order, starts, first, size, ramp, matrices, at, n_in, n_out, slices, states, to, step):
     """The same for the rate-coded inputs of samples first, first + 1, ..., as many as `size`. matrices: flat,
-    the layer's from `at` on. states: flat, the currents [T, S, n_out] from `to` on, `step` numbers from one
-    step of time to the next."""
+    the layer's from `at` on. states: flat, the currents [T, S + 1, n_out] from `to` on, `step` numbers from
+    one step of time to the next."""
     timesteps = len(ramp)
     piece = n_in * WIDTH
     for d in range(slices):
@@ -478,13 +591,53 @@ def _add_levels(order, starts, first, size, ramp, matrices, at, n_in, n_out, sli
 
 
 @_exact
-def _lif(current, neurons, threshold, noise, k, v, a, gap, before, inside):
-    """if, lif, stochastic_lif and homeostatic_lif over all steps; arrays [T, m or more], the m `neurons`
-    of all samples side by side; threshold, v and a [m or more].
+def _lif(states, current, gap, raw, step, neurons, thresholds, noise, k):
+    """if, lif, stochastic_lif and homeostatic_lif whose integers float32 holds, over all steps, for the
+    `neurons` of all samples side by side, a multiple of 16.
 
-    gap: distance of the membrane to the threshold, 0 and more is a spike; before: the membrane before the
-    step; inside: 1 where it was not clamped. All constants in the float type that holds the neuron's
-    integers exactly.
+    states: flat, with the currents [T, m] in, from `current` on, `step` numbers from one step of time to the
+    next. Out, laid out alike from `gap` and `raw` on: the distance of the membrane to the threshold, 0 and
+    more is a spike, and the membrane before it is clamped.
+    """
+    n = 0
+    while n + FOUR <= neurons:
+        many = load_like(thresholds, n, spread_four(np.float32(0)))
+        _lif_of(states, current + n, gap + n, raw + n, step, many, noise, k)
+        n += FOUR
+    while n < neurons:
+        _lif_of(states, current + n, gap + n, raw + n, step, load(thresholds, n), noise, k)
+        n += WIDTH
+
+
+@_exact
+def _lif_of(states, current, gap, raw, step, threshold, noise, k):
+    """The same for as many neurons as there are thresholds, all of whose numbers stay in registers."""
+    leak, gain = spread_like(k[LEAK] / k[ONE], threshold), spread_like(k[GAIN] / k[ONE], threshold)
+    decay, bump = spread_like(k[DECAY] / k[ONE], threshold), spread_like(k[BUMP], threshold)
+    rest, reset = spread_like(k[REST], threshold), spread_like(k[RESET], threshold)
+    low, high = spread_like(-k[BOUND], threshold), spread_like(k[BOUND] - np.float32(1), threshold)
+    zero = spread_like(np.float32(0), threshold)
+    adapts = k[BUMP] != 0 or k[DECAY] != 0
+    v, a = rest, zero
+    for t in range(len(noise)):
+        drive = clamp(load_like(states, current + t * step, threshold), low, high)
+        leaking = floor(multiply(subtract(rest, v), leak))
+        whole = add(add(add(v, floor(multiply(drive, gain))), leaking), spread_like(noise[t], threshold))
+        x = clamp(whole, low, high)
+        over = subtract(subtract(x, threshold), a)
+        store(states, gap + t * step, over)
+        store(states, raw + t * step, whole)
+        v = where_positive(over, reset, x)
+        if adapts:
+            fired = where_positive(over, bump, zero)
+            a = clamp(add(subtract(a, floor(multiply(a, decay))), fired), low, high)
+
+
+@_exact
+def _wide_lif(current, neurons, threshold, noise, k, v, a, gap, before, inside):
+    """The same for integers that need float64. Arrays [T, m or more]; threshold, v and a [m or more].
+
+    before: the membrane before the step; inside: 1 where it was not clamped.
     """
     timesteps = len(current)
     zero, unit = k.dtype.type(0), k.dtype.type(1)
@@ -540,12 +693,93 @@ def _izhikevich(current, neurons, threshold, k, v, u, gap, before, inside, stead
 
 
 @_loose
-def _lif_back(gradient, neurons, current, gap, before, inside, k, down, gv, to_threshold):
-    """Gradient to spikes, [T, m], replaced by that to the currents; returns those to gain_k and leak_k,
-    times 2^F. to_threshold: [m], added to.
+def _lif_back(states, gradient, current, gap, raw, step, neurons, timesteps, k, to_threshold):
+    """Gradient to spikes, [T, m] from `gradient` on, replaced by that to the currents; returns those to
+    gain_k and leak_k, times 2^F. to_threshold: [m], added to. The others as in _lif.
 
     The adaptation of homeostatic_lif depends on spikes alone, behind the reset: no gradient.
     """
+    sums = np.zeros(2 * PAIR, np.float32)
+    n = 0
+    while n + PAIR <= neurons:
+        few = spread_pair(np.float32(0))
+        _lif_back_of(
+            states,
+            gradient + n,
+            current + n,
+            gap + n,
+            raw + n,
+            step,
+            timesteps,
+            k,
+            to_threshold,
+            n,
+            sums,
+            few,
+        )
+        n += PAIR
+    while n < neurons:
+        few = spread(np.float32(0))
+        _lif_back_of(
+            states,
+            gradient + n,
+            current + n,
+            gap + n,
+            raw + n,
+            step,
+            timesteps,
+            k,
+            to_threshold,
+            n,
+            sums,
+            few,
+        )
+        n += WIDTH
+    return sums[:PAIR].sum(), sums[PAIR:].sum()
+
+
+@_loose
+def _lif_back_of(states, gradient, current, gap, raw, step, timesteps, k, to_threshold, n, sums, zero):
+    """The same for as many neurons as `zero` has; to_threshold from `n` on. sums: [2 * 32], those to gain and
+    to leak, added to."""
+    unit = spread_like(np.float32(1), zero)
+    leak, gain = spread_like(k[LEAK] / k[ONE], zero), spread_like(k[GAIN] / k[ONE], zero)
+    slope, top = spread_like(STEEP / k[SCALE], zero), spread_like(HEIGHT / k[SCALE], zero)
+    rest, reset, keep = spread_like(k[REST], zero), spread_like(k[RESET], zero), subtract(unit, leak)
+    low, high = spread_like(-k[BOUND], zero), spread_like(k[BOUND] - np.float32(1), zero)
+    to_gain, to_leak = load_like(sums, 0, zero), load_like(sums, PAIR, zero)
+    pull, gv = zero, zero
+    at = (timesteps - 1) * step
+    over, whole = load_like(states, gap + at, zero), load_like(states, raw + at, zero)
+    clamped = clamp(whole, low, high)
+    while at >= 0:
+        # The membrane before the step is what the step before left.
+        before, earlier_over, earlier, earlier_clamped = rest, over, whole, clamped
+        if at > 0:
+            earlier_over = load_like(states, gap + at - step, zero)
+            earlier = load_like(states, raw + at - step, zero)
+            earlier_clamped = clamp(earlier, low, high)
+            before = where_positive(earlier_over, reset, earlier_clamped)
+        z = multiply(slope, over)
+        now, given = load_like(states, current + at, zero), load_like(states, gradient + at, zero)
+        gm = divide(multiply(given, top), add_product(z, z, unit))
+        gp = where_equal(whole, clamped, add(gm, where_positive(over, zero, gv)), zero)
+        drive = clamp(now, low, high)
+        pull = subtract(pull, gm)
+        to_gain = add_product(gp, drive, to_gain)
+        to_leak = add_product(gp, subtract(rest, before), to_leak)
+        store(states, gradient + at, where_equal(now, drive, multiply(gp, gain), zero))
+        gv = multiply(gp, keep)
+        over, whole, clamped = earlier_over, earlier, earlier_clamped
+        at -= step
+    store(to_threshold, n, add(load_like(to_threshold, n, zero), pull))
+    store(sums, 0, to_gain)
+    store(sums, PAIR, to_leak)
+
+
+@_loose
+def _wide_lif_back(gradient, neurons, current, gap, before, inside, k, down, gv, to_threshold):
+    """The same of _wide_lif; arrays [T, m]."""
     timesteps = len(gradient)
     nothing, unit = np.float32(0), np.float32(1)
     leak, gain = k[LEAK] / k[ONE], k[GAIN] / k[ONE]
@@ -664,7 +898,7 @@ def _to_weights_of_levels(
     places, ends, size, ramp, states, at, n_in, n_out, slices, tiles, per_weights, to
 ):  # fmt: skip
     """per_weights [D + 1, n_in, n_out] from `to` on += what the rate-coded inputs of `size` samples give;
-    places, ends: of their block, see place_levels; states: gradient to currents [T, 16, n_out] from `at` on.
+    places, ends: of their block, see place_levels; states: gradient to currents [T, 17, n_out] from `at` on.
     """
     timesteps = len(ramp)
     every = -(-n_out // WIDTH) * slices
@@ -678,7 +912,7 @@ def _to_weights_of_levels(
                 for r in range(timesteps):
                     now = ramp[r] + d
                     if now < timesteps:
-                        total = add(total, load(states, at + (now * WIDTH + s) * n_out + j))
+                        total = add(total, load(states, at + (now * (WIDTH + 1) + s) * n_out + j))
                     store(tiles, u * piece + (s * timesteps + r) * WIDTH, total)
         # The streams lie one behind the other.
         _sum_rows(
@@ -730,11 +964,15 @@ def _places_of_lanes(states, at, timesteps, wide, size, n_in, places, ends):
 
 
 @_exact
-def _cut(states, at, length, rows, n, tiles):
-    """tiles [pieces, rows, 16] of a state [length, n] from `at` on; what is left of the rows is zero."""
+def _cut(states, at, timesteps, block, rows, n, tiles):
+    """tiles [pieces, rows, 16] of a state [T, S + 1, n] from `at` on, without the last sample; what is left
+    of the rows is zero."""
+    length = timesteps * block
     for j in range(0, n, WIDTH):
-        for r in range(length):
-            store(tiles, j * rows + r * WIDTH, load(states, at + r * n + j))
+        for t in range(timesteps):
+            for s in range(block):
+                row = load(states, at + (t * (block + 1) + s) * n + j)
+                store(tiles, j * rows + (t * block + s) * WIDTH, row)
         tiles[j * rows + length * WIDTH : (j + WIDTH) * rows] = 0
 
 
@@ -859,8 +1097,8 @@ def _lanes_of_gaps(gap, size, span, x):
 
 @_exact
 def _count_fired(gap, total):
-    """total [D + 1, m]: spikes of neurons early enough to arrive after each delay. gap: [T, m]."""
-    slices, m = len(total), gap.shape[1]
+    """total [D + 1, m]: spikes of neurons early enough to arrive after each delay. gap: [T, m or more]."""
+    slices, m = total.shape
     timesteps = len(gap)
     total[:] = 0
     for t in range(timesteps):
@@ -919,6 +1157,24 @@ def _back_through_counts(total, turned, slope, per_weight_turned, rows, s):
 # -- all layers ---------------------------------------------------------------------------------
 
 
+@_exact
+def _exp(x):
+    """exp(x) of x from -87 to 0, to a few units in the last place, such that a loop of it is vectorised.
+
+    Moshier's Cephes, single/expf.c: a power of two times a polynomial.
+    """
+    whole = np.rint(x * np.float32(1.44269504))
+    r = x - whole * np.float32(0.693359375) + whole * np.float32(2.12194440e-4)
+    p = np.float32(1.9875691500e-4) * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    return (p * r * r + r + np.float32(1)) * np.int32((np.int32(whole) + np.int32(127)) << 23).view(
+        np.float32
+    )
+
+
 @_loose
 def _slope(scores, b, label, factor, batch, slope):
     """Cross-entropy of scores[b] and, in `slope`, its gradient to them over the batch; also the gradient
@@ -929,9 +1185,8 @@ def _slope(scores, b, label, factor, batch, slope):
         top = max(top, scores[b, j] * factor)
     total = 0.0
     for j in range(classes):
-        share = math.exp(scores[b, j] * factor - top)
-        slope[j] = share
-        total += share
+        slope[j] = _exp(np.float32(max(scores[b, j] * factor - top, -87.0)))
+        total += slope[j]
     to_factor = 0.0
     for j in range(classes):
         share = (slope[j] / total - (1.0 if j == label else 0.0)) / batch
@@ -949,7 +1204,7 @@ def _wide(n):
 @_exact
 def _state_at(layer, which, block, timesteps):
     """Where array `which` of the STATES of a layer begins."""
-    size = timesteps * block * layer[N_OUT]
+    size = timesteps * (block + 1) * layer[N_OUT]
     if layer[LANED]:
         size = (_wide(timesteps) + layer[SLICES] - 1) * _wide(layer[N_OUT]) * WIDTH
     return layer[AT_STATE] + which * size
@@ -957,11 +1212,11 @@ def _state_at(layer, which, block, timesteps):
 
 @_exact
 def _state(states, layer, which, block, timesteps):
-    """Array `which` of the STATES of a layer, [T, S, n_out], or [T, n', 16] of a laned layer."""
+    """Array `which` of the STATES of a layer, [T, S + 1, n_out], or [T, n', 16] of a laned layer."""
     at, n = _state_at(layer, which, block, timesteps), layer[N_OUT]
     if layer[LANED]:
         return states[at : at + timesteps * _wide(n) * WIDTH].reshape(timesteps, _wide(n), WIDTH)
-    return states[at : at + timesteps * block * n].reshape(timesteps, block, n)
+    return states[at : at + timesteps * (block + 1) * n].reshape(timesteps, block + 1, n)
 
 
 @_exact
@@ -995,17 +1250,17 @@ def _flat(state):
 
 @_exact
 def _to_flat(lanes, timesteps, n, states, to):
-    """A state [T, 16, n] from `to` on, of what would be that of a laned layer, [T, n', 16]."""
+    """A state [T, 17, n] from `to` on, of what would be that of a laned layer, [T, n', 16]."""
     wide = _wide(n)
     for t in range(timesteps):
         for j in range(0, n, WIDTH):
-            at, here = (t * wide + j) * WIDTH, to + t * WIDTH * n + j
+            at, here = (t * wide + j) * WIDTH, to + t * (WIDTH + 1) * n + j
             turn(lanes, at, WIDTH, states, here, n, n - j)
 
 
 @_exact
 def _to_lanes(flat, size, laned):
-    """A laned state [T, n', 16] of one that is not, [T, S, n]."""
+    """A laned state [T, n', 16] of flat, [T, S, n]."""
     timesteps, _, n = flat.shape
     laned[:] = 0
     for t in range(timesteps):
@@ -1143,7 +1398,7 @@ def run(
             elif layer[RATED]:
                 _add_levels(
                     order, starts, first, size, ramp, matrices, layer[AT_MATRIX], n_in, n, layer[SLICES],
-                    states, _state_at(layer, 0, block, timesteps), block * n,
+                    states, _state_at(layer, 0, block, timesteps), (block + 1) * n,
                 )  # fmt: skip
             else:
                 matrix = _matrix(matrices, layer)
@@ -1157,14 +1412,20 @@ def run(
                         for j in range(n):
                             scores[first + s, j] += min(max(current[t, s, j], -bound), bound - np.float32(1))
                 continue
-            m = _wide(n) * WIDTH if laned else size * n
+            m = stride = _wide(n) * WIDTH
+            if not laned:
+                m, stride = block * n, (block + 1) * n
+                current[:, size:] = 0
             drive, gaps, old, open_ = _flat(current), _flat(gap), _flat(before), _flat(inside)
             if layer[IZHIKEVICH]:
                 _izhikevich(drive, m, beside[i], k[i], v, slow, gaps, old, open_, _flat(steady))
             elif layer[WIDE]:
-                _lif(drive, m, beside[i], noise[i], k[i], v, slow, gaps, old, open_)
+                _wide_lif(drive, m, beside[i], noise[i], k[i], v, slow, gaps, old, open_)
             else:
-                _lif(drive, m, beside32[i], noise32[i], k32[i], v32, slow32, gaps, old, open_)
+                _lif(
+                    states, _state_at(layer, 0, block, timesteps), _state_at(layer, 1, block, timesteps),
+                    _state_at(layer, 2, block, timesteps), stride, m, beside32[i], noise32[i], k32[i],
+                )  # fmt: skip
             if i == depth - 1:
                 scores[first : first + size] = 0
                 for t in range(timesteps):
@@ -1221,7 +1482,10 @@ def run(
                                 open_now = layer[FIRES] or (now >= -bound and now <= bound - np.float32(1))
                                 gradient[t, s, j] = slope[s, j] if open_now else np.float32(0)
             if layer[FIRES]:
-                m = _wide(n) * WIDTH if laned else size * n
+                m = stride = _wide(n) * WIDTH
+                if not laned:
+                    m, stride = block * n, (block + 1) * n
+                    gradient[:, size:] = 0
                 pull, drive, gaps = _flat(gradient), _flat(current), _flat(gap)
                 old, open_ = _flat(before), _flat(inside)
                 if layer[IZHIKEVICH]:
@@ -1229,8 +1493,16 @@ def run(
                         pull, m, drive, gaps, old, open_, _flat(steady), k32[i], down, v32, slow32, summed[i]
                     )
                     leak = np.float32(0)
+                elif layer[WIDE]:
+                    gain, leak = _wide_lif_back(
+                        pull, m, drive, gaps, old, open_, k32[i], down, v32, summed[i]
+                    )
                 else:
-                    gain, leak = _lif_back(pull, m, drive, gaps, old, open_, k32[i], down, v32, summed[i])
+                    gain, leak = _lif_back(
+                        states, at_gradient, _state_at(layer, 0, block, timesteps),
+                        _state_at(layer, 1, block, timesteps), _state_at(layer, 2, block, timesteps), stride,
+                        m, timesteps, k32[i], summed[i],
+                    )  # fmt: skip
                 to_k[i, 0] += gain / k[i, ONE]
                 to_k[i, 1] += leak / k[i, ONE]
             ends = np.zeros(n_in, np.int32)
@@ -1254,7 +1526,7 @@ def run(
             if laned:
                 _cut_lanes(states, at_gradient, timesteps, _wide(n), height, n, tiles)
             else:
-                _cut(states, at_gradient, length, height, n, tiles)
+                _cut(states, at_gradient, timesteps, block, height, n, tiles)
             _to_weights_of_spikes(
                 places, ends, length, tiles, height, block, n_in, n, slices, per_weights, layer[AT_WEIGHT]
             )
@@ -1294,24 +1566,6 @@ def run(
                     per_weights[at] = sums[d, j, a]
                     at += 1
     return loss / batch, to_factor
-
-
-@_exact
-def _exp(x):
-    """exp(x) of x from -87 to 0, to a few units in the last place, such that a loop of it is vectorised.
-
-    Moshier's Cephes, single/expf.c: a power of two times a polynomial.
-    """
-    whole = np.rint(x * np.float32(1.44269504))
-    r = x - whole * np.float32(0.693359375) + whole * np.float32(2.12194440e-4)
-    p = np.float32(1.9875691500e-4) * r + np.float32(1.3981999507e-3)
-    p = p * r + np.float32(8.3334519073e-3)
-    p = p * r + np.float32(4.1665795894e-2)
-    p = p * r + np.float32(1.6666665459e-1)
-    p = p * r + np.float32(5.0000001201e-1)
-    return (p * r * r + r + np.float32(1)) * np.int32((np.int32(whole) + np.int32(127)) << 23).view(
-        np.float32
-    )
 
 
 @_loose
