@@ -1,4 +1,4 @@
-"""Settings of every test: Hypothesis without a stop watch, repeatable under CI; one torch thread; Ctrl-C heard."""
+"""Settings of every test: Hypothesis without a stop watch, repeatable under CI; one torch thread; Ctrl-C."""
 
 import os
 import signal
