@@ -182,7 +182,10 @@ def check_design(
         for thread in threads:
             thread.start()
         while len(done) < len(tasks):
-            answer = answers.get()
+            try:
+                answer = answers.get(timeout=1.0)
+            except Empty:  # hears a Ctrl-C that came in the moment before the wait, which it does not end
+                continue
             if isinstance(answer, BaseException):
                 raise answer
             done[answer.name] = answer
