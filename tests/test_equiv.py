@@ -674,6 +674,7 @@ def test_a_readout_whose_current_saturates_is_proved_and_its_faults_are_found(le
         ("current_0_fits ? ", "1'b1 ? "),  # wraps round instead
         ("{5{~current_0_full", "{5{current_0_full"),  # the wrong end
         ("score_0 + ", "score_0 - "),
+        ("sum_0 <= count_0;", "sum_0 <= ~count_0;"),  # a count that is none
     ):
         assert right in sources["design.v"]
         faulty = sources | {"design.v": sources["design.v"].replace(right, wrong)}
