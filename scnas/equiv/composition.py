@@ -186,6 +186,9 @@ class Part:
         }
         self.wanted = [abs(node) for node in self.following.values()]
         self.unfollowed = [number for number in self.registers if number not in model.following]
+        memories = {number for number in self.registers if isinstance(model.nodes[number].width, tuple)}
+        roms = {number for number in memories if model.following.get(number, number) == number}
+        self.changing = sorted(self.registers - roms)  # what two states can differ in
 
     def _step(self, t: int) -> tuple:
         if self.first:
@@ -363,8 +366,14 @@ class Part:
         number: dict[tuple, int] = {}
         eager: dict[int, tuple[int | None, bool, bool]] = {}  # state -> next if the input is there, ready, go
 
+        contents: dict[object, int] = {}  # what a register held -> a number for it: a key is short then
+
+        def content(value) -> int:
+            value = frozenset(value.items()) if value.__class__ is dict else value
+            return contents.setdefault(value, len(contents))
+
         def enter(state: dict) -> tuple[int, bool]:
-            key = (self.past.key(), *(_frozen(state[n]) for n in self.registers))
+            key = (self.past.key(), *(content(state[n]) for n in self.changing))
             known = key in number
             self.states = len(number)
             return number.setdefault(key, len(number)), not known
@@ -787,11 +796,6 @@ class Part:
             index = manager.mk_term(Kind.ITE, [higher, terms.term(j, size), index])
         got = terms.term(self.get(values, "class_index"), size)
         self.decide([manager.mk_term(Kind.DISTINCT, [got, index])], "the class")
-
-
-def _frozen(value) -> object:
-    """A value as part of a key."""
-    return frozenset(value.items()) if isinstance(value, dict) else value
 
 
 def tap_order(layer: Layer) -> list[tuple[int, int]]:

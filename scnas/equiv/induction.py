@@ -125,6 +125,11 @@ class _Unrolled:
                     replace.setdefault(old, new)
             ranges.append(manager.mk_term(Kind.BV_SLE, [low, term]))
             ranges.append(manager.mk_term(Kind.BV_SLE, [term, high]))
+            # A product by 0 or 1 is a mere wire of a register or an input, which is used, or held, elsewhere
+            # too: free of it, the symbol would be one value here and the register another one there.
+            for word, side, same in ((dut, dut_term, term), (ref, ref_term, terms.term(moved, full))):
+                if terms.plain(word):
+                    ranges.append(manager.mk_term(Kind.EQUAL, [side, same]))
         return replace, ranges
 
     def assumed(self) -> list[bitwuzla.Term]:

@@ -19,8 +19,17 @@ Word = tuple[Bit, ...]
 Value = int | Word | dict  # dict: a memory, address -> value; key None is the content of the others
 
 
+_CALCULATES = {
+    Kind.BV_ADD, Kind.BV_SUB, Kind.BV_NEG, Kind.BV_MUL, Kind.BV_UDIV, Kind.BV_SDIV, Kind.BV_UREM, Kind.BV_SREM
+}  # fmt: skip
+
+
 class NotUnderstood(Exception):
-    """The design holds something that this module cannot run."""
+    """The design holds something that a proof here does not know: nothing is said about it."""
+
+
+class YosysFailed(Exception):
+    """Yosys could not read the design; the text is its last lines."""
 
 
 class Terms:
@@ -83,6 +92,21 @@ class Terms:
             self._supports[top.id()] = frozenset().union(*own)
             stack.pop()
         return self._supports[term.id()]
+
+    def plain(self, word: int | Word) -> bool:
+        """Is `word` made without arithmetic: a wire, a register, a choice between such?"""
+        stack = []
+        if word.__class__ is tuple:
+            stack = [self.terms[bit[0]] for bit in word if bit.__class__ is tuple]
+        seen = set()
+        while stack:
+            term = stack.pop()
+            if term.id() not in seen:
+                seen.add(term.id())
+                if term.kind() in _CALCULATES:
+                    return False
+                stack += term.children()
+        return True
 
     def term(self, value: int | Word, width: int) -> bitwuzla.Term:
         """`value` as one bit-vector term."""
@@ -549,7 +573,7 @@ def read_btor(text: str) -> Machine:
 def elaborate(commands: Sequence[str], folder: Path, seconds: float) -> Machine:
     """Run Yosys commands that leave one flat module, and read what they leave.
 
-    Raises NotUnderstood with Yosys's last lines when it fails, TimeoutError when it takes too long.
+    Raises YosysFailed when it fails, TimeoutError when it takes too long, NotUnderstood as `read_btor`.
     """
     commands = [*commands, "async2sync", "dffunmap", "setundef -undriven -anyseq", "opt_clean"]
     done = tools.yosys([*commands, "write_btor -x machine.btor"], folder, seconds)
@@ -557,5 +581,5 @@ def elaborate(commands: Sequence[str], folder: Path, seconds: float) -> Machine:
         raise TimeoutError("yosys did not finish in time")
     if done.code != 0:
         lines = [line for line in done.output.splitlines() if line.strip()]
-        raise NotUnderstood("yosys: " + " | ".join(lines[-4:]))
+        raise YosysFailed("yosys: " + " | ".join(lines[-4:]))
     return read_btor((folder / "machine.btor").read_text())

@@ -1,7 +1,8 @@
 """What has to hold for a design to be its network, each as a function that answers (status, detail).
 
-status: `proved`, `refuted` or `unknown`; whatever goes wrong is an exception, which the caller reports as an
-error. All of them get their sources as text and work in a folder of their own.
+status: `proved`, `refuted` or `unknown`. A design that they do not understand raises machine.NotUnderstood,
+which the caller reports as unknown; whatever else goes wrong is an exception, too, and an error. All of them
+get their sources as text and work in a folder of their own.
 
 Letters: T steps, L stream clocks, s[t, i] spike of input i in step t, R(t, c) the number of stream clock c.
 """
@@ -38,22 +39,20 @@ def neuron(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
         return machine.elaborate(commands, folder, deadline - time.monotonic())
 
     hidden = hidden_state(task["ref"], task["parameters"], *word, **settings, folded=folded)
-    unknown: machine.NotUnderstood | None = None
+    why = "induction failed"
     try:
         now = time.monotonic()
         answer = induction.prove(model(hidden), 1, now + 0.7 * (deadline - now), hidden.cuts)
-    except machine.NotUnderstood as broken:  # inside it is not built as thought, or it is broken
-        answer, unknown = induction.Answer("unknown", 0), broken
+    except (machine.NotUnderstood, machine.YosysFailed) as inside:  # not built as thought, or broken
+        answer, why = induction.Answer("unknown", 0), str(inside)
     inner = answer.status == "refuted" and not answer.failed.endswith("_equal")
     if answer.status == "unknown" or inner:  # only what the ports show refutes: look for a difference there
         pair = model(Hidden())
         answer = induction.simulated(pair, 2000, 0, deadline)
         if answer.status == "unknown":
             answer = induction.bounded(pair, 6, deadline)
-        if answer.status != "refuted" and unknown is not None:
-            raise unknown
         if answer.status != "refuted":
-            return "unknown", f"induction failed; no difference within {answer.depth} clocks"
+            return "unknown", f"{why}; no difference within {answer.depth} clocks"
     detail = f"{answer.failed} in clock {answer.depth}" if answer.status != "proved" else ""
     if answer.status == "refuted":
         shown = ("rst_n", "step", "I_t", "noise_in", "spike_out", "v_out")

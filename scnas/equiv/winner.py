@@ -46,8 +46,11 @@ SCOPE = "every input, every timing of the inputs, every state before the start"
 
 @dataclass(frozen=True)
 class Obligation:
-    """One thing that was to be proved. status: as in EquivResult, or `tested`: the same on samples.
-    seconds: of its run. cached: earlier."""
+    """One thing that was to be proved. seconds: of its run. cached: earlier.
+
+    status: as in EquivResult, or `tested`: the same on samples. `unknown` where time or memory ran out and
+    where the prover does not understand the design; the detail says which.
+    """
 
     name: str
     kind: str

@@ -43,6 +43,8 @@ def main() -> None:
     except MemoryError:
         status, detail = "unknown", "its share of the memory ran out"
     except machine.NotUnderstood as error:
+        status, detail = "unknown", f"the prover does not understand the design: {error}"
+    except machine.YosysFailed as error:
         status, detail = "error", str(error)
     (folder / "answer.json").write_text(json.dumps({"status": status, "detail": detail}))
 
