@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from scnas.snn import training
+from scnas.snn import kernels, training
 from scnas.snn.cpu import CpuPass
 from scnas.snn.population import PopulationStack
 from scnas.snn.streams import rate_encode, van_der_corput
@@ -118,6 +118,64 @@ def test_whole_blocks_and_wide_layers_agree(seed, readout, encoder, timesteps):
     assert (ours[0] == theirs[0].double()).all()
     assert (ours[1] == theirs[1]).all()
     assert_gradients_agree(cpu, x, torch_pass, spikes, labels, 0.5)
+
+
+def full(stacks, by):
+    """Weights of the second layer at `by` times their largest magnitude, of random signs, in both stacks."""
+    for stack in stacks:
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], stack.layers[1].tensors["weight"].shape[1:])
+        with torch.no_grad():
+            stack.layers[1].tensors["weight"][:] = torch.tensor(by * signs)
+
+
+@pytest.mark.parametrize("encoder", ["rate", "events"])
+@pytest.mark.parametrize("delays", [(0,), (2,)])
+@pytest.mark.parametrize("length, by", [(256, 1.0), (256, 0.9), (64, 1.0)])
+def test_sums_beyond_sixteen_bits_agree(length, by, delays, encoder):
+    """Magnitudes are summed up as integers of 16 bits where that is enough, and of 32 where it is not, as for
+    256 inputs times 256."""
+    changes = dict(
+        width_choices=(256,), L_choices=(length,), delay_choices=delays, generator_choices=("sobol",),
+        word_choices=(16,), density_choices=(1.0,),
+    )  # fmt: skip
+    cpu, x, torch_pass, spikes, labels = passes(2, encoder, **changes)
+    full([cpu.stack, torch_pass.stack], by)
+    ours, theirs = cpu.scores(x), torch_pass.scores(spikes)
+    narrow = cpu._room.layers[:, 1, kernels.NARROW]
+    assert narrow.all() if length == 64 else not narrow.any()
+    assert (ours[0] == theirs[0].double()).all()
+    assert (ours[1] == theirs[1]).all()
+    assert_gradients_agree(cpu, x, torch_pass, spikes, labels, 0.5)
+
+
+@pytest.mark.parametrize("model", ["stochastic_lif", "homeostatic_lif", "izhikevich"])
+@pytest.mark.parametrize("word", [8, 16])
+def test_currents_that_saturate_and_such_that_cannot_agree(word, model):
+    """256 inputs of one sign reach beyond a word of 8 bits, but not beyond one of 16."""
+    changes = dict(
+        width_choices=(256,), L_choices=(8,), generator_choices=("sobol",), word_choices=(word,),
+        neuron_choices=(model, "lif"), delay_choices=(0,), fraction=4, density_choices=(1.0,),
+    )  # fmt: skip
+    cpu, x, torch_pass, spikes, labels = passes(2, "rate", **changes)
+    full([cpu.stack, torch_pass.stack], 0.6)
+    ours, theirs = cpu.scores(x), torch_pass.scores(spikes)
+    assert (cpu._room.layers[:, 1, kernels.OPEN] == (word == 16)).all()
+    assert (ours[0] == theirs[0].double()).all()
+    assert (ours[1] == theirs[1]).all()
+    assert_gradients_agree(cpu, x, torch_pass, spikes, labels, 0.5)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_a_weight_that_is_no_number_leaves_no_number_in_the_gradients(layer):
+    """Integers cannot say so: the unit that they are multiplied with does. No neighbour is touched."""
+    cpu, x, _, _, labels = passes(2, "rate", generator_choices=("sobol",), neuron_choices=("lif",))
+    with torch.no_grad():
+        cpu.stack.layers[layer].buffers["keep"][1, 0, 0] = True
+        cpu.stack.layers[layer].tensors["weight"][1, 0, 0] = float("nan")
+    cpu.gradients(x, labels, 0.5)
+    tensors = [tensor for kind in cpu.stack.parameters.values() for tensor in kind]
+    numbers = [tensor.grad.isfinite().reshape(6, -1).all(1) for tensor in tensors]
+    assert torch.stack(numbers).all(0).tolist() == [True, False, True, True, True, True]
 
 
 def task(encoder):

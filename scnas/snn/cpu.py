@@ -6,6 +6,7 @@ floating-point sums, the gradients: tests hold the two together.
 Letters: P candidates, T steps, B samples, n_in and n_out of a layer.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,21 +24,25 @@ _FIELDS = {
     kernels.DECAY: "decay_k", kernels.BUMP: "bump_k", kernels.A: "a_k", kernels.B: "b_k", kernels.D: "d_k",
     kernels.REST: "v_rest", kernels.RESET: "v_reset", kernels.BOUND: "bound", kernels.SCALE: "scale",
 }  # fmt: skip
+SHORT_FRACTION = 10  # up to which a product of 16 bits and a = 0.02 or b = 0.2 in Q(F) is below 2^24
 CACHE_BYTES = 2**19  # what the activations of a block of samples may take, to stay near the core
 
 
 class _Room:
     """Flat arrays for one candidate of a population, large enough for each, with what lies where.
 
-    layers: [P, layers, 16], see kernels.run. block: [P], samples that are taken through all layers at a
+    layers: [P, layers, 18], see kernels.run. block: [P], samples that are taken through all layers at a
     time. matrices, turned: [P][layer], views of the flat arrays, empty where a layer is laned. levels, laned:
     [P][layer], the same for rate-coded inputs and, forward and back, for laned layers, flat.
     """
 
     def __init__(self, stack: "PopulationStack", timesteps: int, rated: bool):
-        self.layers = np.zeros((stack.count, len(stack.layers), 16), np.int64)
+        self.layers = np.zeros((stack.count, len(stack.layers), kernels.OPEN + 1), np.int64)
         self.block = np.zeros(stack.count, np.int64)
-        names = ("matrices", "weights", "states", "lists", "ahead", "back", "lanes", "tiles", "places")
+        names = (
+            "matrices", "levels", "weights", "states", "lists", "ahead", "back", "lanes", "masks", "tiles",
+            "places",
+        )  # fmt: skip
         largest = dict.fromkeys(names, 0)
         for p in range(stack.count):
             plan = self.layers[p]
@@ -47,11 +52,14 @@ class _Room:
                 neurons += n_out
                 sobol = layer.generators[p] == "sobol"
                 by_level = i == 0 and rated and sobol
+                # Samples of rate-coded inputs lie side by side where those of the next layer do.
                 hidden = i > 0 or layer.spans[p] > 0
+                if by_level:
+                    hidden = len(stack.layers) > 1 and self._takes_lanes(stack.layers[1], p)
                 plan[i, :9] = (
                     n_in, n_out, layer.spans[p] + 1, 1 if sobol else timesteps, by_level, layer.fires,
                     layer.models[p] == "izhikevich", _is_wide(layer, p),
-                    sobol and not by_level and hidden and layer.fires,
+                    hidden and self._takes_lanes(layer, p),
                 )  # fmt: skip
             bytes_each = 4 * kernels.STATES * timesteps * neurons
             most = 1 if plan[:, [kernels.LANED, kernels.RATED]].any() else 4
@@ -64,15 +72,20 @@ class _Room:
                 n_in, n_out, slices, streams = row[:4]
                 pieces = -(-n_out // WIDTH) * WIDTH
                 height, length = _whole(timesteps) + slices - 1, timesteps * block
-                state = timesteps * (block + 1) * n_out
+                state = flat = timesteps * (block + 1) * n_out
                 if row[kernels.LANED]:
+                    state = height * _whole(n_out) * WIDTH
+                if row[kernels.RATED]:
+                    at["levels"] += slices * n_in * _pieces(n_out)
+                    at["lanes"] = max(at["lanes"], flat)
+                    at["masks"] = max(at["masks"], 2 * (n_in + 1 + timesteps) * kernels.FOUR)
+                elif row[kernels.LANED]:
                     at["ahead"] += n_in * _whole(n_out)
                     at["back"] += _whole(n_in) * n_out
-                    state = height * _whole(n_out) * WIDTH
-                else:
-                    columns = pieces if row[kernels.RATED] else n_out
-                    at["matrices"] += slices * streams * n_in * columns
-                at["lanes"] = max(at["lanes"], height * _whole(n_in) * WIDTH, length * n_in)
+                    at["masks"] = max(at["masks"], n_in * height * WIDTH)
+                if not row[kernels.LANED]:
+                    at["matrices"] += slices * streams * n_in * n_out
+                at["lanes"] = max(at["lanes"], _whole(timesteps) * _whole(n_in) * WIDTH, length * n_in)
                 rows = 4 * WIDTH * length if row[kernels.RATED] else pieces * (length + (slices - 1) * block)
                 at["tiles"] = max(at["tiles"], rows)
                 at["places"] = max(at["places"], n_in * length)
@@ -85,16 +98,22 @@ class _Room:
             return _aligned(largest[name] + WIDTH**2, kind)  # the kernels take up to sixteen rows at a time
 
         self.flat = {
-            "matrices": room("matrices"), "turned": room("matrices"), "ahead": room("ahead"),
-            "ahead_at": room("ahead", np.int32), "back": room("back"), "back_at": room("back", np.int32),
-            "states": room("states"), "lists": room("lists", np.int32), "lanes": room("lanes"),
-            "tiles": room("tiles"), "places": room("places", np.int32), "per_weight": room("weights"),
+            "matrices": room("matrices"), "turned": room("matrices"), "levels": room("levels", np.int16),
+            "ahead": room("ahead", np.int16), "ahead_at": room("ahead", np.int32), "back": room("back"),
+            "back_at": room("back", np.int32), "states": room("states"), "lists": room("lists", np.int32),
+            "lanes": room("lanes"), "masks": room("masks", np.int16), "tiles": room("tiles"),
+            "places": room("places", np.int32), "per_weight": room("weights"),
         }  # fmt: skip
         self.matrices = [[self._view("matrices", row, False) for row in plan] for plan in self.layers]
         self.turned = [[self._view("turned", row, True) for row in plan] for plan in self.layers]
         self.levels = [[self._levels(row) for row in plan] for plan in self.layers]
         self.laned = [[self._laned(row) for row in plan] for plan in self.layers]
         self.per_weight = [[self._per_weight(row) for row in plan] for plan in self.layers]
+
+    @staticmethod
+    def _takes_lanes(layer: "LayerStack", p: int) -> bool:
+        """Whether candidate p may have its samples side by side in this layer."""
+        return layer.fires and layer.generators[p] == "sobol"
 
     def _view(self, name: str, row: np.ndarray, turned: bool) -> np.ndarray:
         n_in, n_out, slices, streams = row[:4]
@@ -105,10 +124,9 @@ class _Room:
         return self.flat[name][at : at + slices * streams * n_in * n_out].reshape(shape)
 
     def _levels(self, row: np.ndarray) -> np.ndarray:
-        """The matrices of a layer of rate-coded inputs; see kernels.prepare_levels."""
+        """The magnitudes of a layer of rate-coded inputs, the first; see kernels.prepare_levels."""
         n_in, n_out, slices = row[:3] * row[kernels.RATED]
-        at = row[kernels.AT_MATRIX]
-        return self.flat["matrices"][at : at + slices * n_in * (-(-n_out // WIDTH) * WIDTH)]
+        return self.flat["levels"][: slices * n_in * _pieces(n_out)]
 
     def _laned(self, row: np.ndarray) -> tuple[np.ndarray, ...]:
         """ahead, ahead_at, back and back_at of a laned layer; see kernels.prepare_lanes."""
@@ -125,9 +143,14 @@ class _Room:
 
 
 def _aligned(size: int, kind: type) -> np.ndarray:
-    """Zeros, numbers of four bytes, that begin with a line of the cache: sixteen of them are one access."""
-    room = np.zeros(size + WIDTH, kind)
-    return room[-room.ctypes.data // 4 % WIDTH :][:size]
+    """Zeros that begin with a line of the cache, 64 bytes: as many numbers are one access."""
+    room = np.zeros(size + 64, kind)
+    return room[-room.ctypes.data % 64 // room.itemsize :][:size]
+
+
+def _pieces(n: int) -> int:
+    """n rounded up to whole pieces of kernels.prepare_levels."""
+    return -(-n // kernels.FOUR) * kernels.FOUR
 
 
 def _whole(n: int) -> int:
@@ -174,16 +197,13 @@ class CpuPass:
         to_threshold = np.empty((stack.count, len(stack.layers), self._widest), np.float32)
         to_k = np.empty((stack.count, len(stack.layers), 2))
         for p in range(stack.count):
-            self._prepare(p)
+            for fill, arguments in self._preparations[p]:
+                fill(*arguments)
             losses[p], to_scale[p] = self._run(
                 p, inputs, labels, factors[p], to_threshold[p], to_k[p], scores, fired
             )
-            for own, (per_weight, one, to_weight, to_position) in zip(
-                self._synapses[p], self._slopes[p], strict=True
-            ):
-                weight, _, position, _, _, span = own[:6]
-                width = np.float32(max(0.5, span * softness / 2))
-                kernels.collect(per_weight, weight, position, span, width, one, to_weight, to_position)
+            for span, arguments in self._collections[p]:
+                kernels.collect(np.float32(max(0.5, span * softness / 2)), *arguments)
         stack.scale.grad = torch.from_numpy(to_scale).to(stack.scale.dtype)
         for i, layer in enumerate(stack.layers):
             if layer.fires:
@@ -201,7 +221,8 @@ class CpuPass:
         to_threshold = np.empty((len(stack.layers), self._widest), np.float32)
         to_k = np.empty((len(stack.layers), 2))
         for p in range(stack.count):
-            self._prepare(p)
+            for fill, arguments in self._preparations[p]:
+                fill(*arguments)
             self._run(p, inputs, np.zeros(0, np.int64), 1.0, to_threshold, to_k, scores[p], fired[p])
         return torch.from_numpy(scores), fired.astype(np.float64)
 
@@ -230,11 +251,11 @@ class CpuPass:
     def _open(self) -> None:
         """Tensors of all layers as arrays, and the constants that training leaves alone.
 
-        k: [P, layers, 13]; threshold: [P, layers, widest]; noise: [P, layers, T]; float64.
+        k: [P, layers, 14]; threshold: [P, layers, widest]; noise: [P, layers, T]; float64.
         """
         stack = self.stack
         shape = (stack.count, len(stack.layers))
-        self._k = np.zeros((*shape, kernels.C14 + 1))
+        self._k = np.zeros((*shape, kernels.UNIT + 1))
         self._threshold = np.zeros((*shape, self._widest))
         self._noise = np.zeros((*shape, self.timesteps))
         self._views = []
@@ -257,30 +278,44 @@ class CpuPass:
         order: made once, since making it takes as long as some of them."""
         room, stack = self._room, self.stack
         names = (
-            "matrices", "turned", "ahead", "ahead_at", "back", "back_at", "states", "lists", "lanes", "tiles",
-            "places", "per_weight",
+            "matrices", "turned", "levels", "ahead", "ahead_at", "back", "back_at", "states", "lists",
+            "lanes", "masks", "tiles", "places", "per_weight",
         )  # fmt: skip
         self._flat = [room.flat[name] for name in names]
         self._own = list(zip(room.layers, self._k, self._threshold, self._noise, strict=True))
-        self._synapses, self._slopes, self._kinds = [], [], []
-        for p in range(stack.count):
-            synapses, slopes, kinds = [], [], []
-            for i, layer in enumerate(stack.layers):
-                views, gradients = self._views[i], self._gradients[i]
-                synapses.append((
-                    views["weight"][p], views["keep"][p], views["position"][p], *layer.sizes[p],
-                    layer.spans[p], np.float32(layer.tops[p]),
-                    np.float32(2**layer.fraction // layer.lengths[p]),
-                ))  # fmt: skip
-                to_weight = gradients["weight"].numpy()
-                to_position = gradients["position"].numpy() if "position" in gradients else to_weight
-                one = np.float32(2**layer.fraction)
-                slopes.append((room.per_weight[p][i], one, to_weight[p], to_position[p]))
-                sums = i == len(stack.layers) - 1 and not layer.fires and layer.generators[p] == "sobol"
-                kinds.append("laned" if room.layers[p, i, kernels.LANED] else "sum" if sums else "")
-            self._synapses.append(synapses)
-            self._slopes.append(slopes)
-            self._kinds.append(kinds)
+        self._preparations = [
+            [self._preparation(p, i) for i in range(len(stack.layers))] for p in range(stack.count)
+        ]
+        self._collections = [
+            [self._collection(p, i) for i in range(len(stack.layers))] for p in range(stack.count)
+        ]
+
+    def _preparation(self, p: int, i: int) -> tuple[Callable[..., None], tuple]:
+        """What brings the integers of layer i of candidate p where the kernels expect them."""
+        room, layer, views = self._room, self.stack.layers[i], self._views[i]
+        row, k = room.layers[p, i], self._k[p, i]
+        weights = views["weight"][p], views["keep"][p], views["position"][p]
+        top, unit = np.float32(layer.tops[p]), np.float32(2**layer.fraction // layer.lengths[p])
+        own = (*weights, *layer.sizes[p], layer.spans[p], top, unit, 2.0 ** (layer.words[p] - 1), row, k)
+        levels, table = room.levels[p][i], layer.tables[p]
+        matrix, turned = room.matrices[p][i], room.turned[p][i]
+        if i == len(self.stack.layers) - 1 and not layer.fires and layer.generators[p] == "sobol":
+            return kernels.prepare_sum, (*own, self.timesteps, levels, table, matrix, turned)
+        if row[kernels.RATED]:
+            return kernels.prepare_levels, (*own, levels)
+        if row[kernels.LANED]:
+            height = _whole(self.timesteps) + layer.spans[p]
+            return kernels.prepare_lanes, (*own, height, *room.laned[p][i])
+        return kernels.prepare, (*weights, top, unit, table, matrix, turned if i else self._not_turned)
+
+    def _collection(self, p: int, i: int) -> tuple[int, tuple]:
+        """The longest delay of layer i of candidate p, and what kernels.collect takes behind a width."""
+        layer, views, gradients = self.stack.layers[i], self._views[i], self._gradients[i]
+        one, span = np.float32(2**layer.fraction), layer.spans[p]
+        to_weight = gradients["weight"].numpy()
+        to_position = gradients["position"].numpy() if "position" in gradients else to_weight
+        weights = views["weight"][p], views["position"][p]
+        return span, (self._room.per_weight[p][i], *weights, span, one, to_weight[p], to_position[p])
 
     @torch.no_grad()
     def _read_parameters(self) -> None:
@@ -310,27 +345,6 @@ class CpuPass:
             soft = np.exp2(views[name].astype(np.float64) + layer.fraction)
             slopes[name][:] = slope.reshape(-1, 1, 1) * soft * np.log(2)
 
-    def _prepare(self, p: int) -> None:
-        """The matrices of candidate p, and whether its last layer may be summed up in one product."""
-        room, layers = self._room, self.stack.layers
-        for i, (row, own) in enumerate(zip(room.layers[p], self._synapses[p], strict=True)):
-            if self._kinds[p][i] == "laned":
-                kernels.prepare_lanes(*own, *room.laned[p][i])
-                continue
-            weight, keep, position, n_in, n_out, _, top, unit = own
-            summed = False
-            if self._kinds[p][i] == "sum":
-                # Summed up where it cannot saturate, and is exact in float32.
-                largest = kernels.largest_current(weight, keep, n_in, n_out, top, unit)
-                summed = largest < 2 ** (layers[i].words[p] - 1) and largest * self.timesteps < 2**24
-                row[kernels.SUMMED] = summed
-            if row[kernels.RATED] and not summed:
-                kernels.prepare_levels(*own, room.levels[p][i])
-                continue
-            turned = room.turned[p][i] if i or summed else self._not_turned
-            table, matrix = layers[i].tables[p], room.matrices[p][i]
-            kernels.prepare(weight, keep, position, top, unit, table, matrix, turned)
-
     def _run(
         self, p: int, inputs: tuple[np.ndarray, ...], labels: np.ndarray, factor: float,
         to_threshold: np.ndarray, to_k: np.ndarray, scores: np.ndarray, fired: np.ndarray,
@@ -342,6 +356,12 @@ class CpuPass:
 
 
 def _is_wide(layer: "LayerStack", p: int) -> bool:
-    """Whether the neurons of candidate p need float64."""
-    exact = exact_dtype(layer.models[p], layer.words[p], layer.fraction, layer.powers_of_two)
-    return layer.fires and exact == torch.float64
+    """Whether the neurons of candidate p need float64. Izhikevich's square does not, see kernels: then what
+    is true of the other models is enough, with constants a and b that are short."""
+    model = layer.models[p]
+    short = True
+    if model == "izhikevich":
+        model = "lif"
+        short = layer.words[p] <= 16 and layer.fraction <= SHORT_FRACTION
+    exact = exact_dtype(model, layer.words[p], layer.fraction, layer.powers_of_two)
+    return layer.fires and not (short and exact == torch.float32)

@@ -39,17 +39,19 @@ from numba.extending import intrinsic, models, register_model
 ALPHA = 2.0  # steepness, as in SpikingJelly's ATan
 STEEP, HEIGHT = np.float32(math.pi / 2 * ALPHA), np.float32(ALPHA / 2)
 
-# Constants of a layer in one vector; see neurons.Constants. C14 is 1.4 in Q(F).
-LEAK, GAIN, DECAY, BUMP, A, B, D, REST, RESET, BOUND, SCALE, ONE, C14 = range(13)
+# Constants of a layer in one vector; see neurons.Constants. C14 is 1.4 in Q(F); UNIT is 2^F / L, what a count
+# of one adds to a current, no number if a weight is none.
+LEAK, GAIN, DECAY, BUMP, A, B, D, REST, RESET, BOUND, SCALE, ONE, C14, UNIT = range(14)
 
 # What `run` must know of a layer: its shape; whether its input is rate-coded (RATED), its neurons fire,
 # are izhikevich or need float64 (WIDE); whether samples lie side by side (LANED) and its sum over the steps
-# is taken in one product (SUMMED); and where in the flat arrays its matrices, gradients, activations,
-# lists of spikes and laned weights (forward and back) begin.
+# is taken in one product (SUMMED); where in the flat arrays its matrices, gradients, activations, lists of
+# spikes and laned weights (forward and back) begin; and whether sums of magnitudes stay below 2^15 (NARROW)
+# and its currents cannot saturate (OPEN).
 (
     N_IN, N_OUT, SLICES, STREAMS, RATED, FIRES, IZHIKEVICH, WIDE, LANED, SUMMED, AT_MATRIX, AT_WEIGHT,
-    AT_STATE, AT_LIST, AT_AHEAD, AT_BACK,
-) = range(16)  # fmt: skip
+    AT_STATE, AT_LIST, AT_AHEAD, AT_BACK, NARROW, OPEN,
+) = range(18)  # fmt: skip
 TILE = 4  # neurons and steps that a laned product does at once
 STATES = 6  # arrays [T, S, n_out] that a layer keeps for the way back
 
@@ -60,25 +62,26 @@ _loose = njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", 
 # -- sixteen numbers side by side -----------------------------------------------------------------
 
 # The compiler keeps a sum over many rows in memory, one load and one store for every few numbers added. A
-# value of the type below, 16 float32, stays in a register; where registers are narrower, in two or four. It
-# is defined here and not in a file of its own for the reason that is given for the surrogate.
+# value of the types below, some 16 numbers, stays in registers: one or several, as wide as the machine's.
+# They are defined here and not in a file of their own for the reason that is given for the surrogate.
 #
-# Arrays are contiguous, indices are those of their flat numbers, and nothing is checked: all 16 numbers from
-# `at` on must lie within the array, also where only some of them are written.
+# Arrays are contiguous, indices are those of their flat numbers, and nothing is checked: all numbers of a
+# value from `at` on must lie within the array, also where only some of them are written.
 
 WIDTH = 16
-PAIR, FOUR = 2 * WIDTH, 4 * WIDTH  # for loops over steps, where one number waits for another
-_FLOAT, _INT = ir.FloatType(), ir.IntType(32)
-_LANES = ir.VectorType(_FLOAT, WIDTH)
+PAIR, FOUR, EIGHT = 2 * WIDTH, 4 * WIDTH, 8 * WIDTH
+_FLOAT, _INT, _COUNT, _PLACE = ir.FloatType(), ir.IntType(32), ir.IntType(16), ir.IntType(64)
 
 
 class _Lanes(types.Type):
-    def __init__(self, width):
-        super().__init__(name=f"Lanes{width}")
-        self.vector = ir.VectorType(_FLOAT, width)
+    """`width` numbers: float32, or integers of 16 or 32 bits."""
+
+    def __init__(self, width, element=_FLOAT):
+        super().__init__(name=f"Lanes{width}x{element}")
+        self.vector = ir.VectorType(element, width)
 
 
-_lanes, _pair, _four = _Lanes(WIDTH), _Lanes(PAIR), _Lanes(FOUR)
+_lanes = _Lanes(WIDTH)
 
 
 @register_model(_Lanes)
@@ -94,9 +97,35 @@ def _spread(builder, scalar, kind):
     return builder.shuffle_vector(first, first, places)
 
 
-def _pointer(context, builder, array_type, array, at, vector=_LANES):
+def _pointer(context, builder, array_type, array, at, vector=_lanes.vector):
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
+
+
+def _below(builder, count, width=WIDTH):
+    """Which of `width` lanes have a number below count, one bit each."""
+    kind = ir.VectorType(_INT, width)
+    numbers = ir.Constant(kind, list(range(width)))
+    return builder.icmp_signed("<", numbers, _spread(builder, builder.trunc(count, _INT), kind))
+
+
+def _nothing(lanes):
+    """A maker of zeros of one kind, lanes()."""
+
+    @intrinsic
+    def zeros(typing):
+        def generate(context, builder, signature, arguments):
+            return ir.Constant(lanes.vector, [0] * lanes.vector.count)
+
+        return lanes(), generate
+
+    return zeros
+
+
+zeros, zeros_pair, zeros_four = (_nothing(_Lanes(width)) for width in (WIDTH, PAIR, FOUR))
+# Integers: of 16 bits where sums stay below 2^15, else of 32.
+counts_four, counts_eight = (_nothing(_Lanes(width, _COUNT)) for width in (FOUR, EIGHT))
+long_counts_four, long_counts_eight = (_nothing(_Lanes(width, _INT)) for width in (FOUR, EIGHT))
 
 
 @intrinsic
@@ -122,6 +151,18 @@ def load_like(typing, array, at, other):
 
 
 @intrinsic
+def load_counts(typing, array, at, other):
+    """As many integers of an int16 array as `other` has, as integers of its size."""
+
+    def generate(context, builder, signature, arguments):
+        vector = ir.VectorType(_COUNT, other.vector.count)
+        numbers = builder.load(_pointer(context, builder, signature.args[0], *arguments[:2], vector), align=2)
+        return numbers if vector == other.vector else builder.sext(numbers, other.vector)
+
+    return other(array, types.intp, other), generate
+
+
+@intrinsic
 def store(typing, array, at, lanes):
     """array[at : at + 16] = lanes, or as many as there are."""
 
@@ -135,68 +176,85 @@ def store(typing, array, at, lanes):
 
 @intrinsic
 def store_first(typing, array, at, lanes, count):
-    """array[at : at + count] = lanes[:count], where count may exceed 16; the others are read and written
-    back unchanged."""
+    """array[at : at + count] = lanes[:count], where count may exceed their number; the others are read and
+    written back unchanged."""
 
     def generate(context, builder, signature, arguments):
-        pointer = _pointer(context, builder, signature.args[0], *arguments[:2])
-        kind = ir.VectorType(_INT, WIDTH)
-        numbers = ir.Constant(kind, list(range(WIDTH)))
-        among = builder.icmp_signed("<", numbers, _spread(builder, builder.trunc(arguments[3], _INT), kind))
+        pointer = _pointer(context, builder, signature.args[0], *arguments[:2], lanes.vector)
+        among = _below(builder, arguments[3], lanes.vector.count)
         kept = builder.select(among, arguments[2], builder.load(pointer, align=4))
         builder.store(kept, pointer, align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, _lanes, types.intp), generate
+    return types.void(array, types.intp, lanes, types.intp), generate
 
 
 @intrinsic
-def spread(typing, number):
-    """Sixteen times the same float32."""
+def store_rows(typing, array, at, step, counts, unit):
+    """The integers in `counts` times unit, float32, sixteen at a time: array[at + u * step : ... + 16]."""
 
     def generate(context, builder, signature, arguments):
-        return _spread(builder, arguments[0], _LANES)
+        array, at, step, lanes, unit = arguments
+        by = _spread(builder, unit, _lanes.vector)
+        for u in range(counts.vector.count // WIDTH):
+            places = ir.Constant(ir.VectorType(_INT, WIDTH), [u * WIDTH + n for n in range(WIDTH)])
+            row = builder.sitofp(builder.shuffle_vector(lanes, lanes, places), _lanes.vector)
+            place = builder.add(at, builder.mul(step, _PLACE(u)))
+            pointer = _pointer(context, builder, signature.args[0], array, place)
+            builder.store(builder.fmul(row, by), pointer, align=4)
+        return context.get_dummy_value()
 
-    return _lanes(types.float32), generate
+    return types.void(array, types.intp, types.intp, counts, types.float32), generate
 
 
 @intrinsic
-def spread_pair(typing, number):
-    """The same 32 times."""
+def of_counts(typing, counts, unit):
+    """The integers in `counts` times unit, float32."""
+    kind = _Lanes(counts.vector.count)
 
     def generate(context, builder, signature, arguments):
-        return _spread(builder, arguments[0], _pair.vector)
+        lanes, unit = arguments
+        return builder.fmul(builder.sitofp(lanes, kind.vector), _spread(builder, unit, kind.vector))
 
-    return _pair(types.float32), generate
-
-
-@intrinsic
-def spread_four(typing, number):
-    """The same 64 times."""
-
-    def generate(context, builder, signature, arguments):
-        return _spread(builder, arguments[0], _four.vector)
-
-    return _four(types.float32), generate
+    return kind(counts, types.float32), generate
 
 
 @intrinsic
 def spread_like(typing, number, other):
-    """As many times as `other` has numbers."""
+    """As many times the same number, float32 or int16, as `other` has numbers."""
+
+    element = other.vector.element
 
     def generate(context, builder, signature, arguments):
-        return _spread(builder, arguments[0], other.vector)
+        number = arguments[0]
+        return _spread(builder, builder.sext(number, element) if element == _INT else number, other.vector)
 
-    return other(types.float32, other), generate
+    return other(types.float32 if element == _FLOAT else types.int16, other), generate
 
 
-def _elementwise(build):
-    """An operation on lanes of one width; build(builder, *lanes) -> lanes."""
+def _signed(kinds, build):
+    """What an operation on values of one kind is; build(builder, *vectors) -> vector."""
 
     def generate(context, builder, signature, arguments):
         return build(builder, *arguments)
 
-    return generate
+    return kinds[0](*kinds), generate
+
+
+def _on_one(build):
+    return intrinsic(lambda typing, a: _signed([a], build))
+
+
+def _on_two(build):
+    return intrinsic(lambda typing, a, b: _signed([a, b], build))
+
+
+def _on_three(build):
+    return intrinsic(lambda typing, a, b, c: _signed([a, b, c], build))
+
+
+def _on_four(build):
+    return intrinsic(lambda typing, a, b, c, d: _signed([a, b, c, d], build))
 
 
 def _call(name):
@@ -211,111 +269,94 @@ def _call(name):
     return build
 
 
-@intrinsic
-def add(typing, a, b):
-    """a + b."""
-    return a(a, a), _elementwise(lambda builder, a, b: builder.fadd(a, b))
+def _clamp(builder, a, low, high):
+    above = builder.select(builder.fcmp_ordered("<", a, low), low, a)
+    return builder.select(builder.fcmp_ordered(">", above, high), high, above)
 
 
-@intrinsic
-def subtract(typing, a, b):
-    """a - b."""
-    return a(a, a), _elementwise(lambda builder, a, b: builder.fsub(a, b))
-
-
-@intrinsic
-def multiply(typing, a, b):
-    """a * b."""
-    return a(a, a), _elementwise(lambda builder, a, b: builder.fmul(a, b))
-
-
-@intrinsic
-def divide(typing, a, b):
-    """a / b."""
-    return a(a, a), _elementwise(lambda builder, a, b: builder.fdiv(a, b))
-
-
-@intrinsic
-def add_product(typing, a, b, c):
-    """a * b + c, rounded once or twice."""
-    return a(a, a, a), _elementwise(_call("fmuladd"))
-
-
-@intrinsic
-def floor(typing, a):
-    """The whole numbers below."""
-    return a(a), _elementwise(_call("floor"))
-
-
-@intrinsic
-def clamp(typing, a, low, high):
-    """min(max(a, low), high); what is no number stays none."""
-
-    def build(builder, a, low, high):
-        above = builder.select(builder.fcmp_ordered("<", a, low), low, a)
-        return builder.select(builder.fcmp_ordered(">", above, high), high, above)
-
-    return a(a, a, a), _elementwise(build)
-
-
-@intrinsic
-def where_positive(typing, a, yes, no):
-    """yes where a is 0 or more, else no."""
-
-    def build(builder, a, yes, no):
-        return builder.select(
-            builder.fcmp_ordered(">=", a, ir.Constant(a.type, [0.0] * a.type.count)), yes, no
-        )
-
-    return a(a, a, a), _elementwise(build)
-
-
-@intrinsic
-def where_equal(typing, a, b, yes, no):
-    """yes where a equals b, else no."""
+def _where(relation):
+    """yes where a stands in `relation` to b, else no."""
 
     def build(builder, a, b, yes, no):
-        return builder.select(builder.fcmp_ordered("==", a, b), yes, no)
+        return builder.select(builder.fcmp_ordered(relation, a, b), yes, no)
 
-    return a(a, a, a, a), _elementwise(build)
+    return build
+
+
+add = _on_two(lambda builder, a, b: builder.fadd(a, b))
+subtract = _on_two(lambda builder, a, b: builder.fsub(a, b))
+multiply = _on_two(lambda builder, a, b: builder.fmul(a, b))
+divide = _on_two(lambda builder, a, b: builder.fdiv(a, b))
+add_product = _on_three(_call("fmuladd"))  # a * b + c, rounded once or twice
+floor = _on_one(_call("floor"))
+clamp = _on_three(_clamp)  # min(max(a, low), high); what is no number stays none
+where_equal = _on_four(_where("=="))
+where_least = _on_four(_where(">="))  # where a is b or more
+add_counts = _on_two(lambda builder, a, b: builder.add(a, b))
+both = _on_two(lambda builder, a, b: builder.and_(a, b))
+
+
+def _fired(context, builder, kinds, array, at, level, level_at, real):
+    """Which of 16 neurons fired, one bit each; see list_fired."""
+    state = builder.load(_pointer(context, builder, kinds[0], array, at), align=4)
+    levels = builder.load(_pointer(context, builder, kinds[1], level, level_at), align=4)
+    return builder.and_(builder.fcmp_ordered(">=", state, levels), _below(builder, real))
 
 
 @intrinsic
-def list_fired(typing, array, at, real, places, to, base, step):
-    """Write base + b * step into places from `to` on for every b below `real` of which array[at + b] is 0 or
-    more; returns how many. Up to sixteen places behind `to` are overwritten."""
+def store_fired(typing, array, at, level, level_at, real, masks, to):
+    """masks[to + b], int16, for every b below 16: -1 where array[at + b] is level[level_at + b] or more and b
+    is below `real`, else 0. Returns how many are -1."""
 
     def generate(context, builder, signature, arguments):
-        array, at, real, places, to, base, step = arguments
-        half, whole = WIDTH // 2, ir.IntType(64)
+        array, at, level, level_at, real, masks, to = arguments
+        kinds = signature.args[0], signature.args[2]
+        fired = _fired(context, builder, kinds, array, at, level, level_at, real)
+        vector = ir.VectorType(_COUNT, WIDTH)
+        pointer = _pointer(context, builder, signature.args[5], masks, to, vector)
+        builder.store(builder.sext(fired, vector), pointer, align=2)
+        bits = builder.bitcast(fired, ir.IntType(WIDTH))
+        return builder.zext(builder.ctpop(bits), _PLACE)
+
+    integer = types.intp
+    return integer(array, integer, level, integer, integer, masks, integer), generate
+
+
+@intrinsic
+def list_fired(typing, array, at, level, level_at, real, places, to, base, step):
+    """Write base + b * step into places from `to` on for every b below `real` of which array[at + b] is
+    level[level_at + b] or more; returns how many. Up to sixteen places behind `to` are overwritten."""
+
+    def generate(context, builder, signature, arguments):
+        array, at, level, level_at, real, places, to, base, step = arguments
+        half = WIDTH // 2
         few = ir.VectorType(_INT, half)
         rows = [[b for b in range(half) if n >> b & 1] for n in range(2**half)]
         table = ir.Constant(ir.ArrayType(few, 2**half), [row + [0] * (half - len(row)) for row in rows])
         table = cgutils.global_constant(builder.module, "places_of_bits", table)
-        counts = ir.Constant(ir.ArrayType(whole, 2**half), [len(row) for row in rows])
+        counts = ir.Constant(ir.ArrayType(_PLACE, 2**half), [len(row) for row in rows])
         counts = cgutils.global_constant(builder.module, "number_of_bits", counts)
-        numbers = ir.Constant(ir.VectorType(_INT, WIDTH), list(range(WIDTH)))
-        pointer = _pointer(context, builder, signature.args[0], array, at)
-        zero = ir.Constant(_LANES, [0.0] * WIDTH)
-        fired = builder.fcmp_ordered(">=", builder.load(pointer, align=4), zero)
-        limit = _spread(builder, builder.trunc(real, _INT), ir.VectorType(_INT, WIDTH))
-        fired = builder.and_(fired, builder.icmp_signed("<", numbers, limit))
-        bits = builder.zext(builder.bitcast(fired, ir.IntType(WIDTH)), whole)
-        out = context.make_array(signature.args[3])(context, builder, places).data
+        kinds = signature.args[0], signature.args[2]
+        fired = _fired(context, builder, kinds, array, at, level, level_at, real)
+        bits = builder.zext(builder.bitcast(fired, ir.IntType(WIDTH)), _PLACE)
+        out = context.make_array(signature.args[5])(context, builder, places).data
         by = _spread(builder, builder.trunc(step, _INT), few)
-        found = whole(0)
+        found = _PLACE(0)
         for first in (0, half):  # without a branch: a processor cannot guess what fires
-            row = builder.and_(builder.lshr(bits, whole(first)), whole(2**half - 1))
-            start = builder.trunc(builder.add(base, builder.mul(step, whole(first))), _INT)
-            listed = builder.load(builder.gep(table, [whole(0), row]), align=4)
+            row = builder.and_(builder.lshr(bits, _PLACE(first)), _PLACE(2**half - 1))
+            start = builder.trunc(builder.add(base, builder.mul(step, _PLACE(first))), _INT)
+            listed = builder.load(builder.gep(table, [_PLACE(0), row]), align=4)
             listed = builder.add(builder.mul(listed, by), _spread(builder, start, few))
             target = builder.bitcast(builder.gep(out, [builder.add(to, found)]), few.as_pointer())
             builder.store(listed, target, align=4)
-            found = builder.add(found, builder.load(builder.gep(counts, [whole(0), row])))
+            found = builder.add(found, builder.load(builder.gep(counts, [_PLACE(0), row])))
         return found
 
     integer = types.intp
-    return integer(array, integer, integer, places, integer, integer, integer), generate
+    return (
+        integer(array, integer, level, integer, integer, places, integer, integer, integer),
+        generate,
+    )
 
 
 @intrinsic
@@ -390,59 +431,139 @@ def prepare(weight, keep, position, top, unit, table, matrix, turned):
 
 
 @_exact
-def prepare_levels(weight, keep, position, n_in, n_out, span, top, unit, matrix):
-    """The same for rate-coded inputs and sobol streams, in pieces of 16 neurons: [D + 1, pieces, n_in, 16],
-    flat. span: D."""
+def _magnitude(weight, keep, top):
+    """The magnitude of a real weight, with its sign; no number if it is none or beyond 2^15."""
+    value = np.rint(weight * top) if keep else np.float32(0)
+    return value if abs(value) < np.float32(2**15) else np.float32(np.nan)
+
+
+@_exact
+def _whole_number(value):
+    """An integer of 16 bits; 0 for what is no number."""
+    return np.int16(value) if value == value else np.int16(0)
+
+
+@_exact
+def _largest_of(sums):
+    """The largest of some numbers; no number if one is none."""
+    return sums.max() if np.isfinite(sums.sum()) else np.float32(np.nan)
+
+
+@_exact
+def _late(position):
+    """The delay of a synapse; 0 where its position is no number."""
+    here = np.rint(position)
+    return int(here) if here == here else 0
+
+
+@_exact
+def prepare_levels(weight, keep, position, n_in, n_out, span, top, unit, most, layer, k, matrix):
+    """The same for rate-coded inputs and sobol streams: magnitudes with their signs, int16, in pieces of 64
+    neurons, [D + 1, pieces, n_in, 64], flat. span: D. most: 2^(W - 1), where a current saturates. layer, k:
+    what `run` must know, filled in as far as it depends on weights."""
     matrix[:] = 0
-    piece = n_in * WIDTH
-    size = -(-n_out // WIDTH) * piece
+    size = -(-n_out // FOUR) * n_in * FOUR
+    sums, value = np.zeros(n_out, np.float32), np.empty(n_out, np.float32)
     for i in range(n_in):
         for j in range(n_out):
-            value = np.rint(weight[i, j] * top) * unit if keep[i, j] else np.float32(0)
-            late = 0
+            value[j] = _magnitude(weight[i, j], keep[i, j], top)
+            sums[j] += abs(value[j])
+        for first in range(0, n_out, FOUR):
+            at = first * n_in + i * FOUR
             if span > 0:
-                here = np.rint(position[i, j])
-                late = int(here) if here == here else 0
-            matrix[late * size + (j // WIDTH) * piece + i * WIDTH + j % WIDTH] = value
+                for j in range(min(FOUR, n_out - first)):
+                    matrix[at + _late(position[i, first + j]) * size + j] = _whole_number(value[first + j])
+            else:
+                for j in range(min(FOUR, n_out - first)):
+                    matrix[at + j] = _whole_number(value[first + j])
+    _note(sums, unit, most, layer, k)
 
 
 @_exact
-def largest_current(weight, keep, n_in, n_out, top, unit):
-    """The largest current that a sobol layer can bring about, an upper bound."""
-    column = np.zeros(n_out, np.float32)
-    for i in range(n_in):
-        for j in range(n_out):
-            column[j] += abs(np.rint(weight[i, j] * top)) * keep[i, j]
-    return float(column.max()) * unit
-
-
-@_exact
-def prepare_lanes(weight, keep, position, n_in, n_out, span, top, unit, ahead, ahead_at, back, back_at):
+def prepare_lanes(
+    weight, keep, position, n_in, n_out, span, top, unit, most, layer, k, height, ahead, ahead_at, back,
+    back_at
+):  # fmt: skip
     """The same for a laned layer of sobol streams: weights, and where in the state that they are multiplied
     with their factors begin.
 
-    ahead, ahead_at: [n_out / 4, n_in, 4], for currents of spikes [T' + D, n_in', 16] behind D empty steps.
-    back, back_at: [n_in / 4, n_out, 4], for the gradient to spikes of that to currents [T' + D, n_out', 16].
-    All flat; sizes are rounded up, with weights of 0. position: empty without delays. span: D.
+    ahead, ahead_at: [n_out / 4, n_in, 4], int16 magnitudes with their signs, for masks of spikes
+    [n_in, height, 16] behind D empty steps. back, back_at: [n_in / 4, n_out, 4], currents, for the gradient
+    to spikes of that to currents [T' + D, n_out', 16]. All flat; sizes are rounded up, with weights of 0.
+    position: empty without delays.
     """
     ahead[:] = 0
     back[:] = 0
     ahead_at[:] = 0
     back_at[:] = 0
-    step_in, step_out = WIDTH * (-(-n_in // TILE) * TILE), WIDTH * (-(-n_out // TILE) * TILE)
+    step_out = WIDTH * (-(-n_out // TILE) * TILE)
+    sums = np.zeros(n_out, np.float32)
     for i in range(n_in):
         for j in range(n_out):
-            value = np.rint(weight[i, j] * top) * unit if keep[i, j] else np.float32(0)
-            late = 0
-            if span > 0:
-                here = np.rint(position[i, j])
-                late = int(here) if here == here else 0
+            value = _magnitude(weight[i, j], keep[i, j], top)
+            sums[j] += abs(value)
+            late = _late(position[i, j]) if span > 0 else 0
             at = ((j // TILE) * n_in + i) * TILE + j % TILE
-            ahead[at] = value
-            ahead_at[at] = (span - late) * step_in + i * WIDTH
+            ahead[at] = _whole_number(value)
+            ahead_at[at] = (i * height + span - late) * WIDTH
             at = ((i // TILE) * n_out + j) * TILE + i % TILE
-            back[at] = value
+            back[at] = value * unit
             back_at[at] = late * step_out + j * WIDTH
+    _note(sums, unit, most, layer, k)
+
+
+@_exact
+def prepare_sum(
+    weight, keep, position, n_in, n_out, span, top, unit, most, layer, k, timesteps, levels, table, matrix,
+    turned
+):  # fmt: skip
+    """The same for a last layer that only integrates: summed up where no current can saturate, and sums are
+    exact in float32."""
+    sums = np.zeros(n_out, np.float32)
+    for i in range(n_in):
+        for j in range(n_out):
+            sums[j] += abs(_magnitude(weight[i, j], keep[i, j], top))
+    current = _largest(sums) * unit
+    layer[SUMMED] = current < most and current * timesteps < 2**24
+    if layer[RATED] and not layer[SUMMED]:
+        prepare_levels(weight, keep, position, n_in, n_out, span, top, unit, most, layer, k, levels)
+    else:
+        prepare(weight, keep, position, top, unit, table, matrix, turned)
+
+
+@_exact
+def _magnitude(weight, keep, top):
+    """The magnitude of a real weight, with its sign; no number if it is none or beyond 2^15."""
+    value = np.rint(weight * top) if keep else np.float32(0)
+    return value if abs(value) < np.float32(2**15) else np.float32(np.nan)
+
+
+@_exact
+def _whole_number(value):
+    """An integer of 16 bits; 0 for what is no number."""
+    return np.int16(value) if value == value else np.int16(0)
+
+
+@_exact
+def _late(position):
+    """The delay of a synapse; 0 where its position is no number."""
+    here = np.rint(position)
+    return int(here) if here == here else 0
+
+
+@_exact
+def _largest(sums):
+    """The largest of some numbers; no number if one is none."""
+    return sums.max() if np.isfinite(sums.sum()) else np.float32(np.nan)
+
+
+@_exact
+def _note(sums, unit, most, layer, k):
+    """What follows from the sums of magnitudes of a layer's neurons."""
+    largest = _largest(sums)
+    layer[NARROW] = largest < 2**15
+    layer[OPEN] = largest * unit < most
+    k[UNIT] = unit if largest == largest else largest  # integers cannot say that a weight is no number
 
 
 @_exact
@@ -498,15 +619,18 @@ def list_spikes(spikes, active, counts):
 
 
 @_exact
-def _list_fired(gap, laned, s, active, counts):
-    """The same for neurons of sample s, which fired where their gap [T, S, n], or [T, n', 16] if laned, is
-    not negative."""
-    timesteps, n = len(gap), active.shape[2] - 1
+def _list_fired(state, level, laned, s, active, counts):
+    """The same for neurons of sample s, which fired where their state [T, S, n], or [T, n', 16] if laned, is
+    their level [S * n], or [n' * 16], or more."""
+    timesteps, n = len(state), active.shape[2] - 1
     for t in range(timesteps):
         count = 0
         for i in range(n):
             active[s, t, count] = i
-            count += (gap[t, i, s] if laned else gap[t, s, i]) >= np.float32(0)
+            if laned:
+                count += state[t, i, s] >= level[i * WIDTH + s]
+            else:
+                count += state[t, s, i] >= level[s * n + i]
         counts[s, t] = count
 
 
@@ -543,94 +667,180 @@ def _add_spikes(active, counts, a, matrix, current, s):
 
 
 @_exact
-def _add_levels(order, starts, first, size, ramp, matrices, at, n_in, n_out, slices, states, to, step):
+def _add_levels(
+    order, starts, first, size, ramp, matrices, at, n_in, n_out, slices, states, to, step, unit, sums, nothing
+):  # fmt: skip
     """The same for the rate-coded inputs of samples first, first + 1, ..., as many as `size`. matrices: flat,
-    the layer's from `at` on. states: flat, the currents [T, S + 1, n_out] from `to` on, `step` numbers from
-    one step of time to the next."""
+    the layer's from `at` on, see prepare_levels. states: flat, the currents [T, S + 1, n_out] from `to` on,
+    `step` numbers from one step of time to the next. unit: what a count of one adds. sums: scratch. nothing:
+    64 integers that hold every sum."""
     timesteps = len(ramp)
-    piece = n_in * WIDTH
-    for d in range(slices):
-        j = 0
-        while j < n_out:
-            broad = j + 4 * WIDTH <= n_out
-            row = at + d * (-(-n_out // WIDTH) * piece) + j * n_in
-            for s in range(size):
-                b = first + s
-                a0 = a1 = a2 = a3 = spread(np.float32(0))
-                for r in range(timesteps - 1, -1, -1):  # an input of level q > r spikes in step ramp[r]
-                    if broad:
-                        for n in range(starts[b, r], starts[b, r + 1]):
-                            k = row + order[b, n] * WIDTH
-                            a0 = add(a0, load(matrices, k))
-                            a1 = add(a1, load(matrices, k + piece))
-                            a2 = add(a2, load(matrices, k + 2 * piece))
-                            a3 = add(a3, load(matrices, k + 3 * piece))
-                    else:
-                        for n in range(starts[b, r], starts[b, r + 1]):
-                            a0 = add(a0, load(matrices, row + order[b, n] * WIDTH))
-                    here = ramp[r] + d
-                    if here >= timesteps:
-                        continue
-                    k = to + s * n_out + here * step + j
-                    b0, b1, b2, b3 = a0, a1, a2, a3
-                    # The first to write to a step leaves nothing of what stood there.
+    piece, pieces, row = n_in * FOUR, -(-n_out // FOUR), _row(nothing)
+    kept = (n_in + 1) * row  # where the sums of the steps begin, behind those of the inputs
+    for j in range(0, n_out, FOUR):
+        for s in range(size):
+            b = first + s
+            begin, end = starts[b, 0], starts[b, timesteps]
+            for d in range(slices):
+                weights = at + (d * pieces + j // FOUR) * piece
+                total, place = nothing, (end - begin) * row
+                store(sums, place, total)
+                for n in range(end - 1, begin - 1, -1):  # without a branch a level, which nothing foretells
+                    total = add_counts(total, load_counts(matrices, weights + order[b, n] * FOUR, total))
+                    place -= row
+                    store(sums, place, total)
+                for t in range(timesteps - d if slices > 1 else 0):
+                    total, now = (
+                        load_like(sums, (starts[b, ramp[t]] - begin) * row, nothing),
+                        kept + (t + d) * row,
+                    )
                     if d > 0:
-                        b0 = add(a0, load(states, k))
-                        if broad:
-                            b1 = add(a1, load(states, k + WIDTH))
-                            b2 = add(a2, load(states, k + 2 * WIDTH))
-                            b3 = add(a3, load(states, k + 3 * WIDTH))
-                    if broad:
-                        store(states, k, b0)
-                        store(states, k + WIDTH, b1)
-                        store(states, k + 2 * WIDTH, b2)
-                        store(states, k + 3 * WIDTH, b3)
-                    else:
-                        store_first(states, k, b0, n_out - j)
-            j += 4 * WIDTH if broad else WIDTH
+                        total = add_counts(total, load_like(sums, now, nothing))
+                    store(sums, now, total)
+            for t in range(timesteps):  # an input spikes in step t if its level exceeds ramp[t]
+                place = kept + t * row if slices > 1 else (starts[b, ramp[t]] - begin) * row
+                k, total = to + t * step + s * n_out + j, load_like(sums, place, nothing)
+                if j + FOUR <= n_out:
+                    store(states, k, of_counts(total, unit))
+                else:
+                    store_first(states, k, of_counts(total, unit), n_out - j)
 
 
 @_exact
-def _lif(states, current, gap, raw, step, neurons, thresholds, noise, k):
+def _lif(states, current, gap, raw, step, neurons, thresholds, noise, saturates, k, total):
     """if, lif, stochastic_lif and homeostatic_lif whose integers float32 holds, over all steps, for the
     `neurons` of all samples side by side, a multiple of 16.
 
     states: flat, with the currents [T, m] in, from `current` on, `step` numbers from one step of time to the
-    next. Out, laid out alike from `gap` and `raw` on: the distance of the membrane to the threshold, 0 and
-    more is a spike, and the membrane before it is clamped.
+    next. Out, laid out alike from `raw` on: the membrane before it is clamped; of homeostatic_lif also, from
+    `gap` on, the distance of the membrane to the threshold. total: None, or spikes early enough to arrive
+    after each delay, [D + 1, m or more], out.
     """
     n = 0
     while n + FOUR <= neurons:
-        many = load_like(thresholds, n, spread_four(np.float32(0)))
-        _lif_of(states, current + n, gap + n, raw + n, step, many, noise, k)
+        many = load_like(thresholds, n, zeros_four())
+        _lif_of(states, current + n, gap + n, raw + n, step, many, noise, saturates, k, total, n)
         n += FOUR
     while n < neurons:
-        _lif_of(states, current + n, gap + n, raw + n, step, load(thresholds, n), noise, k)
+        _lif_of(
+            states, current + n, gap + n, raw + n, step, load(thresholds, n), noise, saturates, k, total, n
+        )
         n += WIDTH
 
 
 @_exact
-def _lif_of(states, current, gap, raw, step, threshold, noise, k):
-    """The same for as many neurons as there are thresholds, all of whose numbers stay in registers."""
+def adapts(k):
+    """Whether the constants are those of a homeostatic_lif."""
+    return k[BUMP] != 0 or k[DECAY] != 0
+
+
+@_exact
+def _lif_of(states, current, gap, raw, step, threshold, noise, saturates, k, total, n):
+    """The same for as many neurons as there are thresholds, all of whose numbers stay in registers; total
+    from `n` on."""
     leak, gain = spread_like(k[LEAK] / k[ONE], threshold), spread_like(k[GAIN] / k[ONE], threshold)
     decay, bump = spread_like(k[DECAY] / k[ONE], threshold), spread_like(k[BUMP], threshold)
     rest, reset = spread_like(k[REST], threshold), spread_like(k[RESET], threshold)
     low, high = spread_like(-k[BOUND], threshold), spread_like(k[BOUND] - np.float32(1), threshold)
     zero = spread_like(np.float32(0), threshold)
-    adapts = k[BUMP] != 0 or k[DECAY] != 0
-    v, a = rest, zero
+    unit = spread_like(np.float32(1), threshold)
+    v, a, spikes = rest, zero, zero
+    if adapts(k):
+        for t in range(len(noise)):
+            drive = load_like(states, current + t * step, threshold)
+            if saturates:
+                drive = clamp(drive, low, high)
+            leaking = floor(multiply(subtract(rest, v), leak))
+            whole = add(add(v, floor(multiply(drive, gain))), leaking)
+            x = clamp(whole, low, high)
+            over = subtract(subtract(x, threshold), a)
+            store(states, gap + t * step, over)
+            store(states, raw + t * step, whole)
+            v = where_least(over, zero, reset, x)
+            fired = where_least(over, zero, bump, zero)
+            a = clamp(add(subtract(a, floor(multiply(a, decay))), fired), low, high)
+            if total is not None:
+                spikes = add(spikes, where_least(over, zero, unit, zero))
+                _store_early(total, n, spikes, len(noise) - 1 - t)
+        return
     for t in range(len(noise)):
-        drive = clamp(load_like(states, current + t * step, threshold), low, high)
+        drive = load_like(states, current + t * step, threshold)
+        if saturates:
+            drive = clamp(drive, low, high)
         leaking = floor(multiply(subtract(rest, v), leak))
         whole = add(add(add(v, floor(multiply(drive, gain))), leaking), spread_like(noise[t], threshold))
-        x = clamp(whole, low, high)
-        over = subtract(subtract(x, threshold), a)
-        store(states, gap + t * step, over)
         store(states, raw + t * step, whole)
-        v = where_positive(over, reset, x)
-        if adapts:
-            fired = where_positive(over, bump, zero)
-            a = clamp(add(subtract(a, floor(multiply(a, decay))), fired), low, high)
+        x = clamp(whole, low, high)
+        v = where_least(x, threshold, reset, x)
+        if total is not None:
+            spikes = add(spikes, where_least(x, threshold, unit, zero))
+            _store_early(total, n, spikes, len(noise) - 1 - t)
+
+
+@_exact
+def _store_early(total, n, spikes, left):
+    """Keep how many spikes there were when `left` steps are left to come, where a delay is as long."""
+    if left < len(total):
+        store(total, left * total.shape[1] + n, spikes)
+
+
+@_exact
+def _izhikevich(states, current, raw, slow, step, neurons, thresholds, timesteps, saturates, k, total):
+    """The same for izhikevich; from `slow` on, the recovery before it is clamped."""
+    n = 0
+    while n + PAIR <= neurons:
+        few = load_like(thresholds, n, zeros_pair())
+        _izhikevich_of(states, current + n, raw + n, slow + n, step, few, timesteps, saturates, k, total, n)
+        n += PAIR
+    while n < neurons:
+        few = load(thresholds, n)
+        _izhikevich_of(states, current + n, raw + n, slow + n, step, few, timesteps, saturates, k, total, n)
+        n += WIDTH
+
+
+@_exact
+def _izhikevich_of(states, current, raw, slow, step, threshold, timesteps, saturates, k, total, n):
+    """The same for as many neurons as there are thresholds. The square of v needs 32 bits: with v = 256 h + l
+    it is 2^16 h^2 + l (v + 256 h), each of which float32 holds. What is too large for it is clamped."""
+    one = k[ONE]
+    gain, ka, kb = spread_like(k[GAIN] / one, threshold), spread_like(k[A] / one, threshold), k[B] / one
+    reset, bump, base = (
+        spread_like(k[RESET], threshold),
+        spread_like(k[D], threshold),
+        spread_like(k[C14], threshold),
+    )
+    low, high = spread_like(-k[BOUND], threshold), spread_like(k[BOUND] - np.float32(1), threshold)
+    four, six = spread_like(np.float32(4), threshold), spread_like(np.float32(6), threshold)
+    split, part = spread_like(np.float32(256), threshold), spread_like(np.float32(1 / 256), threshold)
+    whole_square, below = (
+        spread_like(np.float32(2**16) / one, threshold),
+        spread_like(np.float32(1) / one, threshold),
+    )
+    unit, spikes = spread_like(np.float32(1), threshold), spread_like(np.float32(0), threshold)
+    v, u = reset, spread_like(np.floor(kb * k[RESET]), threshold)
+    follow, zero = spread_like(kb, threshold), spread_like(np.float32(0), threshold)
+    for t in range(timesteps):
+        drive = load_like(states, current + t * step, threshold)
+        if saturates:
+            drive = clamp(drive, low, high)
+        h = floor(multiply(v, part))
+        most = multiply(h, split)
+        rest = floor(multiply(multiply(subtract(v, most), add(v, most)), below))
+        square = add(multiply(multiply(h, h), whole_square), rest)
+        whole = add(
+            subtract(add(add(multiply(square, four), multiply(v, six)), base), u),
+            floor(multiply(drive, gain)),
+        )
+        x = clamp(whole, low, high)
+        fired = where_least(x, threshold, bump, zero)
+        recovery = add(add(u, floor(multiply(subtract(floor(multiply(v, follow)), u), ka))), fired)
+        store(states, raw + t * step, whole)
+        store(states, slow + t * step, recovery)
+        u = clamp(recovery, low, high)
+        v = where_least(x, threshold, reset, x)
+        if total is not None:
+            spikes = add(spikes, where_least(x, threshold, unit, zero))
+            _store_early(total, n, spikes, timesteps - 1 - t)
 
 
 @_exact
@@ -665,8 +875,8 @@ def _wide_lif(current, neurons, threshold, noise, k, v, a, gap, before, inside):
 
 
 @_exact
-def _izhikevich(current, neurons, threshold, k, v, u, gap, before, inside, steady):
-    """izhikevich over all steps. steady: 1 where the recovery was not clamped."""
+def _wide_izhikevich(current, neurons, threshold, k, v, u, gap, before, inside, steady):
+    """The same of izhikevich. steady: 1 where the recovery was not clamped."""
     timesteps = len(current)
     zero, unit = k.dtype.type(0), k.dtype.type(1)
     one, gain, ka, kb = unit / k[ONE], k[GAIN] / k[ONE], k[A] / k[ONE], k[B] / k[ONE]
@@ -693,88 +903,180 @@ def _izhikevich(current, neurons, threshold, k, v, u, gap, before, inside, stead
 
 
 @_loose
-def _lif_back(states, gradient, current, gap, raw, step, neurons, timesteps, k, to_threshold):
-    """Gradient to spikes, [T, m] from `gradient` on, replaced by that to the currents; returns those to
-    gain_k and leak_k, times 2^F. to_threshold: [m], added to. The others as in _lif.
+def _lif_back(
+    states, given, row, jump, moves, gradient, current, gap, raw, step, neurons, timesteps, thresholds,
+    saturates, k, to_threshold,
+):  # fmt: skip
+    """The gradient to the currents, [T, m] from `gradient` on, of that to the spikes; returns those to gain_k
+    and leak_k, times 2^F. to_threshold: [m], added to. The others as in _lif.
+
+    given: the gradient to the spikes of the last step, from `row` on; that of an earlier step lies `jump`
+    further, `moves` times, and is the same after that.
 
     The adaptation of homeostatic_lif depends on spikes alone, behind the reset: no gradient.
     """
     sums = np.zeros(2 * PAIR, np.float32)
+    adaptive = adapts(k)
     n = 0
     while n + PAIR <= neurons:
-        few = spread_pair(np.float32(0))
-        _lif_back_of(
-            states,
-            gradient + n,
-            current + n,
-            gap + n,
-            raw + n,
-            step,
-            timesteps,
-            k,
-            to_threshold,
-            n,
-            sums,
-            few,
-        )
+        many, a, g, w, c = load_like(thresholds, n, zeros_pair()), gradient + n, gap + n, raw + n, current + n
+        if adaptive:
+            _lif_back_of(
+                states, given, row + n, jump, moves, a, c, g, w, step, timesteps, many, saturates, k,
+                to_threshold, n, sums,
+            )  # fmt: skip
+        else:
+            _lif_back_of(
+                states, given, row + n, jump, moves, a, c, None, w, step, timesteps, many, saturates, k,
+                to_threshold, n, sums,
+            )  # fmt: skip
         n += PAIR
     while n < neurons:
-        few = spread(np.float32(0))
-        _lif_back_of(
-            states,
-            gradient + n,
-            current + n,
-            gap + n,
-            raw + n,
-            step,
-            timesteps,
-            k,
-            to_threshold,
-            n,
-            sums,
-            few,
-        )
+        few, a, g, w, c = load(thresholds, n), gradient + n, gap + n, raw + n, current + n
+        if adaptive:
+            _lif_back_of(
+                states, given, row + n, jump, moves, a, c, g, w, step, timesteps, few, saturates, k,
+                to_threshold, n, sums,
+            )  # fmt: skip
+        else:
+            _lif_back_of(
+                states, given, row + n, jump, moves, a, c, None, w, step, timesteps, few, saturates, k,
+                to_threshold, n, sums,
+            )  # fmt: skip
         n += WIDTH
     return sums[:PAIR].sum(), sums[PAIR:].sum()
 
 
 @_loose
-def _lif_back_of(states, gradient, current, gap, raw, step, timesteps, k, to_threshold, n, sums, zero):
-    """The same for as many neurons as `zero` has; to_threshold from `n` on. sums: [2 * 32], those to gain and
-    to leak, added to."""
-    unit = spread_like(np.float32(1), zero)
-    leak, gain = spread_like(k[LEAK] / k[ONE], zero), spread_like(k[GAIN] / k[ONE], zero)
-    slope, top = spread_like(STEEP / k[SCALE], zero), spread_like(HEIGHT / k[SCALE], zero)
-    rest, reset, keep = spread_like(k[REST], zero), spread_like(k[RESET], zero), subtract(unit, leak)
-    low, high = spread_like(-k[BOUND], zero), spread_like(k[BOUND] - np.float32(1), zero)
-    to_gain, to_leak = load_like(sums, 0, zero), load_like(sums, PAIR, zero)
+def _lif_back_of(
+    states, given, row, jump, moves, gradient, current, gap, raw, step, timesteps, threshold, saturates, k,
+    to_threshold, n, sums,
+):  # fmt: skip
+    """The same for as many neurons as there are thresholds; to_threshold from `n` on. sums: [2 * 32], those
+    to gain and to leak, added to."""
+    unit, zero = spread_like(np.float32(1), threshold), spread_like(np.float32(0), threshold)
+    leak, gain = spread_like(k[LEAK] / k[ONE], threshold), spread_like(k[GAIN] / k[ONE], threshold)
+    slope, top = spread_like(STEEP / k[SCALE], threshold), spread_like(HEIGHT / k[SCALE], threshold)
+    rest, reset, keep = (
+        spread_like(k[REST], threshold),
+        spread_like(k[RESET], threshold),
+        subtract(unit, leak),
+    )
+    low, high = spread_like(-k[BOUND], threshold), spread_like(k[BOUND] - np.float32(1), threshold)
+    to_gain, to_leak = load_like(sums, 0, threshold), load_like(sums, PAIR, threshold)
     pull, gv = zero, zero
     at = (timesteps - 1) * step
-    over, whole = load_like(states, gap + at, zero), load_like(states, raw + at, zero)
+    whole = load_like(states, raw + at, threshold)
     clamped = clamp(whole, low, high)
+    over = subtract(clamped, threshold) if gap is None else load_like(states, gap + at, threshold)
     while at >= 0:
         # The membrane before the step is what the step before left.
         before, earlier_over, earlier, earlier_clamped = rest, over, whole, clamped
         if at > 0:
-            earlier_over = load_like(states, gap + at - step, zero)
-            earlier = load_like(states, raw + at - step, zero)
+            earlier = load_like(states, raw + at - step, threshold)
             earlier_clamped = clamp(earlier, low, high)
-            before = where_positive(earlier_over, reset, earlier_clamped)
+            if gap is None:
+                earlier_over = subtract(earlier_clamped, threshold)
+            else:
+                earlier_over = load_like(states, gap + at - step, threshold)
+            before = where_least(earlier_over, zero, reset, earlier_clamped)
         z = multiply(slope, over)
-        now, given = load_like(states, current + at, zero), load_like(states, gradient + at, zero)
-        gm = divide(multiply(given, top), add_product(z, z, unit))
-        gp = where_equal(whole, clamped, add(gm, where_positive(over, zero, gv)), zero)
-        drive = clamp(now, low, high)
+        now, pulled = load_like(states, current + at, threshold), load_like(given, row, threshold)
+        gm = divide(multiply(pulled, top), add_product(z, z, unit))
+        gp = where_equal(whole, clamped, add(gm, where_least(over, zero, zero, gv)), zero)
+        drive = clamp(now, low, high) if saturates else now
         pull = subtract(pull, gm)
         to_gain = add_product(gp, drive, to_gain)
         to_leak = add_product(gp, subtract(rest, before), to_leak)
-        store(states, gradient + at, where_equal(now, drive, multiply(gp, gain), zero))
+        to_current = multiply(gp, gain)
+        if saturates:
+            to_current = where_equal(now, drive, to_current, zero)
+        store(states, gradient + at, to_current)
         gv = multiply(gp, keep)
         over, whole, clamped = earlier_over, earlier, earlier_clamped
         at -= step
+        if moves > 0:
+            row, moves = row + jump, moves - 1
     store(to_threshold, n, add(load_like(to_threshold, n, zero), pull))
     store(sums, 0, to_gain)
     store(sums, PAIR, to_leak)
+
+
+@_loose
+def _izhikevich_back(
+    states, given, row, jump, moves, gradient, current, raw, slow, step, neurons, timesteps, thresholds,
+    saturates, k, to_threshold,
+):  # fmt: skip
+    """The same for izhikevich, without a leak; the slope of its quadratic is clipped to -1..1."""
+    sums = np.zeros(PAIR, np.float32)
+    n = 0
+    while n + PAIR <= neurons:
+        many = load_like(thresholds, n, zeros_pair())
+        _izhikevich_back_of(
+            states, given, row + n, jump, moves, gradient + n, current + n, raw + n, slow + n, step,
+            timesteps, many, saturates, k, to_threshold, n, sums,
+        )  # fmt: skip
+        n += PAIR
+    while n < neurons:
+        few = load(thresholds, n)
+        _izhikevich_back_of(
+            states, given, row + n, jump, moves, gradient + n, current + n, raw + n, slow + n, step,
+            timesteps, few, saturates, k, to_threshold, n, sums,
+        )  # fmt: skip
+        n += WIDTH
+    return sums.sum()
+
+
+@_loose
+def _izhikevich_back_of(
+    states, given, row, jump, moves, gradient, current, raw, slow, step, timesteps, threshold, saturates, k,
+    to_threshold, n, sums,
+):  # fmt: skip
+    """The same for as many neurons as there are thresholds; see _lif_back_of."""
+    one = k[ONE]
+    unit, zero = spread_like(np.float32(1), threshold), spread_like(np.float32(0), threshold)
+    gain, stay = spread_like(k[GAIN] / one, threshold), spread_like(np.float32(1) - k[A] / one, threshold)
+    cross = spread_like(k[A] / one * (k[B] / one), threshold)
+    slope, top = spread_like(STEEP / k[SCALE], threshold), spread_like(HEIGHT / k[SCALE], threshold)
+    reset, six, eight = (
+        spread_like(k[RESET], threshold),
+        spread_like(np.float32(6), threshold),
+        spread_like(np.float32(8) / one, threshold),
+    )
+    low, high = spread_like(-k[BOUND], threshold), spread_like(k[BOUND] - np.float32(1), threshold)
+    to_gain, pull, gv, gu = load_like(sums, 0, threshold), zero, zero, zero
+    at = (timesteps - 1) * step
+    whole = load_like(states, raw + at, threshold)
+    clamped = clamp(whole, low, high)
+    while at >= 0:
+        before, earlier, earlier_clamped = reset, whole, clamped
+        if at > 0:
+            earlier = load_like(states, raw + at - step, threshold)
+            earlier_clamped = clamp(earlier, low, high)
+            before = where_least(earlier_clamped, threshold, reset, earlier_clamped)
+        over = subtract(clamped, threshold)
+        z = multiply(slope, over)
+        now, pulled = load_like(states, current + at, threshold), load_like(given, row, threshold)
+        recovery = load_like(states, slow + at, threshold)
+        gm = divide(multiply(pulled, top), add_product(z, z, unit))
+        gp = where_equal(whole, clamped, add(gm, where_least(over, zero, zero, gv)), zero)
+        drive = clamp(now, low, high) if saturates else now
+        pull = subtract(pull, gm)
+        to_gain = add_product(gp, drive, to_gain)
+        to_current = multiply(gp, gain)
+        if saturates:
+            to_current = where_equal(now, drive, to_current, zero)
+        store(states, gradient + at, to_current)
+        steady = where_equal(recovery, clamp(recovery, low, high), gu, zero)
+        bend = clamp(add_product(before, eight, six), subtract(zero, unit), unit)
+        gv = add_product(gp, bend, multiply(steady, cross))
+        gu = subtract(multiply(steady, stay), gp)
+        whole, clamped = earlier, earlier_clamped
+        at -= step
+        if moves > 0:
+            row, moves = row + jump, moves - 1
+    store(to_threshold, n, add(load_like(to_threshold, n, zero), pull))
+    store(sums, 0, to_gain)
 
 
 @_loose
@@ -805,8 +1107,10 @@ def _wide_lif_back(gradient, neurons, current, gap, before, inside, k, down, gv,
 
 
 @_loose
-def _izhikevich_back(gradient, neurons, current, gap, before, inside, steady, k, down, gv, gu, to_threshold):
-    """The same for izhikevich; the slope of its quadratic is clipped to -1..1."""
+def _wide_izhikevich_back(
+    gradient, neurons, current, gap, before, inside, steady, k, down, gv, gu, to_threshold
+):  # fmt: skip
+    """The same of _wide_izhikevich."""
     timesteps = len(gradient)
     nothing, unit = np.float32(0), np.float32(1)
     one, gain, ka, kb = unit / k[ONE], k[GAIN] / k[ONE], k[A] / k[ONE], k[B] / k[ONE]
@@ -865,7 +1169,7 @@ def _sum_rows(tiles, first, step, jump, streams, slices, j, places, most, ends, 
     for i in range(n_in):
         if ends[i] == 0:
             continue
-        a0 = a1 = a2 = a3 = spread(np.float32(0))
+        a0 = a1 = a2 = a3 = zeros()
         n, end = i * most, i * most + ends[i]
         if streams == 4:
             while n < end:
@@ -908,7 +1212,7 @@ def _to_weights_of_levels(
         for u in range(streams):
             j, d = (stream + u) // slices * WIDTH, (stream + u) % slices
             for s in range(size):  # inputs of level r + 1 spiked in r + 1 steps
-                total = spread(np.float32(0))
+                total = zeros()
                 for r in range(timesteps):
                     now = ramp[r] + d
                     if now < timesteps:
@@ -951,15 +1255,15 @@ def _places_of_lists(active, counts, first, size, block, places, ends):
 
 
 @_exact
-def _places_of_lanes(states, at, timesteps, wide, size, n_in, places, ends):
-    """The same of a laned layer, whose neurons fired where their gap, [T, wide, 16] from `at` on, is not
-    negative."""
+def _places_of_lanes(states, at, level, timesteps, wide, size, n_in, places, ends):
+    """The same of a laned layer, whose neurons fired where their state, [T, wide, 16] from `at` on, is their
+    level or more."""
     for i in range(n_in):
         start = i * timesteps * WIDTH
         found = start
         for t in range(timesteps):
-            gap = at + (t * wide + i) * WIDTH
-            found += list_fired(states, gap, size, places, found, t * WIDTH * WIDTH, WIDTH)
+            now = at + (t * wide + i) * WIDTH
+            found += list_fired(states, now, level, i * WIDTH, size, places, found, t * WIDTH * WIDTH, WIDTH)
         ends[i] = found - start
 
 
@@ -1030,27 +1334,27 @@ def _laned_product(x, at, weights, places, first, n, count, step, timesteps, out
         for a in range(0, n, TILE):
             k = first + a * count
             base = at + t * step
-            a0 = a1 = a2 = a3 = spread(np.float32(0))
+            a0 = a1 = a2 = a3 = zeros()
             b0, b1, b2, b3 = a0, a1, a2, a3
             c0, c1, c2, c3 = a0, a1, a2, a3
             d0, d1, d2, d3 = a0, a1, a2, a3
             for _ in range(count):
-                w, p = spread(weights[k]), base + places[k]
+                w, p = spread_like(weights[k], a0), base + places[k]
                 a0 = add_product(w, load(x, p), a0)
                 a1 = add_product(w, load(x, p + step), a1)
                 a2 = add_product(w, load(x, p + 2 * step), a2)
                 a3 = add_product(w, load(x, p + 3 * step), a3)
-                w, p = spread(weights[k + 1]), base + places[k + 1]
+                w, p = spread_like(weights[k + 1], a0), base + places[k + 1]
                 b0 = add_product(w, load(x, p), b0)
                 b1 = add_product(w, load(x, p + step), b1)
                 b2 = add_product(w, load(x, p + 2 * step), b2)
                 b3 = add_product(w, load(x, p + 3 * step), b3)
-                w, p = spread(weights[k + 2]), base + places[k + 2]
+                w, p = spread_like(weights[k + 2], a0), base + places[k + 2]
                 c0 = add_product(w, load(x, p), c0)
                 c1 = add_product(w, load(x, p + step), c1)
                 c2 = add_product(w, load(x, p + 2 * step), c2)
                 c3 = add_product(w, load(x, p + 3 * step), c3)
-                w, p = spread(weights[k + 3]), base + places[k + 3]
+                w, p = spread_like(weights[k + 3], a0), base + places[k + 3]
                 d0 = add_product(w, load(x, p), d0)
                 d1 = add_product(w, load(x, p + step), d1)
                 d2 = add_product(w, load(x, p + 2 * step), d2)
@@ -1069,27 +1373,73 @@ def _laned_product(x, at, weights, places, first, n, count, step, timesteps, out
 
 
 @_exact
-def _lanes_of_lists(active, counts, first, size, span, x):
-    """Spikes in the lists as 0 and 1, x [T' + D, n', 16], behind D empty steps."""
-    x[:] = 0
-    for s in range(size):
-        for t in range(counts.shape[1]):
-            for n in range(counts[first + s, t]):
-                x[span + t, active[first + s, t, n], s] = 1
+def _sums_of_masks(
+    masks, weights, places, first, n, count, timesteps, out, to, unit, eight, four
+):  # fmt: skip
+    """out, [T', n', 16] from `to` on: for each of n neurons what the spikes of `count` inputs bring.
+
+    masks: int16, see prepare_lanes. weights, places: from `first` on. unit: what a count of one adds. eight,
+    four: integers that hold every sum, of as many steps; the first may be of four as well.
+    """
+    t, broad = 0, _steps(eight)
+    while t < timesteps:
+        if t + broad <= _wide(timesteps):
+            _sums_of_steps(masks, t, weights, places, first, n, count, out, to, unit, eight)
+            t += broad
+        else:
+            _sums_of_steps(masks, t, weights, places, first, n, count, out, to, unit, four)
+            t += TILE
 
 
 @_exact
-def _lanes_of_gaps(gap, size, span, x):
-    """The same for neurons that fired where their gap [T, n', 16] is not negative."""
-    timesteps, n = gap.shape[:2]
-    x[:span] = 0
+def _sums_of_steps(masks, t, weights, places, first, n, count, out, to, unit, nothing):
+    """The same for as many steps from t on as `nothing` has."""
+    row = _wide(n) * WIDTH
+    for a in range(0, n, TILE):
+        k = first + a * count
+        base = t * WIDTH
+        a0 = a1 = a2 = a3 = nothing
+        for _ in range(count):
+            w, x = spread_like(weights[k], nothing), load_counts(masks, base + places[k], nothing)
+            a0 = add_counts(a0, both(w, x))
+            w, x = spread_like(weights[k + 1], nothing), load_counts(masks, base + places[k + 1], nothing)
+            a1 = add_counts(a1, both(w, x))
+            w, x = spread_like(weights[k + 2], nothing), load_counts(masks, base + places[k + 2], nothing)
+            a2 = add_counts(a2, both(w, x))
+            w, x = spread_like(weights[k + 3], nothing), load_counts(masks, base + places[k + 3], nothing)
+            a3 = add_counts(a3, both(w, x))
+            k += TILE
+        o = to + t * row + a * WIDTH
+        store_rows(out, o, row, a0, unit)
+        store_rows(out, o + WIDTH, row, a1, unit)
+        store_rows(out, o + 2 * WIDTH, row, a2, unit)
+        store_rows(out, o + 3 * WIDTH, row, a3, unit)
+
+
+@_exact
+def _masks_of_lists(active, counts, first, size, n, span, height, masks):
+    """Spikes in the lists as masks [n, height, 16] of -1 and 0, behind D empty steps."""
+    masks[: n * height * WIDTH] = 0
+    for s in range(size):
+        for t in range(counts.shape[1]):
+            for m in range(counts[first + s, t]):
+                masks[(active[first + s, t, m] * height + span + t) * WIDTH + s] = -1
+
+
+@_exact
+def _masks_of_lanes(states, at, level, timesteps, size, n, span, height, masks):
+    """The same for neurons that fired where their state, [T, n', 16] from `at` on, is their level or more.
+    Returns how many did."""
+    wide, found = _wide(n), 0
+    for i in range(n):
+        row = i * height * WIDTH
+        masks[row : row + span * WIDTH] = 0
+        masks[row + (span + timesteps) * WIDTH : row + height * WIDTH] = 0
     for t in range(timesteps):
-        row, spikes = gap[t].reshape(n * WIDTH), x[span + t].reshape(n * WIDTH)
-        for r in range(n * WIDTH):
-            spikes[r] = np.float32(1) if row[r] >= np.float32(0) else np.float32(0)
-    if size < WIDTH:
-        x[:, :, size:] = 0
-    x[span + timesteps :] = 0
+        for i in range(n):
+            now = at + (t * wide + i) * WIDTH
+            found += store_fired(states, now, level, i * WIDTH, size, masks, (i * height + span + t) * WIDTH)
+    return found
 
 
 # -- a last layer that only sums up ---------------------------------------------------------------
@@ -1106,6 +1456,21 @@ def _count_fired(gap, total):
             total[0, n] += np.float32(1) if gap[t, n] >= np.float32(0) else np.float32(0)
         if 0 < timesteps - 1 - t < slices:
             total[timesteps - 1 - t] = total[0]
+
+
+@_exact
+def _turn_counts(found, layer, laned, size, total):
+    """total [D + 1, S, n] of the counts of a state, [D + 1, m]."""
+    n = layer[N_IN]
+    for d in range(layer[SLICES]):
+        if laned:
+            for s in range(size):
+                for j in range(n):
+                    total[d, s, j] = found[d, j * WIDTH + s]
+        else:
+            for s in range(size):
+                for j in range(n):
+                    total[d, s, j] = found[d, s * n + j]
 
 
 @_exact
@@ -1133,25 +1498,52 @@ def _sum_of_counts(total, s, turned, scores, b):
 
 
 @_loose
-def _back_through_counts(total, turned, slope, per_weight_turned, rows, s):
-    """The way back of sample s: the gradient to such a layer is the same `slope` [S, n_out] in all steps.
+def _back_through_counts(total, turneds, at, slope, n_in, n_out, slices, sums, back):
+    """The way back: the gradient to such a layer is the same `slope` [S, n_out] in all steps.
 
-    per_weight_turned: [D + 1, n_out, n_in], added to. rows: [D + 1, S, n_in] out, the gradient to a spike
-    that is heard after delays up to d, which is one in step T - 1 - d, or earlier for d = D; or empty.
+    total: flat [D + 1, S, n_in]. turneds: flat, the layer's from `at` on. sums: flat [D + 1, n_out, n_in],
+    the gradient to the weights, added to. back: None, or flat [D + 1, S, n_in] out, the gradient to a spike
+    that is heard after delays up to d, which is one in step T - 1 - d, or earlier for d = D.
     """
-    slices, n_out, n_in = per_weight_turned.shape
     for d in range(slices):
+        i = 0
+        while i + FOUR <= n_in:
+            _back_of_counts(total, turneds, at, slope, d, i, n_in, n_out, sums, back, zeros_four())
+            i += FOUR
+        while i < n_in:
+            _back_of_counts(total, turneds, at, slope, d, i, n_in, n_out, sums, back, zeros())
+            i += WIDTH
+
+
+@_loose
+def _back_of_counts(total, turneds, at, slope, d, i, n_in, n_out, sums, back, nothing):
+    """The same for a delay d and as many inputs from i on as `nothing` has numbers."""
+    block, left = len(slope), n_in - i
+    for j in range(n_out):
+        to = (d * n_out + j) * n_in + i
+        pull = load_like(sums, to, nothing)
+        for s in range(block):
+            heard = load_like(total, (d * block + s) * n_in + i, nothing)
+            pull = add_product(spread_like(slope[s, j], nothing), heard, pull)
+        store_first(sums, to, pull, left)
+    if back is None:
+        return
+    for s in range(block):
+        to = (d * block + s) * n_in + i
+        pull = nothing if d == 0 else load_like(back, to - block * n_in, nothing)
         for j in range(n_out):
-            g = slope[s, j]
-            for i in range(n_in):
-                per_weight_turned[d, j, i] += g * total[d, s, i]
+            weights = load_like(turneds, at + (d * n_out + j) * n_in + i, nothing)
+            pull = add_product(spread_like(slope[s, j], nothing), weights, pull)
+        store_first(back, to, pull, left)
+
+
+@_exact
+def _rows_of_counts(back, laned, block, n, rows):
+    """rows [D + 1, m] in the order of the states of the layer before, of back, flat [D + 1, S, n]."""
     for d in range(len(rows)):
-        for i in range(n_in):
-            rows[d, s, i] = np.float32(0) if d == 0 else rows[d - 1, s, i]
-        for j in range(n_out):
-            g = slope[s, j]
-            for i in range(n_in):
-                rows[d, s, i] += g * turned[d, 0, j, i]
+        for s in range(block):
+            for j in range(n):
+                rows[d, j * WIDTH + s if laned else s * n + j] = back[(d * block + s) * n + j]
 
 
 # -- all layers ---------------------------------------------------------------------------------
@@ -1195,6 +1587,26 @@ def _slope(scores, b, label, factor, batch, slope):
     return math.log(total) + top - scores[b, label] * factor, to_factor
 
 
+@intrinsic
+def _row(typing, lanes):
+    """How many int16 take as much room as a value."""
+
+    def generate(context, builder, signature, arguments):
+        return _PLACE(lanes.vector.count * lanes.vector.element.width // 16)
+
+    return types.intp(lanes), generate
+
+
+@intrinsic
+def _steps(typing, lanes):
+    """How many steps of 16 samples a value has."""
+
+    def generate(context, builder, signature, arguments):
+        return _PLACE(lanes.vector.count // WIDTH)
+
+    return types.intp(lanes), generate
+
+
 @_exact
 def _wide(n):
     """n rounded up to whole tiles."""
@@ -1217,6 +1629,14 @@ def _state(states, layer, which, block, timesteps):
     if layer[LANED]:
         return states[at : at + timesteps * _wide(n) * WIDTH].reshape(timesteps, _wide(n), WIDTH)
     return states[at : at + timesteps * (block + 1) * n].reshape(timesteps, block + 1, n)
+
+
+@_exact
+def _clear(states, at, timesteps, step, first, m):
+    """Numbers `first` to m of all steps of a state [T, step] from `at` on become 0."""
+    for t in range(timesteps):
+        for n in range(at + t * step + first, at + t * step + m):
+            states[n] = 0
 
 
 @_exact
@@ -1249,13 +1669,26 @@ def _flat(state):
 
 
 @_exact
-def _to_flat(lanes, timesteps, n, states, to):
-    """A state [T, 17, n] from `to` on, of what would be that of a laned layer, [T, n', 16]."""
+def _to_flat(laned, at, timesteps, n, flat, to):
+    """A state [T, 17, n] from `to` on, of what would be that of a laned layer, [T, n', 16] from `at` on."""
     wide = _wide(n)
     for t in range(timesteps):
         for j in range(0, n, WIDTH):
-            at, here = (t * wide + j) * WIDTH, to + t * (WIDTH + 1) * n + j
-            turn(lanes, at, WIDTH, states, here, n, n - j)
+            here, there = at + (t * wide + j) * WIDTH, to + t * (WIDTH + 1) * n + j
+            turn(laned, here, WIDTH, flat, there, n, n - j)
+
+
+@_exact
+def _of_flat(flat, timesteps, n, size, laned, to):
+    """A laned state [T, n', 16] from `to` on, of one that is [T, 17, n], whose samples from `size` on are set
+    to 0. Up to fifteen rows behind it are overwritten."""
+    wide, step = _wide(n), (WIDTH + 1) * n
+    for t in range(timesteps):
+        flat[t * step + size * n : t * step + WIDTH * n] = 0
+        for j in range(0, n, WIDTH):
+            turn(flat, t * step + j, n, laned, to + (t * wide + j) * WIDTH, WIDTH, WIDTH)
+    for t in range(timesteps):
+        laned[to + (t * wide + n) * WIDTH : to + (t + 1) * wide * WIDTH] = 0
 
 
 @_exact
@@ -1270,51 +1703,160 @@ def _to_lanes(flat, size, laned):
 
 
 @_exact
-def _spread_rows(rows, size, laned, out):
-    """The gradient to spikes in a state of the layer before, from that of _back_through_counts."""
-    slices, _, n = rows.shape
-    timesteps = len(out)
-    if laned:
-        out[:] = 0
+def _beside(threshold, layer, block, beside):
+    """Thresholds of the neurons of a layer for all samples side by side, as in its states."""
+    n = layer[N_OUT]
+    if layer[LANED]:
         for j in range(n):
-            for d in range(min(slices, timesteps)):
-                for s in range(size):
-                    out[timesteps - 1 - d, j, s] = rows[d, s, j]
-        for t in range(timesteps - slices):
-            out[t] = out[timesteps - slices]
-        return
-    for t in range(timesteps):
-        d = min(slices - 1, timesteps - 1 - t)
-        for s in range(size):
+            for s in range(WIDTH):
+                beside[j * WIDTH + s] = threshold[j]
+    else:
+        for s in range(block):
             for j in range(n):
-                out[t, s, j] = rows[d, s, j]
+                beside[s * n + j] = threshold[j]
 
 
 @_exact
-def _fired(gap, laned, n, size):
-    """Spikes of n neurons for `size` samples in a state."""
-    found = 0
-    for t in range(len(gap)):
-        for a in range(n if laned else size):
-            for b in range(size if laned else n):
-                found += gap[t, a, b] >= np.float32(0)
-    return found
+def _neurons(layer, states, block, size, timesteps, threshold, beside, noise, noise32, k, k32, sums, total):
+    """Membranes and spikes of a layer from its currents, in its states, for `size` samples of a block.
+    beside: its thresholds for all samples, see _beside. total: if `sums`, spikes early enough to arrive after
+    each delay, [D + 1, m], out."""
+    n, laned, saturates = layer[N_OUT], layer[LANED], not layer[OPEN]
+    current, gap, raw, slow = (
+        _state_at(layer, 0, block, timesteps), _state_at(layer, 1, block, timesteps),
+        _state_at(layer, 2, block, timesteps), _state_at(layer, 3, block, timesteps),
+    )  # fmt: skip
+    m = stride = _wide(n) * WIDTH
+    if not laned:
+        m, stride = block * n, (block + 1) * n
+        _clear(states, current, timesteps, stride, size * n, m)
+    if layer[WIDE]:
+        a, b, c, d, e = _arrays(states, layer, block, timesteps)
+        v, u, wide = np.empty(m), np.empty(m), np.ones(m)
+        _beside(threshold, layer, block, wide)
+        if layer[IZHIKEVICH]:
+            _wide_izhikevich(a, m, wide, k, v, u, b, c, d, e)
+        else:
+            _wide_lif(a, m, wide, noise, k, v, u, b, c, d)
+        if sums:
+            _count_fired(b, total)
+    elif layer[IZHIKEVICH] and sums:
+        _izhikevich(states, current, raw, slow, stride, m, beside, timesteps, saturates, k32, total)
+    elif layer[IZHIKEVICH]:
+        _izhikevich(states, current, raw, slow, stride, m, beside, timesteps, saturates, k32, None)
+    elif sums:
+        _lif(states, current, gap, raw, stride, m, beside, noise32, saturates, k32, total)
+    else:
+        _lif(states, current, gap, raw, stride, m, beside, noise32, saturates, k32, None)
+
+
+@_exact
+def _neurons_back(layer, states, block, size, timesteps, rows, beside, k32, down, to_threshold):
+    """The way back of _neurons: the gradient to currents, in the states, of that to the spikes, which is
+    there or, where the next layer is summed up, in `rows`, see _back_through_counts. Returns those to gain_k
+    and leak_k, times 2^F."""
+    n, laned, saturates = layer[N_OUT], layer[LANED], not layer[OPEN]
+    current, gap, raw, slow, gradient = (
+        _state_at(layer, 0, block, timesteps), _state_at(layer, 1, block, timesteps),
+        _state_at(layer, 2, block, timesteps), _state_at(layer, 3, block, timesteps),
+        _state_at(layer, 5, block, timesteps),
+    )  # fmt: skip
+    m = stride = _wide(n) * WIDTH
+    if not laned:
+        m, stride = block * n, (block + 1) * n
+    given, row, jump, moves = states, gradient + (timesteps - 1) * stride, -stride, timesteps
+    if len(rows):
+        given, row, jump, moves = rows.reshape(rows.size), 0, rows.shape[1], len(rows) - 1
+    elif not laned:
+        _clear(states, gradient, timesteps, stride, size * n, m)
+    nothing = np.float32(0)
+    if layer[WIDE]:
+        a, b, c, d, e = _arrays(states, layer, block, timesteps)
+        pull = _flat(_state(states, layer, 5, block, timesteps))
+        for t in range(timesteps if len(rows) else 0):
+            for j in range(m):
+                pull[t, j] = rows[min(timesteps - 1 - t, len(rows) - 1), j]
+        gv, gu = np.empty(m, np.float32), np.empty(m, np.float32)
+        if layer[IZHIKEVICH]:
+            return _wide_izhikevich_back(pull, m, a, b, c, d, e, k32, down, gv, gu, to_threshold), nothing
+        return _wide_lif_back(pull, m, a, b, c, d, k32, down, gv, to_threshold)
+    if layer[IZHIKEVICH]:
+        gain = _izhikevich_back(
+            states, given, row, jump, moves, gradient, current, raw, slow, stride, m, timesteps, beside,
+            saturates, k32, to_threshold,
+        )  # fmt: skip
+        return gain, nothing
+    return _lif_back(
+        states, given, row, jump, moves, gradient, current, gap, raw, stride, m, timesteps, beside, saturates,
+        k32, to_threshold,
+    )  # fmt: skip
+
+
+@_exact
+def _arrays(states, layer, block, timesteps):
+    """Arrays 0 to 4 of the states of a layer, [T, m]."""
+    return (
+        _flat(_state(states, layer, 0, block, timesteps)), _flat(_state(states, layer, 1, block, timesteps)),
+        _flat(_state(states, layer, 2, block, timesteps)), _flat(_state(states, layer, 3, block, timesteps)),
+        _flat(_state(states, layer, 4, block, timesteps)),
+    )  # fmt: skip
+
+
+@_exact
+def _sum_of_steps(current, bound, first, size, scores):
+    """Scores of a last layer that only integrates, whose currents are [T, S, n]."""
+    low, high = np.float32(-bound), np.float32(bound) - np.float32(1)
+    timesteps, _, n = current.shape
+    for s in range(size):
+        scores[first + s] = 0
+        for t in range(timesteps):
+            for j in range(n):
+                scores[first + s, j] += min(max(current[t, s, j], low), high)
+
+
+@_exact
+def _score_of_spikes(state, level, laned, first, size, scores):
+    """Scores of a last layer that fires: its spikes; see _list_fired."""
+    n = scores.shape[1]
+    scores[first : first + size] = 0
+    for t in range(len(state)):
+        for s in range(size):
+            for j in range(n):
+                now = state[t, j, s] if laned else state[t, s, j]
+                over = now >= level[j * WIDTH + s if laned else s * n + j]
+                scores[first + s, j] += 1.0 if over else 0.0
+
+
+@_exact
+def _slope_of_steps(current, slope, bound, layer, size, gradient):
+    """The gradient to the spikes of a last layer in all steps, or to its currents where it only
+    integrates."""
+    low, high = np.float32(-bound), np.float32(bound) - np.float32(1)
+    gradient[:] = 0
+    for t in range(len(gradient)):
+        for s in range(size):
+            for j in range(layer[N_OUT]):
+                if layer[LANED]:
+                    gradient[t, j, s] = slope[s, j]
+                else:
+                    open_now = layer[FIRES] or (current[t, s, j] >= low and current[t, s, j] <= high)
+                    gradient[t, s, j] = slope[s, j] if open_now else np.float32(0)
 
 
 @_loose
 def run(
     layers, k, threshold, noise, order, starts, level_places, level_ends, active, counts, ramp, labels,
-    factor, block, down, matrices, turneds, ahead, ahead_at, back, back_at, states, lists, lanes, tiles,
-    places, per_weights, to_threshold, to_k, scores, fired,
+    factor, block, down, matrices, turneds, levels, ahead, ahead_at, back, back_at, states, lists, lanes,
+    masks, tiles, places, per_weights, to_threshold, to_k, scores, fired,
 ):  # fmt: skip
     """One candidate over a batch: forward, and back if there are labels.
 
-    layers: [layers, 16] see above. k: [layers, 13], threshold: [layers, widest], noise: [layers, T]
-    float64. order, starts, level_places, level_ends: of rate-coded inputs, or active, counts: of spikes;
-    see sort_levels, place_levels and list_spikes. ramp: R_T(t). down: T - 1 ... 0. labels: [B], or empty to
-    go forward alone. factor: what turns a score into a logit. block: S, 16 if a layer is laned or the inputs
-    are rate-coded. matrices, turneds, ahead, ahead_at, back, back_at, states, lists, per_weights: flat room;
-    lanes, tiles, places: scratch.
+    layers: [layers, 18] see above. k: [layers, 14], threshold: [layers, widest], noise: [layers, T] float64.
+    order, starts, level_places, level_ends: of rate-coded inputs, or active, counts: of spikes; see
+    sort_levels, place_levels and list_spikes. ramp: R_T(t). down: T - 1 ... 0. labels: [B], or empty to go
+    forward alone. factor: what turns a score into a logit. block: S, 16 if a layer is laned or the inputs are
+    rate-coded. matrices, turneds, levels, ahead, ahead_at, back, back_at, states, lists, per_weights: flat
+    room; lanes, masks, tiles, places: scratch.
 
     Out: per_weights, gradient to the matrix of each delay, summed over steps, [D + 1, n_in, n_out] of
     every layer; to_threshold [layers, widest]; to_k [layers, 2], gradients to gain_k and leak_k; scores
@@ -1325,23 +1867,35 @@ def run(
     training = len(labels) > 0
     widest = _wide(threshold.shape[1])
     k32, noise32 = k.astype(np.float32), noise.astype(np.float32)
-    beside = np.ones((depth, widest * block))  # thresholds of the neurons of all samples side by side
+    # Thresholds of the neurons of all samples side by side, and the gradients to them.
+    beside, summed = (
+        np.ones((depth, widest * block), np.float32),
+        np.zeros((depth, widest * block), np.float32),
+    )
+    # A neuron fired where array `seen` of its states is its level or more.
+    seen, level = np.full(depth, 2), beside
     for i in range(depth):
-        n = layers[i, N_OUT]
-        for s in range(block):
-            for j in range(n):
-                beside[i, j * WIDTH + s if layers[i, LANED] else s * n + j] = threshold[i, j]
-    beside32 = beside.astype(np.float32)
-    summed = np.zeros((depth, widest * block), np.float32)  # gradients to them
-    v, slow = np.empty(widest * block), np.empty(widest * block)
-    v32, slow32 = np.empty(widest * block, np.float32), np.empty(widest * block, np.float32)
+        _beside(threshold[i], layers[i], block, beside[i])
+        if layers[i, WIDE] or (not layers[i, IZHIKEVICH] and adapts(k[i])):
+            seen[i] = 1
+    if (seen == 1).any():
+        level = beside.copy()
+        for i in range(depth):
+            if seen[i] == 1:
+                level[i] = 0
     slope = np.zeros((block, scores.shape[1]), np.float32)
     last = layers[depth - 1]
-    total = np.zeros((last[SLICES], block, last[N_IN]), np.float32)
-    rows = np.zeros((last[SLICES] if depth > 1 else 0, block, last[N_IN]), np.float32)
-    laned_total = np.zeros((last[SLICES], _wide(last[N_IN]), WIDTH), np.float32)
-    sums = np.zeros((last[SLICES], last[N_OUT], last[N_IN]), np.float32)
-    per_weights[:] = 0
+    # Of a last layer that is summed up, with room for whole pieces: spikes of its inputs and the gradients to
+    # them, [D + 1, S, n_in]; the same as they lie in the states of the layer before; the gradient to its
+    # weights.
+    size = last[SLICES] * block * last[N_IN]
+    heard, pulled = np.zeros(size + FOUR, np.float32), np.zeros(size + FOUR, np.float32)
+    total = heard[:size].reshape(last[SLICES], block, last[N_IN])
+    before_last = depth > 1 and layers[depth - 2, LANED]
+    m = _wide(last[N_IN]) * WIDTH if before_last else block * last[N_IN]
+    found, rows = np.zeros((last[SLICES], m), np.float32), np.zeros((last[SLICES], m), np.float32)
+    sums = np.zeros(last[SLICES] * last[N_OUT] * last[N_IN] + FOUR, np.float32)
+    per_weights[: last[AT_WEIGHT] + last[SLICES] * last[N_IN] * last[N_OUT]] = 0
     to_threshold[:] = 0
     to_k[:] = 0
     fired[:] = 0
@@ -1357,15 +1911,7 @@ def run(
                 for s in range(size if i == 0 else 0):
                     _count_listed(active, counts, first + s, total, s)
                 if i > 0:
-                    gap = _state(states, layers[i - 1], 1, block, timesteps)
-                    if before_laned:
-                        _count_fired(_flat(gap), _flat(laned_total))
-                        for d in range(layer[SLICES]):
-                            for s in range(size):
-                                for j in range(n_in):
-                                    total[d, s, j] = laned_total[d, j, s]
-                    else:
-                        _count_fired(_flat(gap), _flat(total))
+                    _turn_counts(found, layer, before_laned, size, total)
                 for s in range(size):
                     _sum_of_counts(total, s, turned, scores, first + s)
                 if i > 0 and not training:
@@ -1373,76 +1919,78 @@ def run(
                         for j in range(n_in):
                             fired[i - 1] += int(total[0, s, j])
                 continue
-            current = _state(states, layer, 0, block, timesteps)
-            gap = _state(states, layer, 1, block, timesteps)
-            before = _state(states, layer, 2, block, timesteps)
-            inside = _state(states, layer, 3, block, timesteps)
-            steady = _state(states, layer, 4, block, timesteps)
-            into, into_counts, at = active, counts, first
-            if i > 0:
-                into, into_counts = _lists(lists, layers[i - 1], block, timesteps)
-                at = 0
-            if laned:
-                span, step = layer[SLICES] - 1, _wide(n_in) * WIDTH
-                height = _wide(timesteps) + span
-                x = lanes[: height * step].reshape(height, _wide(n_in), WIDTH)
-                if before_laned:
-                    spikes = _state(states, layers[i - 1], 1, block, timesteps)
-                    _lanes_of_gaps(spikes, size, span, x)
+            at_current, unit = _state_at(layer, 0, block, timesteps), np.float32(k[i, UNIT])
+            if layer[RATED]:
+                to, target = (0, lanes) if laned else (at_current, states)
+                if layer[NARROW]:
+                    _add_levels(
+                        order, starts, first, size, ramp, levels, layer[AT_MATRIX], n_in, n, layer[SLICES],
+                        target, to, (block + 1) * n, unit, masks, counts_four(),
+                    )  # fmt: skip
                 else:
-                    _lanes_of_lists(into, into_counts, at, size, span, x)
-                _laned_product(
-                    lanes, 0, ahead, ahead_at, layer[AT_AHEAD], n, n_in, step, timesteps, states,
-                    _state_at(layer, 0, block, timesteps),
-                )  # fmt: skip
-            elif layer[RATED]:
-                _add_levels(
-                    order, starts, first, size, ramp, matrices, layer[AT_MATRIX], n_in, n, layer[SLICES],
-                    states, _state_at(layer, 0, block, timesteps), (block + 1) * n,
-                )  # fmt: skip
+                    _add_levels(
+                        order, starts, first, size, ramp, levels, layer[AT_MATRIX], n_in, n, layer[SLICES],
+                        target, to, (block + 1) * n, unit, masks, long_counts_four(),
+                    )  # fmt: skip
+                if laned:
+                    _of_flat(lanes, timesteps, n, size, states, at_current)
+            elif laned:
+                span = layer[SLICES] - 1
+                height = _wide(timesteps) + span
+                if before_laned:
+                    at = _state_at(layers[i - 1], seen[i - 1], block, timesteps)
+                    spikes = _masks_of_lanes(
+                        states, at, level[i - 1], timesteps, size, n_in, span, height, masks
+                    )
+                    if not training:
+                        fired[i - 1] += spikes
+                elif i > 0:
+                    into, into_counts = _lists(lists, layers[i - 1], block, timesteps)
+                    _masks_of_lists(into, into_counts, 0, size, n_in, span, height, masks)
+                else:
+                    _masks_of_lists(active, counts, first, size, n_in, span, height, masks)
+                if layer[NARROW]:
+                    _sums_of_masks(
+                        masks, ahead, ahead_at, layer[AT_AHEAD], n, n_in, timesteps, states, at_current, unit,
+                        counts_eight(), counts_four(),
+                    )  # fmt: skip
+                else:
+                    _sums_of_masks(
+                        masks, ahead, ahead_at, layer[AT_AHEAD], n, n_in, timesteps, states, at_current, unit,
+                        long_counts_four(), long_counts_four(),
+                    )  # fmt: skip
             else:
-                matrix = _matrix(matrices, layer)
+                matrix, current = _matrix(matrices, layer), _state(states, layer, 0, block, timesteps)
+                into, into_counts, at = active, counts, first
+                if i > 0:
+                    into, into_counts = _lists(lists, layers[i - 1], block, timesteps)
+                    at = 0
                 for s in range(size):
                     _add_spikes(into, into_counts, at + s, matrix, current, s)
             if not layer[FIRES]:
-                bound = np.float32(k[i, BOUND])
-                for s in range(size):
-                    scores[first + s] = 0
-                    for t in range(timesteps):
-                        for j in range(n):
-                            scores[first + s, j] += min(max(current[t, s, j], -bound), bound - np.float32(1))
+                _sum_of_steps(_state(states, layer, 0, block, timesteps), k[i, BOUND], first, size, scores)
                 continue
-            m = stride = _wide(n) * WIDTH
-            if not laned:
-                m, stride = block * n, (block + 1) * n
-                current[:, size:] = 0
-            drive, gaps, old, open_ = _flat(current), _flat(gap), _flat(before), _flat(inside)
-            if layer[IZHIKEVICH]:
-                _izhikevich(drive, m, beside[i], k[i], v, slow, gaps, old, open_, _flat(steady))
-            elif layer[WIDE]:
-                _wide_lif(drive, m, beside[i], noise[i], k[i], v, slow, gaps, old, open_)
-            else:
-                _lif(
-                    states, _state_at(layer, 0, block, timesteps), _state_at(layer, 1, block, timesteps),
-                    _state_at(layer, 2, block, timesteps), stride, m, beside32[i], noise32[i], k32[i],
-                )  # fmt: skip
+            sums_up = i < depth - 1 and layers[i + 1, SUMMED] != 0
+            _neurons(
+                layer, states, block, size, timesteps, threshold[i], beside[i], noise[i], noise32[i], k[i],
+                k32[i], sums_up, found,
+            )  # fmt: skip
+            if sums_up:
+                continue
             if i == depth - 1:
-                scores[first : first + size] = 0
-                for t in range(timesteps):
-                    for s in range(size):
-                        for j in range(n):
-                            over = gap[t, j, s] if laned else gap[t, s, j]
-                            scores[first + s, j] += 1.0 if over >= 0 else 0.0
+                state = _state(states, layer, seen[i], block, timesteps)
+                _score_of_spikes(state, level[i], laned, first, size, scores)
                 for s in range(size):
                     for j in range(n):
                         fired[i] += int(scores[first + s, j])
                 continue
-            if not (layers[i + 1, SUMMED] or (laned and layers[i + 1, LANED])):
+            if not (laned and layers[i + 1, LANED]):
+                state = _state(states, layer, seen[i], block, timesteps)
                 listed, listed_counts = _lists(lists, layer, block, timesteps)
                 for s in range(size):
-                    _list_fired(gap, laned, s, listed, listed_counts)
-            if not (training or layers[i + 1, SUMMED]):
-                fired[i] += _fired(gap, laned, n, size)
+                    _list_fired(state, level[i], laned, s, listed, listed_counts)
+                if not training:
+                    fired[i] += listed_counts[:size].sum()
         if not training:
             continue
         slope[:] = 0
@@ -1454,68 +2002,44 @@ def run(
             layer = layers[i]
             n_in, n, slices = layer[N_IN], layer[N_OUT], layer[SLICES]
             laned, before_laned = layer[LANED], i > 0 and layers[i - 1, LANED]
-            out = _state(states, layers[max(i - 1, 0)], 5, block, timesteps)
             if layer[SUMMED]:
-                turned = _turned(turneds, layer)
-                for s in range(size):
-                    _back_through_counts(total, turned, slope, sums, rows, s)
                 if i > 0:
-                    _spread_rows(rows, size, before_laned, out)
+                    _back_through_counts(
+                        heard, turneds, layer[AT_MATRIX], slope, n_in, n, slices, sums, pulled
+                    )
+                    _rows_of_counts(pulled, before_laned, block, n_in, rows)
+                else:
+                    _back_through_counts(heard, turneds, layer[AT_MATRIX], slope, n_in, n, slices, sums, None)
                 continue
-            current = _state(states, layer, 0, block, timesteps)
-            gap = _state(states, layer, 1, block, timesteps)
-            before = _state(states, layer, 2, block, timesteps)
-            inside = _state(states, layer, 3, block, timesteps)
-            steady = _state(states, layer, 4, block, timesteps)
-            gradient = _state(states, layer, 5, block, timesteps)
             at_gradient = _state_at(layer, 5, block, timesteps)
             if i == depth - 1:
-                bound = np.float32(k[i, BOUND])
-                gradient[:] = 0
-                for t in range(timesteps):
-                    for s in range(size):
-                        for j in range(n):
-                            if laned:
-                                gradient[t, j, s] = slope[s, j]
-                            else:
-                                now = current[t, s, j]
-                                open_now = layer[FIRES] or (now >= -bound and now <= bound - np.float32(1))
-                                gradient[t, s, j] = slope[s, j] if open_now else np.float32(0)
+                gradient = _state(states, layer, 5, block, timesteps)
+                current = _state(states, layer, 0, block, timesteps)
+                _slope_of_steps(current, slope, k[i, BOUND], layer, size, gradient)
             if layer[FIRES]:
-                m = stride = _wide(n) * WIDTH
-                if not laned:
-                    m, stride = block * n, (block + 1) * n
-                    gradient[:, size:] = 0
-                pull, drive, gaps = _flat(gradient), _flat(current), _flat(gap)
-                old, open_ = _flat(before), _flat(inside)
-                if layer[IZHIKEVICH]:
-                    gain = _izhikevich_back(
-                        pull, m, drive, gaps, old, open_, _flat(steady), k32[i], down, v32, slow32, summed[i]
-                    )
-                    leak = np.float32(0)
-                elif layer[WIDE]:
-                    gain, leak = _wide_lif_back(
-                        pull, m, drive, gaps, old, open_, k32[i], down, v32, summed[i]
-                    )
-                else:
-                    gain, leak = _lif_back(
-                        states, at_gradient, _state_at(layer, 0, block, timesteps),
-                        _state_at(layer, 1, block, timesteps), _state_at(layer, 2, block, timesteps), stride,
-                        m, timesteps, k32[i], summed[i],
-                    )  # fmt: skip
+                sums_up = i < depth - 1 and layers[i + 1, SUMMED] != 0
+                gain, leak = _neurons_back(
+                    layer, states, block, size, timesteps, rows if sums_up else rows[:0], beside[i], k32[i],
+                    down,
+                    summed[i],
+                )  # fmt: skip
                 to_k[i, 0] += gain / k[i, ONE]
                 to_k[i, 1] += leak / k[i, ONE]
-            ends = np.zeros(n_in, np.int32)
             if layer[RATED]:
                 into_places = level_places[first // WIDTH].reshape(n_in * WIDTH)
+                at, target = at_gradient, states
+                if laned:
+                    at, target = 0, lanes
+                    _to_flat(states, at_gradient, timesteps, n, lanes, 0)
                 _to_weights_of_levels(
-                    into_places, level_ends[first // WIDTH], size, ramp, states, at_gradient, n_in, n, slices,
-                    tiles, per_weights, layer[AT_WEIGHT],
+                    into_places, level_ends[first // WIDTH], size, ramp, target, at, n_in, n, slices, tiles,
+                    per_weights, layer[AT_WEIGHT],
                 )  # fmt: skip
                 continue
+            ends = np.zeros(n_in, np.int32)
             if before_laned:
-                at = _state_at(layers[i - 1], 1, block, timesteps)
-                _places_of_lanes(states, at, timesteps, _wide(n_in), size, n_in, places, ends)
+                at = _state_at(layers[i - 1], seen[i - 1], block, timesteps)
+                _places_of_lanes(states, at, level[i - 1], timesteps, _wide(n_in), size, n_in, places, ends)
             elif i > 0:
                 into, into_counts = _lists(lists, layers[i - 1], block, timesteps)
                 _places_of_lists(into, into_counts, 0, size, block, places, ends)
@@ -1543,33 +2067,34 @@ def run(
                 )  # fmt: skip
                 if not before_laned:
                     to = _state_at(layers[i - 1], 5, block, timesteps)
-                    _to_flat(lanes, timesteps, n_in, states, to)
+                    _to_flat(lanes, 0, timesteps, n_in, states, to)
             else:
-                flat_out = out
+                flat_out = out = _state(states, layers[i - 1], 5, block, timesteps)
                 if before_laned:
                     flat_out = lanes[: timesteps * block * n_in].reshape(timesteps, block, n_in)
-                turned = _turned(turneds, layer)
+                turned, gradient = _turned(turneds, layer), _state(states, layer, 5, block, timesteps)
                 for s in range(size):
                     _to_spikes(gradient, s, turned, flat_out)
                 if before_laned:
                     _to_lanes(flat_out, size, out)
     for i in range(depth if training else 0):
-        n = layers[i, N_OUT]
-        for s in range(block):
-            for j in range(n):
-                to_threshold[i, j] += summed[i, j * WIDTH + s if layers[i, LANED] else s * n + j]
+        for j in range(layers[i, N_OUT]):
+            for s in range(block):
+                to_threshold[i, j] += summed[
+                    i, j * WIDTH + s if layers[i, LANED] else s * layers[i, N_OUT] + j
+                ]
     if training and last[SUMMED]:
         at = last[AT_WEIGHT]
         for d in range(last[SLICES]):
             for a in range(last[N_IN]):
                 for j in range(last[N_OUT]):
-                    per_weights[at] = sums[d, j, a]
+                    per_weights[at] = sums[(d * last[N_OUT] + j) * last[N_IN] + a]
                     at += 1
     return loss / batch, to_factor
 
 
 @_loose
-def collect(per_weight, weight, position, limit, width, one, to_weight, to_position):
+def collect(width, per_weight, weight, position, limit, one, to_weight, to_position):
     """Gradients to real weights and delay positions from those to the matrix of each delay.
 
     A weight moves the current by 2^F = `one` where its delay is; a position moves its synapse between

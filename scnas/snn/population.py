@@ -172,14 +172,14 @@ class LayerStack:
         scaled = torch.round(self.tensors["weight"][p] * self.buffers["magnitudes"][p])
         return scaled * self.buffers["keep"][p]
 
-    def thresholds(self) -> Tensor:
-        """[P, 1, n_out] float64 integers, 1..2^(W-1) - 1, straight through the rounding."""
-        value = _Round.apply(self.tensors["threshold"].double() * self.buffers["base"])
-        return torch.minimum(value.clamp(min=1), self.buffers["bound"] - 1)
+    def thresholds(self, p: int | slice = slice(None)) -> Tensor:
+        """[..., 1, n_out] float64 integers, 1..2^(W-1) - 1, straight through the rounding."""
+        value = _Round.apply(self.tensors["threshold"][p].double() * self.buffers["base"][p])
+        return torch.minimum(value.clamp(min=1), self.buffers["bound"][p] - 1)
 
-    def power(self, name: str) -> Tensor:
-        """gain_k or leak_k, [P, 1, 1] float64 integers: 2^F times a power of two, or rounded to Q(F)."""
-        exponent = self.tensors[name].double() + self.fraction
+    def power(self, name: str, p: int | slice = slice(None)) -> Tensor:
+        """gain_k or leak_k, [..., 1, 1] float64 integers: 2^F times a power of two, or rounded to Q(F)."""
+        exponent = self.tensors[name][p].double() + self.fraction
         soft = torch.exp2(exponent)
         hard = torch.round(torch.exp2(torch.round(exponent) if self.powers_of_two else exponent))
         return hard.detach() + (soft - soft.detach())
@@ -354,9 +354,9 @@ class LayerStack:
         weights = self.integer_weights(p)[:a, :b].long().cpu().numpy()
         values = dict(self.constants[p])
         if self.fires:
-            values["leak_k"] = int(self.power("leak")[p])
-            values["gain_k"] = int(self.power("gain")[p])
-            threshold = self.thresholds()[p, 0, :b].detach().long().cpu().numpy()
+            values["leak_k"] = int(self.power("leak", p))
+            values["gain_k"] = int(self.power("gain", p))
+            threshold = self.thresholds(p)[0, :b].detach().long().cpu().numpy()
             used = USED_CONSTANTS[model]
         else:
             threshold, used = np.zeros(b, dtype=np.int64), set()

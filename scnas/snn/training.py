@@ -126,7 +126,7 @@ def train_population(
 def remapped(trained: Trained, architecture: Architecture) -> Trained:
     """The result of a training for an architecture that differs from the trained one in mapping."""
     network = trained.network
-    if network is not None:
+    if network is not None and architecture != trained.architecture:
         mapped = zip(network.layers, architecture.mappings, architecture.lanes, strict=True)
         layers = tuple(replace(layer, mapping=mapping, lanes=lanes) for layer, mapping, lanes in mapped)
         network = replace(network, layers=layers)
