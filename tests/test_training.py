@@ -26,13 +26,12 @@ from scnas.snn.module import IntegerNetwork
 from scnas.snn.population import LayerStack, PopulationStack, _largest
 from scnas.snn.streams import rate_encode
 from scnas.snn.synapses import Synapses, shares
-from scnas.snn.torch_pass import TorchPass
+from scnas.snn.torch_pass import TorchPass, lowest_best
 from scnas.snn.training import (
     Budget,
     Samples,
     check_fits,
     evaluate,
-    lowest_best,
     open_pass,
     plan_groups,
     train_group,
@@ -1248,6 +1247,26 @@ def test_losses_are_mean_cross_entropies():
 def test_the_lowest_of_the_highest_scores_wins():
     scores = torch.tensor([[[3.0, 3, 1], [0, 2, 2], [-5, -5, -5]], [[1.0, 2, 3], [3, 2, 1], [0, 0, 1]]])
     assert lowest_best(scores).tolist() == [[0, 1, 0], [2, 0, 2]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_either_pass_judges_scores_alike(seed):
+    """Cross-entropies to rounding, right answers exactly; with many ties, and with what is no number."""
+    stack = PopulationStack([arch(), arch()], seed, CPU)
+    with torch.no_grad():
+        stack.scale.copy_(torch.tensor([3.0, 5.0]))
+    dice = np.random.default_rng(seed)
+    scores, labels = dice.integers(-3, 4, (2, 50, 4)) * 40.0, dice.integers(0, 4, 50)
+    scores[0, 7], scores[1, 9, 2] = math.nan, math.nan
+    ours = CpuPass(stack, None).judged(torch.tensor(scores), labels)
+    theirs = TorchPass(stack).judged(torch.tensor(scores), torch.tensor(labels))
+    assert ours[1].tolist() == theirs[1].tolist()
+    assert torch.isnan(ours[0]).all() and torch.isnan(theirs[0]).all()
+    numbers = np.delete(scores, [7, 9], axis=1), np.delete(labels, [7, 9])
+    ours = CpuPass(stack, None).judged(torch.tensor(numbers[0]), numbers[1])
+    theirs = TorchPass(stack).judged(torch.tensor(numbers[0]), torch.tensor(numbers[1]))
+    assert ours[1].tolist() == theirs[1].tolist() and 0 < int(ours[1].sum()) < 96
+    assert torch.allclose(ours[0], theirs[0], rtol=1e-6)
 
 
 class Two:

@@ -6,7 +6,6 @@ floating-point sums, the gradients: tests hold the two together.
 Letters: P candidates, T steps, B samples, n_in and n_out of a layer.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +23,11 @@ _FIELDS = {
     kernels.DECAY: "decay_k", kernels.BUMP: "bump_k", kernels.A: "a_k", kernels.B: "b_k", kernels.D: "d_k",
     kernels.REST: "v_rest", kernels.RESET: "v_reset", kernels.BOUND: "bound", kernels.SCALE: "scale",
 }  # fmt: skip
+# Flat arrays of a room in the order of the kernels.
+_FLAT = (
+    "matrices", "turned", "levels", "ahead", "ahead_at", "back", "back_at", "states", "lists", "lanes",
+    "masks", "tiles", "places", "per_weight",
+)  # fmt: skip
 SHORT_FRACTION = 10  # up to which a product of 16 bits and a = 0.02 or b = 0.2 in Q(F) is below 2^24
 CACHE_BYTES = 2**19  # what the activations of a block of samples may take, to stay near the core
 
@@ -31,13 +35,12 @@ CACHE_BYTES = 2**19  # what the activations of a block of samples may take, to s
 class _Room:
     """Flat arrays for one candidate of a population, large enough for each, with what lies where.
 
-    layers: [P, layers, 18], see kernels.run. block: [P], samples that are taken through all layers at a
-    time. matrices, turned: [P][layer], views of the flat arrays, empty where a layer is laned. levels, laned:
-    [P][layer], the same for rate-coded inputs and, forward and back, for laned layers, flat.
+    layers: [P, layers, 20], see kernels. block: [P], samples that are taken through all layers at a
+    time.
     """
 
     def __init__(self, stack: "PopulationStack", timesteps: int, rated: bool):
-        self.layers = np.zeros((stack.count, len(stack.layers), kernels.OPEN + 1), np.int64)
+        self.layers = np.zeros((stack.count, len(stack.layers), kernels.AT_TABLE + 1), np.int64)
         self.block = np.zeros(stack.count, np.int64)
         names = (
             "matrices", "levels", "weights", "states", "lists", "ahead", "back", "lanes", "masks", "tiles",
@@ -61,6 +64,7 @@ class _Room:
                     layer.models[p] == "izhikevich", _is_wide(layer, p),
                     hidden and self._takes_lanes(layer, p),
                 )  # fmt: skip
+                plan[i, kernels.SOBOL] = sobol
             bytes_each = 4 * kernels.STATES * timesteps * neurons
             most = 1 if plan[:, [kernels.LANED, kernels.RATED]].any() else 4
             block = self.block[p] = WIDTH * max(1, min(most, CACHE_BYTES // bytes_each // WIDTH))
@@ -104,42 +108,11 @@ class _Room:
             "lanes": room("lanes"), "masks": room("masks", np.int16), "tiles": room("tiles"),
             "places": room("places", np.int32), "per_weight": room("weights"),
         }  # fmt: skip
-        self.matrices = [[self._view("matrices", row, False) for row in plan] for plan in self.layers]
-        self.turned = [[self._view("turned", row, True) for row in plan] for plan in self.layers]
-        self.levels = [[self._levels(row) for row in plan] for plan in self.layers]
-        self.laned = [[self._laned(row) for row in plan] for plan in self.layers]
-        self.per_weight = [[self._per_weight(row) for row in plan] for plan in self.layers]
 
     @staticmethod
     def _takes_lanes(layer: "LayerStack", p: int) -> bool:
         """Whether candidate p may have its samples side by side in this layer."""
         return layer.fires and layer.generators[p] == "sobol"
-
-    def _view(self, name: str, row: np.ndarray, turned: bool) -> np.ndarray:
-        n_in, n_out, slices, streams = row[:4]
-        if row[kernels.LANED]:
-            slices = 0
-        at = row[kernels.AT_MATRIX]
-        shape = (slices, streams, n_out, n_in) if turned else (slices, streams, n_in, n_out)
-        return self.flat[name][at : at + slices * streams * n_in * n_out].reshape(shape)
-
-    def _levels(self, row: np.ndarray) -> np.ndarray:
-        """The magnitudes of a layer of rate-coded inputs, the first; see kernels.prepare_levels."""
-        n_in, n_out, slices = row[:3] * row[kernels.RATED]
-        return self.flat["levels"][: slices * n_in * _pieces(n_out)]
-
-    def _laned(self, row: np.ndarray) -> tuple[np.ndarray, ...]:
-        """ahead, ahead_at, back and back_at of a laned layer; see kernels.prepare_lanes."""
-        n_in, n_out = row[:2]
-        ahead = slice(row[kernels.AT_AHEAD], row[kernels.AT_AHEAD] + n_in * _whole(n_out))
-        back = slice(row[kernels.AT_BACK], row[kernels.AT_BACK] + _whole(n_in) * n_out)
-        flat = self.flat
-        return flat["ahead"][ahead], flat["ahead_at"][ahead], flat["back"][back], flat["back_at"][back]
-
-    def _per_weight(self, row: np.ndarray) -> np.ndarray:
-        n_in, n_out, slices = row[:3]
-        at = row[kernels.AT_WEIGHT]
-        return self.flat["per_weight"][at : at + slices * n_in * n_out].reshape(slices, n_in, n_out)
 
 
 def _aligned(size: int, kind: type) -> np.ndarray:
@@ -170,7 +143,6 @@ class CpuPass:
         self._room = _Room(stack, self.timesteps, ramp is not None)
         self._down = np.arange(self.timesteps)[::-1].copy()
         self._widest = max(size for layer in stack.layers for _, size in layer.sizes)
-        self._not_turned = np.zeros((0, 1, 1, 1), np.float32)
         # Padding has no gradient, and what is no padding is written anew every time.
         self._gradients = [
             {
@@ -189,21 +161,9 @@ class CpuPass:
         for layer, own in zip(stack.layers, self._gradients, strict=True):
             for name, tensor in layer.tensors.items():
                 tensor.grad = own.get(name)
-        losses, to_scale = np.empty(stack.count), np.empty(stack.count)
         factors = stack.factors().detach().numpy().astype(np.float64)
-        inputs = self._inputs(x)
-        scores = np.empty((len(x), stack.layers[-1].sizes[0][1]))
-        fired = np.empty(len(stack.layers), np.int64)
-        to_threshold = np.empty((stack.count, len(stack.layers), self._widest), np.float32)
-        to_k = np.empty((stack.count, len(stack.layers), 2))
-        for p in range(stack.count):
-            for fill, arguments in self._preparations[p]:
-                fill(*arguments)
-            losses[p], to_scale[p] = self._run(
-                p, inputs, labels, factors[p], to_threshold[p], to_k[p], scores, fired
-            )
-            for span, arguments in self._collections[p]:
-                kernels.collect(np.float32(max(0.5, span * softness / 2)), *arguments)
+        scores = np.empty((1, len(x), stack.layers[-1].sizes[0][1]))
+        losses, to_scale, to_threshold, to_k, _ = self._run(x, labels, factors, softness, scores)
         stack.scale.grad = torch.from_numpy(to_scale).to(stack.scale.dtype)
         for i, layer in enumerate(stack.layers):
             if layer.fires:
@@ -215,16 +175,16 @@ class CpuPass:
         """Integer scores [P, B, n_classes], and spikes that each layer fired, [P, layers]."""
         stack = self.stack
         self._read_parameters()
-        inputs = self._inputs(x)
         scores = np.empty((stack.count, len(x), stack.layers[-1].sizes[0][1]))
-        fired = np.zeros((stack.count, len(stack.layers)), np.int64)
-        to_threshold = np.empty((len(stack.layers), self._widest), np.float32)
-        to_k = np.empty((len(stack.layers), 2))
-        for p in range(stack.count):
-            for fill, arguments in self._preparations[p]:
-                fill(*arguments)
-            self._run(p, inputs, np.zeros(0, np.int64), 1.0, to_threshold, to_k, scores[p], fired[p])
+        *_, fired = self._run(x, np.zeros(0, np.int64), np.ones(stack.count), 0.0, scores)
         return torch.from_numpy(scores), fired.astype(np.float64)
+
+    def judged(self, scores: torch.Tensor, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Summed cross-entropies and numbers of right answers, both [P]; see TorchPass.judged."""
+        losses, right = np.empty(self.stack.count), np.empty(self.stack.count, np.int64)
+        factors = self.stack.factors().detach().numpy().astype(np.float64)
+        kernels.judge(scores.numpy(), labels, factors, losses, right)
+        return torch.from_numpy(losses), torch.from_numpy(right)
 
     # -- one batch ------------------------------------------------------------------------------
 
@@ -251,11 +211,11 @@ class CpuPass:
     def _open(self) -> None:
         """Tensors of all layers as arrays, and the constants that training leaves alone.
 
-        k: [P, layers, 14]; threshold: [P, layers, widest]; noise: [P, layers, T]; float64.
+        k: [P, layers, 16]; threshold: [P, layers, widest]; noise: [P, layers, T]; float64.
         """
         stack = self.stack
         shape = (stack.count, len(stack.layers))
-        self._k = np.zeros((*shape, kernels.UNIT + 1))
+        self._k = np.zeros((*shape, kernels.TOP + 1))
         self._threshold = np.zeros((*shape, self._widest))
         self._noise = np.zeros((*shape, self.timesteps))
         self._views = []
@@ -271,51 +231,32 @@ class CpuPass:
             k[models != "homeostatic_lif", kernels.DECAY] = 0
             k[models != "homeostatic_lif", kernels.BUMP] = 0
             self._noise[:, i] = layer.buffers["noise"].numpy() * (models == "stochastic_lif")[:, None]
-        self._list_arguments()
+            k[:, kernels.EACH] = [2**layer.fraction // length for length in layer.lengths]
+            k[:, kernels.TOP] = layer.tops
+        self._addresses = np.array([self._addresses_of(i) for i in range(len(stack.layers))])
+        self._shapes = np.array([views["weight"].shape[1:] for views in self._views])
+        tables, at = [np.zeros(1, np.float32)], 1
+        for i, layer in enumerate(stack.layers):
+            for p, table in enumerate(layer.tables):
+                self._room.layers[p, i, kernels.AT_TABLE] = at
+                tables.append(table.reshape(-1))
+                at += table.size
+        self._tables = np.concatenate(tables)
 
-    def _list_arguments(self) -> None:
-        """What the kernels take of every candidate, [P], and of each of its layers, [P][layer], in their
-        order: made once, since making it takes as long as some of them."""
-        room, stack = self._room, self.stack
-        names = (
-            "matrices", "turned", "levels", "ahead", "ahead_at", "back", "back_at", "states", "lists",
-            "lanes", "masks", "tiles", "places", "per_weight",
-        )  # fmt: skip
-        self._flat = [room.flat[name] for name in names]
-        self._own = list(zip(room.layers, self._k, self._threshold, self._noise, strict=True))
-        self._preparations = [
-            [self._preparation(p, i) for i in range(len(stack.layers))] for p in range(stack.count)
-        ]
-        self._collections = [
-            [self._collection(p, i) for i in range(len(stack.layers))] for p in range(stack.count)
-        ]
-
-    def _preparation(self, p: int, i: int) -> tuple[Callable[..., None], tuple]:
-        """What brings the integers of layer i of candidate p where the kernels expect them."""
-        room, layer, views = self._room, self.stack.layers[i], self._views[i]
-        row, k = room.layers[p, i], self._k[p, i]
-        weights = views["weight"][p], views["keep"][p], views["position"][p]
-        top, unit = np.float32(layer.tops[p]), np.float32(2**layer.fraction // layer.lengths[p])
-        own = (*weights, *layer.sizes[p], layer.spans[p], top, unit, 2.0 ** (layer.words[p] - 1), row, k)
-        levels, table = room.levels[p][i], layer.tables[p]
-        matrix, turned = room.matrices[p][i], room.turned[p][i]
-        if i == len(self.stack.layers) - 1 and not layer.fires and layer.generators[p] == "sobol":
-            return kernels.prepare_sum, (*own, self.timesteps, levels, table, matrix, turned)
-        if row[kernels.RATED]:
-            return kernels.prepare_levels, (*own, levels)
-        if row[kernels.LANED]:
-            height = _whole(self.timesteps) + layer.spans[p]
-            return kernels.prepare_lanes, (*own, height, *room.laned[p][i])
-        return kernels.prepare, (*weights, top, unit, table, matrix, turned if i else self._not_turned)
-
-    def _collection(self, p: int, i: int) -> tuple[int, tuple]:
-        """The longest delay of layer i of candidate p, and what kernels.collect takes behind a width."""
-        layer, views, gradients = self.stack.layers[i], self._views[i], self._gradients[i]
-        one, span = np.float32(2**layer.fraction), layer.spans[p]
-        to_weight = gradients["weight"].numpy()
-        to_position = gradients["position"].numpy() if "position" in gradients else to_weight
-        weights = views["weight"][p], views["position"][p]
-        return span, (self._room.per_weight[p][i], *weights, span, one, to_weight[p], to_position[p])
+    def _addresses_of(self, i: int) -> list[int]:
+        """Where the tensors of layer i lie, as kernels.run expects them; self._views and the gradients hold
+        them there."""
+        views, slopes = self._views[i], self._gradients[i]
+        to_position = slopes.get("position", slopes["weight"])
+        arrays = (
+            views["weight"],
+            views["keep"],
+            views["position"],
+            slopes["weight"].numpy(),
+            to_position.numpy(),
+        )
+        assert all(array.flags.c_contiguous for array in arrays)
+        return [array.ctypes.data for array in arrays]
 
     @torch.no_grad()
     def _read_parameters(self) -> None:
@@ -346,13 +287,20 @@ class CpuPass:
             slopes[name][:] = slope.reshape(-1, 1, 1) * soft * np.log(2)
 
     def _run(
-        self, p: int, inputs: tuple[np.ndarray, ...], labels: np.ndarray, factor: float,
-        to_threshold: np.ndarray, to_k: np.ndarray, scores: np.ndarray, fired: np.ndarray,
-    ) -> tuple[float, float]:  # fmt: skip
-        return kernels.run(
-            *self._own[p], *inputs, self._down if self.ramp is None else self.ramp, labels, factor,
-            self._room.block[p], self._down, *self._flat, to_threshold, to_k, scores, fired,
+        self, x: np.ndarray, labels: np.ndarray, factors: np.ndarray, softness: float, scores: np.ndarray
+    ) -> tuple[np.ndarray, ...]:  # fmt: skip
+        """kernels.run; returns its losses, to_factor, to_threshold, to_k and fired."""
+        count, depth = self._room.layers.shape[:2]
+        losses, to_factor = np.empty(count), np.empty(count)
+        to_threshold = np.empty((count, depth, self._widest), np.float32)
+        to_k, fired = np.empty((count, depth, 2)), np.zeros((count, depth), np.int64)
+        flat, ramp = self._room.flat, self._down if self.ramp is None else self.ramp
+        kernels.run(
+            self._room.layers, self._k, self._threshold, self._noise, self._room.block, self._addresses,
+            self._shapes, self._tables, *self._inputs(x), ramp, labels, factors, float(softness), self._down,
+            *(flat[name] for name in _FLAT), to_threshold, to_k, scores, fired, losses, to_factor,
         )  # fmt: skip
+        return losses, to_factor, to_threshold, to_k, fired
 
 
 def _is_wide(layer: "LayerStack", p: int) -> bool:

@@ -30,7 +30,7 @@ import math
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
@@ -39,19 +39,22 @@ from numba.extending import intrinsic, models, register_model
 ALPHA = 2.0  # steepness, as in SpikingJelly's ATan
 STEEP, HEIGHT = np.float32(math.pi / 2 * ALPHA), np.float32(ALPHA / 2)
 
-# Constants of a layer in one vector; see neurons.Constants. C14 is 1.4 in Q(F); UNIT is 2^F / L, what a count
-# of one adds to a current, no number if a weight is none.
-LEAK, GAIN, DECAY, BUMP, A, B, D, REST, RESET, BOUND, SCALE, ONE, C14, UNIT = range(14)
+# Constants of a layer in one vector; see neurons.Constants. C14 is 1.4 in Q(F); EACH is 2^F / L, what a count
+# of one adds to a current, UNIT the same, or no number if a weight is none; TOP is M.
+LEAK, GAIN, DECAY, BUMP, A, B, D, REST, RESET, BOUND, SCALE, ONE, C14, UNIT, EACH, TOP = range(16)
 
-# What `run` must know of a layer: its shape; whether its input is rate-coded (RATED), its neurons fire,
-# are izhikevich or need float64 (WIDE); whether samples lie side by side (LANED) and its sum over the steps
-# is taken in one product (SUMMED); where in the flat arrays its matrices, gradients, activations, lists of
-# spikes and laned weights (forward and back) begin; and whether sums of magnitudes stay below 2^15 (NARROW)
-# and its currents cannot saturate (OPEN).
+# What `_run` must know of a layer: its shape; whether its input is rate-coded (RATED), its neurons fire, are
+# izhikevich or need float64 (WIDE); whether samples lie side by side (LANED) and its sum over the steps is
+# taken in one product (SUMMED); where in the flat arrays its matrices, gradients, activations, lists of
+# spikes and laned weights (forward and back) begin; whether sums of magnitudes stay below 2^15 (NARROW) and
+# its currents cannot saturate (OPEN); whether its streams are those of sobol, and else where its table
+# begins.
 (
     N_IN, N_OUT, SLICES, STREAMS, RATED, FIRES, IZHIKEVICH, WIDE, LANED, SUMMED, AT_MATRIX, AT_WEIGHT,
-    AT_STATE, AT_LIST, AT_AHEAD, AT_BACK, NARROW, OPEN,
-) = range(18)  # fmt: skip
+    AT_STATE, AT_LIST, AT_AHEAD, AT_BACK, NARROW, OPEN, SOBOL, AT_TABLE,
+) = range(20)  # fmt: skip
+# Tensors of a layer, [P, n_in, n_out] or larger, by their addresses, which are integers.
+WEIGHT, KEEP, POSITION, TO_WEIGHT, TO_POSITION = range(5)
 TILE = 4  # neurons and steps that a laned product does at once
 STATES = 6  # arrays [T, S, n_out] that a layer keeps for the way back
 
@@ -432,21 +435,15 @@ def prepare(weight, keep, position, top, unit, table, matrix, turned):
 
 @_exact
 def _magnitude(weight, keep, top):
-    """The magnitude of a real weight, with its sign; no number if it is none or beyond 2^15."""
-    value = np.rint(weight * top) if keep else np.float32(0)
-    return value if abs(value) < np.float32(2**15) else np.float32(np.nan)
+    """The magnitude of a real weight, with its sign."""
+    value = np.rint(weight * top)
+    return value if keep else np.float32(0)
 
 
 @_exact
 def _whole_number(value):
-    """An integer of 16 bits; 0 for what is no number."""
-    return np.int16(value) if value == value else np.int16(0)
-
-
-@_exact
-def _largest_of(sums):
-    """The largest of some numbers; no number if one is none."""
-    return sums.max() if np.isfinite(sums.sum()) else np.float32(np.nan)
+    """An integer of 16 bits; 0 for what is no number or too large for one."""
+    return np.int32(value if abs(value) < np.float32(2**15) else np.float32(0))
 
 
 @_exact
@@ -460,22 +457,24 @@ def _late(position):
 def prepare_levels(weight, keep, position, n_in, n_out, span, top, unit, most, layer, k, matrix):
     """The same for rate-coded inputs and sobol streams: magnitudes with their signs, int16, in pieces of 64
     neurons, [D + 1, pieces, n_in, 64], flat. span: D. most: 2^(W - 1), where a current saturates. layer, k:
-    what `run` must know, filled in as far as it depends on weights."""
+    what `_run` must know, filled in as far as it depends on weights."""
     matrix[:] = 0
     size = -(-n_out // FOUR) * n_in * FOUR
     sums, value = np.zeros(n_out, np.float32), np.empty(n_out, np.float32)
     for i in range(n_in):
+        own, kept = weight[i], keep[i]
         for j in range(n_out):
-            value[j] = _magnitude(weight[i, j], keep[i, j], top)
+            value[j] = _magnitude(own[j], kept[j], top)
             sums[j] += abs(value[j])
         for first in range(0, n_out, FOUR):
-            at = first * n_in + i * FOUR
+            at, count = first * n_in + i * FOUR, min(FOUR, n_out - first)
             if span > 0:
-                for j in range(min(FOUR, n_out - first)):
+                for j in range(count):
                     matrix[at + _late(position[i, first + j]) * size + j] = _whole_number(value[first + j])
             else:
-                for j in range(min(FOUR, n_out - first)):
-                    matrix[at + j] = _whole_number(value[first + j])
+                row, few = matrix[at : at + count], value[first : first + count]
+                for j in range(count):
+                    row[j] = _whole_number(few[j])
     _note(sums, unit, most, layer, k)
 
 
@@ -497,18 +496,23 @@ def prepare_lanes(
     ahead_at[:] = 0
     back_at[:] = 0
     step_out = WIDTH * (-(-n_out // TILE) * TILE)
-    sums = np.zeros(n_out, np.float32)
+    sums, value, late = np.zeros(n_out, np.float32), np.empty(n_out, np.float32), np.zeros(n_out, np.int64)
     for i in range(n_in):
+        own, kept = weight[i], keep[i]
         for j in range(n_out):
-            value = _magnitude(weight[i, j], keep[i, j], top)
-            sums[j] += abs(value)
-            late = _late(position[i, j]) if span > 0 else 0
-            at = ((j // TILE) * n_in + i) * TILE + j % TILE
-            ahead[at] = _whole_number(value)
-            ahead_at[at] = (i * height + span - late) * WIDTH
-            at = ((i // TILE) * n_out + j) * TILE + i % TILE
-            back[at] = value * unit
-            back_at[at] = late * step_out + j * WIDTH
+            value[j] = _magnitude(own[j], kept[j], top)
+            sums[j] += abs(value[j])
+        for j in range(n_out if span > 0 else 0):
+            late[j] = _late(position[i, j])
+        for a in range(0, n_out, TILE):
+            at, place = a * n_in + i * TILE, (i * height + span) * WIDTH
+            for u in range(min(TILE, n_out - a)):
+                ahead[at + u] = _whole_number(value[a + u])
+                ahead_at[at + u] = place - late[a + u] * WIDTH
+        at = (i - i % TILE) * n_out + i % TILE
+        for j in range(n_out):
+            back[at + j * TILE] = value[j] * unit
+            back_at[at + j * TILE] = late[j] * step_out + j * WIDTH
     _note(sums, unit, most, layer, k)
 
 
@@ -553,8 +557,8 @@ def _late(position):
 
 @_exact
 def _largest(sums):
-    """The largest of some numbers; no number if one is none."""
-    return sums.max() if np.isfinite(sums.sum()) else np.float32(np.nan)
+    """The largest of some sums of magnitudes; no number if one is none, or larger than any can be."""
+    return sums.max() if sums.sum() < np.float32(2**40) else np.float32(np.nan)
 
 
 @_exact
@@ -1844,14 +1848,14 @@ def _slope_of_steps(current, slope, bound, layer, size, gradient):
 
 
 @_loose
-def run(
+def _run(
     layers, k, threshold, noise, order, starts, level_places, level_ends, active, counts, ramp, labels,
     factor, block, down, matrices, turneds, levels, ahead, ahead_at, back, back_at, states, lists, lanes,
     masks, tiles, places, per_weights, to_threshold, to_k, scores, fired,
 ):  # fmt: skip
     """One candidate over a batch: forward, and back if there are labels.
 
-    layers: [layers, 18] see above. k: [layers, 14], threshold: [layers, widest], noise: [layers, T] float64.
+    layers: [layers, 20] see above. k: [layers, 16], threshold: [layers, widest], noise: [layers, T] float64.
     order, starts, level_places, level_ends: of rate-coded inputs, or active, counts: of spikes; see
     sort_levels, place_levels and list_spikes. ramp: R_T(t). down: T - 1 ... 0. labels: [B], or empty to go
     forward alone. factor: what turns a score into a logit. block: S, 16 if a layer is laned or the inputs are
@@ -2094,7 +2098,7 @@ def run(
 
 
 @_loose
-def collect(width, per_weight, weight, position, limit, one, to_weight, to_position):
+def _collect(width, per_weight, weight, position, limit, one, to_weight, to_position):
     """Gradients to real weights and delay positions from those to the matrix of each delay.
 
     A weight moves the current by 2^F = `one` where its delay is; a position moves its synapse between
@@ -2127,3 +2131,123 @@ def collect(width, per_weight, weight, position, limit, one, to_weight, to_posit
         for j in range(n_out):
             slope = (moved[j] - pull[j] * mean[j] / total[j]) / total[j]
             to_position[i, j] = slope * one * weight[i, j] / (width * width)
+
+
+# -- all candidates -----------------------------------------------------------------------------
+
+
+@intrinsic
+def _pointer_to(typing, address, like):
+    """The address, an integer, as that of numbers like `like`."""
+    kind = types.CPointer(like)
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+    return kind(address, like), generate
+
+
+@_exact
+def _own(address, like, p, shape):
+    """What candidate p has of a tensor [P, *shape] at an address."""
+    return carray(_pointer_to(address, like), (p + 1, shape[0], shape[1]))[p]
+
+
+@_exact
+def _prepare(
+    layer, k, p, first, addresses, shape, timesteps, tables, matrices, turneds, levels, ahead, ahead_at, back,
+    back_at,
+):  # fmt: skip
+    """Bring the integers of a layer of candidate p where _run expects them. first: is it the first layer?"""
+    real = np.float32(0)
+    weight, position = _own(addresses[WEIGHT], real, p, shape), _own(addresses[POSITION], real, p, shape)
+    keep = _own(addresses[KEEP], np.uint8(0), p, shape)
+    n_in, n, slices, streams = layer[N_IN], layer[N_OUT], layer[SLICES], layer[STREAMS]
+    top, unit, most, span = np.float32(k[TOP]), np.float32(k[EACH]), k[BOUND], slices - 1
+    own = levels[: slices * n_in * (-(-n // FOUR) * FOUR)] if layer[RATED] else levels[:0]
+    if layer[LANED] and not layer[RATED]:
+        to, at = layer[AT_AHEAD], layer[AT_BACK]
+        many, few = n_in * _wide(n), _wide(n_in) * n
+        prepare_lanes(
+            weight, keep, position, n_in, n, span, top, unit, most, layer, k, _wide(timesteps) + span,
+            ahead[to : to + many], ahead_at[to : to + many], back[at : at + few], back_at[at : at + few],
+        )  # fmt: skip
+        return
+    if layer[RATED] and layer[FIRES]:
+        prepare_levels(weight, keep, position, n_in, n, span, top, unit, most, layer, k, own)
+        return
+    matrix, turned = _matrix(matrices, layer), _turned(turneds, layer)
+    if layer[SOBOL] and not layer[FIRES]:
+        table = tables[:0].reshape(0, 1)
+        prepare_sum(
+            weight, keep, position, n_in, n, span, top, unit, most, layer, k, timesteps, own, table, matrix,
+            turned,
+        )  # fmt: skip
+        return
+    magnitudes = 0 if layer[SOBOL] else int(top) + 1
+    table = tables[layer[AT_TABLE] : layer[AT_TABLE] + streams * magnitudes].reshape(
+        streams if magnitudes else 0, max(magnitudes, 1)
+    )
+    prepare(weight, keep, position, top, unit, table, matrix, turned[:0] if first else turned)
+
+
+@_exact
+def run(
+    layers, k, threshold, noise, blocks, addresses, shapes, tables, order, starts, level_places, level_ends,
+    active, counts, ramp, labels, factors, softness, down, matrices, turneds, levels, ahead, ahead_at, back,
+    back_at, states, lists, lanes, masks, tiles, places, per_weights, to_threshold, to_k, scores, fired,
+    losses, to_factor,
+):  # fmt: skip
+    """All candidates over a batch: forward, and back if there are labels.
+
+    layers: [P, layers, 20], k: [P, layers, 16], threshold: [P, layers, widest], noise: [P, layers, T], blocks
+    and factors: [P], see _run, which has the others. addresses: [layers, 5] and shapes: [layers, 2], of the
+    tensors. tables: flat, [T, M + 1] of each layer whose streams differ from step to step, see prepare.
+    softness: of delays, see LayerStack.forward.
+
+    Out: gradients in the tensors; to_threshold [P, layers, widest], to_k [P, layers, 2]; scores [P, B,
+    classes], or [1, B, classes], those of the last candidate; fired [P, layers]; losses [P], and the
+    gradients to the logarithms of the factors, [P].
+    """
+    real = np.float32(0)
+    for p in range(len(layers)):
+        for i in range(layers.shape[1]):
+            _prepare(
+                layers[p, i], k[p, i], p, i == 0, addresses[i], shapes[i], len(down), tables, matrices,
+                turneds, levels, ahead, ahead_at, back, back_at,
+            )  # fmt: skip
+        losses[p], to_factor[p] = _run(
+            layers[p], k[p], threshold[p], noise[p], order, starts, level_places, level_ends, active, counts,
+            ramp, labels, factors[p], blocks[p], down, matrices, turneds, levels, ahead, ahead_at, back,
+            back_at, states, lists, lanes, masks, tiles, places, per_weights, to_threshold[p], to_k[p],
+            scores[min(p, len(scores) - 1)], fired[p],
+        )  # fmt: skip
+        for i in range(layers.shape[1] if len(labels) else 0):
+            layer, shape = layers[p, i], shapes[i]
+            n_in, n, slices, at = layer[N_IN], layer[N_OUT], layer[SLICES], layer[AT_WEIGHT]
+            _collect(
+                np.float32(max(0.5, (slices - 1) * softness / 2)),
+                per_weights[at : at + slices * n_in * n].reshape(slices, n_in, n),
+                _own(addresses[i, WEIGHT], real, p, shape), _own(addresses[i, POSITION], real, p, shape),
+                slices - 1, np.float32(k[p, i, ONE]), _own(addresses[i, TO_WEIGHT], real, p, shape),
+                _own(addresses[i, TO_POSITION], real, p, shape),
+            )  # fmt: skip
+
+
+@_exact
+def judge(scores, labels, factors, losses, right):
+    """What scores [P, B, classes] are worth: summed cross-entropies and right answers, both [P], out.
+    factors: [P], what turns a score into a logit. The class is the first of the highest scores; none if one
+    is no number."""
+    count, batch, classes = scores.shape
+    for p in range(count):
+        losses[p] = right[p] = 0
+        for b in range(batch):
+            best, most, total = 0, scores[p, b, 0], 0.0
+            for j in range(1, classes):
+                if scores[p, b, j] > most:
+                    best, most = j, scores[p, b, j]
+            for j in range(classes):
+                total += math.exp((scores[p, b, j] - most) * factors[p])
+            losses[p] += math.log(total) + (most - scores[p, b, labels[b]]) * factors[p]
+            right[p] += best == labels[b] and total == total

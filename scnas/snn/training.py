@@ -538,12 +538,6 @@ class Evaluated(NamedTuple):
     activity: list[tuple[float, ...]]
 
 
-def lowest_best(scores: Tensor) -> Tensor:
-    """Class of every sample: the lowest index among the highest scores, along the last axis."""
-    index = torch.arange(scores.shape[-1], device=scores.device)
-    return torch.where(scores == scores.amax(-1, keepdim=True), index, scores.shape[-1]).amin(-1)
-
-
 @torch.no_grad()
 def evaluate(learner: CpuPass | TorchPass, samples: Samples, batch_size: int = EVALUATED) -> Evaluated:
     """The exact forward pass of every candidate on all samples."""
@@ -553,9 +547,9 @@ def evaluate(learner: CpuPass | TorchPass, samples: Samples, batch_size: int = E
     fired = np.zeros((stack.count, len(stack.layers)))
     for x, y in samples.batches(batch_size):
         scores, counts = learner.scores(x)
-        y = torch.as_tensor(y)
-        loss += stack.losses(scores, y).double().cpu() * len(y)
-        right += (lowest_best(scores) == y).sum(1).cpu()
+        lost, hit = learner.judged(scores, y)
+        loss += lost
+        right += hit
         fired += counts
     rates = fired / (len(samples) * samples.timesteps)
     into = np.concatenate([np.full((stack.count, 1), samples.spikes_per_step()), rates[:, :-1]], 1)
