@@ -149,8 +149,10 @@ def _squares(gradient, columns, sizes, mask, norms):
                 kept = mask[p, i * columns : i * columns + sizes[p, 1]]
                 for n in range(len(own)):
                     own[n] = own[n] if kept[n] else np.float32(0)
+            row = np.float32(0)
             for n in range(len(own)):
-                total += own[n] * own[n]
+                row += own[n] * own[n]
+            total += row
         norms[p] += total
 
 

@@ -218,7 +218,7 @@ class CpuPass:
         self._k = np.zeros((*shape, kernels.TOP + 1))
         self._threshold = np.zeros((*shape, self._widest))
         self._noise = np.zeros((*shape, self.timesteps))
-        self._views = []
+        self._views, self._rounded = [], [np.empty(0)] * len(stack.layers)
         for i, layer in enumerate(stack.layers):
             views = {name: tensor.detach().numpy() for name, tensor in layer.tensors.items()}
             views["keep"] = layer.buffers["keep"].numpy()
@@ -263,8 +263,9 @@ class CpuPass:
         """Thresholds, gains and leaks as the integers that they stand for."""
         for i, layer in enumerate(self.stack.layers):
             if layer.fires:
-                threshold = layer.thresholds().numpy()[:, 0]
-                self._threshold[:, i, : threshold.shape[1]] = threshold
+                base, bound = (layer.buffers[name].numpy()[:, 0] for name in ("base", "bound"))
+                value = self._rounded[i] = np.rint(self._views[i]["threshold"][:, 0] * base)
+                self._threshold[:, i, : value.shape[1]] = np.minimum(np.maximum(value, 1), bound - 1)
                 self._k[:, i, kernels.GAIN] = layer.power("gain").numpy().reshape(-1)
                 leaks = layer.power("leak").numpy().reshape(-1)
                 self._k[:, i, kernels.LEAK] = leaks * [model != "if" for model in layer.models]
@@ -274,13 +275,12 @@ class CpuPass:
     ) -> None:
         """Gradients to threshold_j [P, widest], gain_k and leak_k [P, 2] of layer i, carried on to the
         parameters behind them, as autograd would through LayerStack.thresholds and .power."""
-        layer, views = self.stack.layers[i], self._views[i]
-        base, bound = (layer.buffers[name].numpy() for name in ("base", "bound"))
-        value = np.rint(views["threshold"] * base)
+        layer, views, value = self.stack.layers[i], self._views[i], self._rounded[i]
+        base, bound = (layer.buffers[name].numpy()[:, 0] for name in ("base", "bound"))
         # A clamp passes what it leaves alone, torch.minimum half of what equals its bound.
         passed = (value >= 1) * np.where(value < bound - 1, 1.0, np.where(value == bound - 1, 0.5, 0.0))
-        real = np.arange(value.shape[2]) < np.array([[n_out] for _, n_out in layer.sizes])[:, None]
-        slopes["threshold"][:] = to_threshold[:, None, : value.shape[2]] * (base * passed * real)
+        real = np.arange(value.shape[1]) < np.array([[n_out] for _, n_out in layer.sizes])
+        slopes["threshold"][:, 0] = to_threshold[:, : value.shape[1]] * (base * passed * real)
         leaks = [model not in ("if", "izhikevich") for model in layer.models]
         for name, slope in (("gain", to_k[:, 0]), ("leak", to_k[:, 1] * leaks)):
             soft = np.exp2(views[name].astype(np.float64) + layer.fraction)
