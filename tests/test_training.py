@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from oracle import infer
 
 from scnas.contract import GENERATORS, NEURONS
-from scnas.snn import synapses, training
+from scnas.snn import population, synapses, training
 from scnas.snn.adam import CpuAdam, TorchAdam
 from scnas.snn.cpu import CpuPass
 from scnas.snn.module import IntegerNetwork
@@ -854,8 +854,34 @@ def trained_stack(
 def test_the_largest_of_every_column_worked_by_hand():
     nan, inf = math.nan, math.inf
     values = torch.tensor([[1.0, 5.0, 2.0, -inf, 1.0], [3.0, 5.0, nan, 0.0, 1.0], [2.0, 5.0, 9.0, -inf, 1.0]])
-    picked = _largest(values, torch.tensor([2, 2, 2, 1, 0]))
+    picked = _largest(values[None], torch.tensor([[2, 2, 2, 1, 0]]))[0]
     assert picked.T.int().tolist() == [[0, 1, 1], [1, 1, 0], [0, 1, 1], [0, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("at_once", [1, 2**25])
+@pytest.mark.parametrize("per", ["layer", "neuron"])
+def test_neighbours_change_no_mask(per, at_once, monkeypatch):
+    """Candidates of several sizes and densities, one of them dense, pruned and regrown together or alone; in
+    parts where memory is short."""
+    monkeypatch.setattr(population, "SORTED", at_once)
+    sizes, densities = ((5, 3), (17, 3), (9, 3), (4, 3)), (0.3, 0.1, 1.0, 0.55)
+    group = [arch(hidden=size[:1], density=d) for size, d in zip(sizes, densities, strict=True)]
+    together, alone = PopulationStack(group, 0, CPU), [PopulationStack([a], 0, CPU) for a in group]
+    for i, layer in enumerate(together.layers):
+        dice = torch.Generator().manual_seed(i)
+        gradient = torch.randn(layer.tensors["weight"].shape, generator=dice).round(decimals=1)  # with ties
+        for share in (0.4, 1.0):
+            layer.prune(share, per)
+            moved = layer.regrow(0.5, per, gradient)
+            for p, other in enumerate(alone):
+                n_in, n_out = layer.sizes[p]
+                own = other.layers[i]
+                own.prune(share, per)
+                theirs = own.regrow(0.5, per, gradient[p : p + 1, :n_in, :n_out])
+                assert (own.buffers["keep"][0] == layer.buffers["keep"][p, :n_in, :n_out]).all()
+                assert (theirs[0] == moved[p, :n_in, :n_out]).all()
+                assert int(layer.buffers["keep"][p].sum()) == int(own.buffers["keep"].sum())
+                assert bool(theirs.any()) == (densities[p] < 1)
 
 
 def test_regrowth_worked_by_hand():

@@ -1,7 +1,7 @@
 """The CPU's way through one candidate: compiled loops whose working set stays in cache.
 
-What the stacked tensors of population.py compute for all candidates at once, `run` computes for one of
-them, a block of samples at a time: forward through all layers, then back through all of them, so that
+What the stacked tensors of population.py compute for all candidates at once, `run` computes for one after
+the other, a block of samples at a time: forward through all layers, then back through all of them, so that
 what the way back needs is still in the cache. The integers forward are the same, and so are the
 hand-derived gradients backward. What makes it fast besides:
 
@@ -17,6 +17,9 @@ hand-derived gradients backward. What makes it fast besides:
 - Sums over many rows stay in registers, which takes a type of our own.
 - A hidden layer has the samples of a block side by side (LANED): what a product takes from memory serves
   all of them, and a delay is an offset, so that a layer costs one product whatever D is.
+- Forward, currents are sums of magnitudes, integers of 16 bits where that is enough (NARROW); a spike is a
+  mask that lets a weight through. Neurons stay in registers through all steps and leave behind what the way
+  back needs: the membrane before it was clamped, from which all else follows.
 
 Letters: T steps, B samples, S samples of a block, D largest delay, M largest magnitude. A state of a layer
 is [T, S + 1, n], since steps that lie a power of two apart would drive each other out of the cache; the last

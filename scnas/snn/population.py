@@ -55,6 +55,7 @@ class LayerStack:
         self.words = [a.word for a in architectures]
         self.keys = [a.training_key.name for a in architectures]
         self.kept = [a.kept_synapses[index] for a in architectures]
+        self.sparse = any(kept < a * b for kept, (a, b) in zip(self.kept, self.sizes, strict=True))
         self.tops = [max_weight(g, n) for g, n in zip(self.generators, self.lengths, strict=True)]
         self.spans = [a.delay_ranges[index] for a in architectures]
         # Candidates whose matrices can be held alike are multiplied together.
@@ -290,15 +291,20 @@ class LayerStack:
             low, high = self.bounds(name)
             torch.minimum(torch.maximum(tensor, low), high, out=tensor)
 
-    def allowed(self, p: int, share: float, per: str) -> Tensor:
-        """Synapses that candidate p may keep at a `share` of its density: of the layer, [1], or of every
-        neuron, [n_out], where the first ones get what is left over."""
-        n_in, n_out = self.sizes[p]
-        density = 1 - (1 - self.kept[p] / (n_in * n_out)) * share
-        count = max(1, round(density * n_in * n_out))
-        groups = n_out if per == "neuron" else 1
-        device = self.buffers["keep"].device
-        return count // groups + (torch.arange(groups, device=device) < count % groups).long()
+    def allowed(self, share: float, per: str) -> Tensor:
+        """Synapses that every candidate may keep at a `share` of its density: of the layer, [P, 1], or of
+        every neuron, [P, n_out], where the first ones get what is left over."""
+        (n_in, n_out), kept = np.array(self.sizes).T, np.array(self.kept)
+        density = 1 - (1 - kept / (n_in * n_out)) * share
+        count = np.maximum(1, np.rint(density * n_in * n_out)).astype(np.int64)[:, None]
+        if per == "neuron":
+            n_out, number = n_out[:, None], np.arange(self.tensors["weight"].shape[2])
+            count = np.where(number < n_out, count // n_out + (number < count % n_out), 0)
+        return torch.tensor(count, device=self.buffers["keep"].device)
+
+    def _in_groups(self, values: Tensor, per: str) -> Tensor:
+        """values [P, n_in, n_out] as [P, members, groups]."""
+        return values.reshape(self.count, -1, 1) if per == "layer" else values
 
     @torch.no_grad()
     def prune(self, progress: float, per: str, saliency: Tensor | None = None) -> None:
@@ -309,14 +315,12 @@ class LayerStack:
         progress: 0 (all kept) to 1 (the density of the architecture). per: `layer` or `neuron`.
         saliency: [P, n_in, n_out], not negative; None for the magnitudes of the weights.
         """
-        for p, (a, b) in enumerate(self.sizes):
-            if self.kept[p] == a * b:
-                continue
-            keep = self.buffers["keep"][p, :a, :b]
-            salient = (self.tensors["weight"].abs() if saliency is None else saliency)[p, :a, :b]
-            allowed = self.allowed(p, progress, per)
-            left = torch.where(keep, salient, -math.inf).reshape(-1, len(allowed))
-            keep.copy_(_largest(left, allowed).view(a, b))
+        if not self.sparse:
+            return
+        keep = self.buffers["keep"]
+        salient = self.tensors["weight"].abs() if saliency is None else saliency
+        left = self._in_groups(torch.where(keep, salient, -math.inf), per)
+        keep.copy_(_largest(left, self.allowed(progress, per)).view_as(keep) & keep)
 
     @torch.no_grad()
     def regrow(self, share: float, per: str, gradient: Tensor) -> Tensor:
@@ -326,21 +330,18 @@ class LayerStack:
         gradient: [P, n_in, n_out], of the loss to all weights, pruned ones too, each at the delay that it
         has: with that delay a synapse comes back. returns: [P, n_in, n_out], what went or came.
         """
-        weight = self.tensors["weight"]
-        moved = torch.zeros_like(self.buffers["keep"])
-        for p, (a, b) in enumerate(self.sizes):
-            if self.kept[p] == a * b:
-                continue
-            keep = self.buffers["keep"][p, :a, :b]
-            small = -weight[p, :a, :b].abs()
-            groups = b if per == "neuron" else 1
-            flat = keep.reshape(-1, groups)
-            count = torch.minimum((share * flat.sum(0)).long(), (~flat).sum(0))
-            goes = _largest(torch.where(keep, small, -math.inf).reshape(-1, groups), count)
-            pull = gradient[p, :a, :b].abs()
-            comes = _largest(torch.where(keep, -math.inf, pull).reshape(-1, groups), count)
-            moved[p, :a, :b] = (goes | comes).view(a, b)
-            keep.copy_(keep & ~goes.view(a, b) | comes.view(a, b))
+        weight, keep = self.tensors["weight"], self.buffers["keep"]
+        if not self.sparse:
+            return torch.zeros_like(keep)
+        pruned = self.buffers["real"] & ~keep
+        count = torch.minimum(
+            (share * self._in_groups(keep, per).sum(1)).long(), self._in_groups(pruned, per).sum(1)
+        )
+        small = self._in_groups(torch.where(keep, -weight.abs(), -math.inf), per)
+        pull = self._in_groups(torch.where(pruned, gradient.abs(), -math.inf), per)
+        goes, comes = (_largest(values, count).view_as(keep) for values in (small, pull))
+        keep.copy_(keep & ~goes | comes)
+        moved = goes | comes
         weight.masked_fill_(moved, 0.0)
         return moved
 
@@ -369,14 +370,23 @@ class LayerStack:
         )  # fmt: skip
 
 
+SORTED = 2**25  # numbers that are put in order at once, which takes some thirty bytes for each
+
+
 def _largest(values: Tensor, counts: Tensor) -> Tensor:
-    """Where the `counts` [m] largest of every column of `values` [n, m] are; of equals the first. What is no
-    number counts as the largest."""
+    """Where the `counts` [P, m] largest of every column of `values` [P, n, m] are; of equals the first. What
+    is no number counts as the largest."""
+    several = max(1, SORTED // values[0].numel())
+    parts = zip(values.split(several), counts.split(several), strict=True)
+    return torch.cat([_largest_of_few(few, own) for few, own in parts])
+
+
+def _largest_of_few(values: Tensor, counts: Tensor) -> Tensor:
     values = values.nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)
-    ordered = values.sort(dim=0, descending=True).values
-    last = ordered.gather(0, (counts - 1).clamp(min=0)[None])
+    ordered, counts = values.sort(dim=1, descending=True).values, counts[:, None]
+    last = ordered.gather(1, (counts - 1).clamp(min=0))
     above, tied = values > last, values == last
-    first = tied.cumsum(0) <= counts - above.sum(0)
+    first = tied.cumsum(1) <= counts - above.sum(1, keepdim=True)
     return above | tied & first
 
 
