@@ -131,7 +131,7 @@ def _nothing(lanes):
 zeros, zeros_pair, zeros_four = (_nothing(_Lanes(width)) for width in (WIDTH, PAIR, FOUR))
 # Integers: of 16 bits where sums stay below 2^15, else of 32.
 counts_four, counts_eight = (_nothing(_Lanes(width, _COUNT)) for width in (FOUR, EIGHT))
-long_counts_four, long_counts_eight = (_nothing(_Lanes(width, _INT)) for width in (FOUR, EIGHT))
+long_counts_four = _nothing(_Lanes(FOUR, _INT))
 
 
 @intrinsic
@@ -437,26 +437,6 @@ def prepare(weight, keep, position, top, unit, table, matrix, turned):
 
 
 @_exact
-def _magnitude(weight, keep, top):
-    """The magnitude of a real weight, with its sign."""
-    value = np.rint(weight * top)
-    return value if keep else np.float32(0)
-
-
-@_exact
-def _whole_number(value):
-    """An integer of 16 bits; 0 for what is no number or too large for one."""
-    return np.int32(value if abs(value) < np.float32(2**15) else np.float32(0))
-
-
-@_exact
-def _late(position):
-    """The delay of a synapse; 0 where its position is no number."""
-    here = np.rint(position)
-    return int(here) if here == here else 0
-
-
-@_exact
 def prepare_levels(weight, keep, position, n_in, n_out, span, top, unit, most, layer, k, matrix):
     """The same for rate-coded inputs and sobol streams: magnitudes with their signs, int16, in pieces of 64
     neurons, [D + 1, pieces, n_in, 64], flat. span: D. most: 2^(W - 1), where a current saturates. layer, k:
@@ -473,7 +453,9 @@ def prepare_levels(weight, keep, position, n_in, n_out, span, top, unit, most, l
             at, count = first * n_in + i * FOUR, min(FOUR, n_out - first)
             if span > 0:
                 for j in range(count):
-                    matrix[at + _late(position[i, first + j]) * size + j] = _whole_number(value[first + j])
+                    matrix[at + _late(position[i, first + j], span) * size + j] = _whole_number(
+                        value[first + j]
+                    )
             else:
                 row, few = matrix[at : at + count], value[first : first + count]
                 for j in range(count):
@@ -506,7 +488,7 @@ def prepare_lanes(
             value[j] = _magnitude(own[j], kept[j], top)
             sums[j] += abs(value[j])
         for j in range(n_out if span > 0 else 0):
-            late[j] = _late(position[i, j])
+            late[j] = _late(position[i, j], span)
         for a in range(0, n_out, TILE):
             at, place = a * n_in + i * TILE, (i * height + span) * WIDTH
             for u in range(min(TILE, n_out - a)):
@@ -552,10 +534,10 @@ def _whole_number(value):
 
 
 @_exact
-def _late(position):
-    """The delay of a synapse; 0 where its position is no number."""
+def _late(position, span):
+    """The delay of a synapse, 0..span; 0 where its position is no number."""
     here = np.rint(position)
-    return int(here) if here == here else 0
+    return int(min(here, np.float32(span))) if here > 0 else 0
 
 
 @_exact
