@@ -1857,10 +1857,8 @@ def _run(
     widest = _wide(threshold.shape[1])
     k32, noise32 = k.astype(np.float32), noise.astype(np.float32)
     # Thresholds of the neurons of all samples side by side, and the gradients to them.
-    beside, summed = (
-        np.ones((depth, widest * block), np.float32),
-        np.zeros((depth, widest * block), np.float32),
-    )
+    beside = np.ones((depth, widest * block), np.float32)
+    summed = np.zeros((depth, widest * block), np.float32)
     # A neuron fired where array `seen` of its states is its level or more.
     seen, level = np.full(depth, 2), beside
     for i in range(depth):
@@ -2009,8 +2007,7 @@ def _run(
                 sums_up = i < depth - 1 and layers[i + 1, SUMMED] != 0
                 gain, leak = _neurons_back(
                     layer, states, block, size, timesteps, rows if sums_up else rows[:0], beside[i], k32[i],
-                    down,
-                    summed[i],
+                    down, summed[i],
                 )  # fmt: skip
                 to_k[i, 0] += gain / k[i, ONE]
                 to_k[i, 1] += leak / k[i, ONE]
