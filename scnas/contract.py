@@ -18,6 +18,7 @@ MAX_WIDTH = 2**16
 MAX_SYNAPSES = 2**24  # of one layer
 MAX_TIMESTEPS = 2**12
 MAX_LANES = 2**16
+MAX_UNITS = 2**8  # neurons that a folded layer takes at once
 WORD_RANGE = (4, 24)  # W, bits of a saturating register
 FRACTION_RANGE = (0, 12)  # F of Q(F)
 

@@ -125,7 +125,7 @@ def to_nir(network: Network, dt: float = DT) -> "nir.NIRGraph":
         "layers": [
             {
                 name: getattr(layer, name)
-                for name in ("generator", "length", "seed", "noise_seed", "mapping", "lanes")
+                for name in ("generator", "length", "seed", "noise_seed", "mapping", "lanes", "units")
             }
             for layer in network.layers
         ],
@@ -256,7 +256,8 @@ def _metadata(graph: "nir.NIRGraph") -> dict | None:
         said = json.loads(raw.decode() if isinstance(raw, bytes) else raw)
         layers = [dict(layer) for layer in said["layers"]]
         for layer in layers:
-            if set(layer) != {"generator", "length", "seed", "noise_seed", "mapping", "lanes"}:
+            layer.setdefault("units", 1)  # as older versions wrote it
+            if set(layer) != {"generator", "length", "seed", "noise_seed", "mapping", "lanes", "units"}:
                 raise KeyError("layers")
         return {name: said[name] for name in ("timesteps", "encoder", "fraction", "word", "dt")} | {
             "layers": layers
@@ -453,6 +454,7 @@ def _layer(stage: _Stage, index: int, c: Choices, own: dict | None, losses: list
         neuron=neuron, generator=generator, length=length, seed=own["seed"] if own else 1 + index,
         noise_seed=own["noise_seed"] if own else 1 + index, mapping=mapping, lanes=lanes, weights=signed,
         delays=np.where(signed != 0, rounded, 0), threshold=threshold, constants=constants,
+        units=own["units"] if own else 1,
     )  # fmt: skip
 
 

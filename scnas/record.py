@@ -663,6 +663,7 @@ def _winner_page(winner: "Evaluation", rule: config.Winner, title: str, target: 
     for i, (layer, (n_in, n_out)) in enumerate(zip(network.layers, a.layer_sizes, strict=True)):
         neuron = layer.neuron if network.fires(i) else "sums only"
         mapping = f"folded, {layer.lanes} lanes" if layer.lanes else layer.mapping
+        mapping += f" x {layer.units} units" if layer.units > 1 else ""
         cells = (i, n_in, n_out, neuron, layer.generator, layer.length, a.delay_ranges[i], layer.n_synapses)
         layers.append(f"| {' | '.join(map(str, (*cells, mapping)))} |")
     if network.encoder == "rate":

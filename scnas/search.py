@@ -521,7 +521,10 @@ def describe(a: Architecture) -> str:
         if text := brief(values, plain):
             parts.append(label + text)
     if "folded" in a.mappings:
-        mapped = [f"x{n}" if m == "folded" else "par" for m, n in zip(a.mappings, a.lanes, strict=True)]
+        mapped = [
+            f"x{lanes}{f'u{units}' if units > 1 else ''}" if mapping == "folded" else "par"
+            for mapping, lanes, units in zip(a.mappings, a.lanes, a.units, strict=True)
+        ]
         parts.append("folded " + brief(mapped))
     return " ".join([*parts, f"T{a.timesteps}", f"W{a.word}"])
 

@@ -17,6 +17,7 @@ from scnas.contract import (
     MAX_LAYERS,
     MAX_SYNAPSES,
     MAX_TIMESTEPS,
+    MAX_UNITS,
     MAX_WIDTH,
     NEURONS,
     READOUTS,
@@ -54,12 +55,14 @@ class Architecture:
     generators:        one of GENERATORS. Default `sobol`.
     mappings:          one of MAPPINGS. Default `parallel`.
     lanes:             inputs per clock of a folded layer. Default 8; 0 in a parallel layer.
+    units:             neurons that a folded layer takes at once. Default 1; 1 in a parallel layer.
     timesteps:         T, steps of an inference. word: W, bits of a membrane. fraction: F of Q(F).
     readout:           `membrane` (the last layer only integrates) or `spikes`.
 
     Genes without effect take one canonical value, so that equal networks are equal architectures:
-    lanes of a parallel layer (0), lanes beyond the taps of a layer, the neuron of a last layer
-    that only integrates (`lif`), a delay that T makes impossible (T - 1).
+    lanes of a parallel layer (0), lanes beyond the taps of a layer, units that do not share out the
+    neurons of a layer (see `dividing`; 1 in the last layer, whose scores come one by one),
+    the neuron of a last layer that only integrates (`lif`), a delay that T makes impossible (T - 1).
 
     The fitness fields are measurements: results carry them, equality ignores them. None: not
     measured. Raises ValueError with the gene, what it got and what it may be.
@@ -81,6 +84,7 @@ class Architecture:
     fitness_accuracy: float | None = field(default=None, compare=False)
     fitness_luts: int | None = field(default=None, compare=False)
     fitness_energy_nj: float | None = field(default=None, compare=False)
+    units: tuple[int, ...] | None = None
 
     def __post_init__(self):
         def put(gene: str, value: object) -> None:
@@ -128,11 +132,20 @@ class Architecture:
                 value = DEFAULT_LANES if value is None else whole(f"lanes[{i}]", value, 1, MAX_LANES)
                 lanes.append(min(value, self.taps[i]))
         put("lanes", tuple(lanes))
+        if set(self.units or ()) == {1}:
+            put("units", None)  # what is nowhere used fits any depth
+        each("units", whole, 1, MAX_UNITS, default=1)
+        put("units", tuple(self._canonical_units(i, value) for i, value in enumerate(self.units)))
         for i, (n_in, n_out) in enumerate(self.layer_sizes):
             if n_in * n_out > MAX_SYNAPSES:
                 raise ValueError(
                     f"layer_widths[{i}] makes a layer of {n_in} x {n_out} synapses, at most {MAX_SYNAPSES}"
                 )
+
+    def _canonical_units(self, index: int, value: int) -> int:
+        if self.mappings[index] == "parallel" or index == self.n_layers - 1:
+            return 1
+        return dividing(self.layer_widths[index], value)
 
     @property
     def n_layers(self) -> int:
@@ -176,7 +189,7 @@ class Architecture:
         if set(self.mappings) == {"parallel"} and measured == (None, None, None):
             return self
         return replace(
-            self, mappings=None, lanes=None,
+            self, mappings=None, lanes=None, units=None,
             fitness_accuracy=None, fitness_luts=None, fitness_energy_nj=None,
         )  # fmt: skip
 
@@ -189,6 +202,8 @@ class Architecture:
             part += f"-p{self.densities[i]!r}-{self.generators[i]}"
             if self.mappings[i] == "folded":
                 part += f"-x{self.lanes[i]}"
+            if self.units[i] > 1:
+                part += f"-u{self.units[i]}"
             parts.append(part)
         return "_".join(parts)
 
@@ -204,8 +219,13 @@ class Architecture:
 # Genes of one layer in the order of SearchSpace's choices.
 _LAYER_GENES = (
     "layer_widths", "neuron_types", "bitstream_lengths", "delay_ranges", "densities", "generators",
-    "mappings", "lanes",
+    "mappings", "lanes", "units",
 )  # fmt: skip
+
+
+def dividing(width: int, units: int) -> int:
+    """The largest number up to `units` that divides `width` and leaves two neurons or more for each, or 1."""
+    return next(n for n in range(max(1, min(units, width // 2)), 0, -1) if width % n == 0)
 
 
 @dataclass(frozen=True)
@@ -234,6 +254,7 @@ class SearchSpace:
     word_choices: tuple[int, ...] = (12, 16)
     fraction: int = 8
     readout: str = "membrane"
+    units_choices: tuple[int, ...] = (1,)
 
     def __post_init__(self):
         whole("n_inputs", self.n_inputs, 1, MAX_WIDTH)
@@ -255,6 +276,7 @@ class SearchSpace:
             "generator_choices": (one_of, GENERATORS),
             "mapping_choices": (one_of, MAPPINGS),
             "lanes_choices": (whole, 1, MAX_LANES),
+            "units_choices": (whole, 1, MAX_UNITS),
             "timesteps_choices": (whole, 1, MAX_TIMESTEPS),
             "word_choices": (whole, *WORD_RANGE),
         }
@@ -285,7 +307,14 @@ class SearchSpace:
             "generators": self.generator_choices,
             "mappings": self.mapping_choices,
             "lanes": self.lanes_choices,
+            "units": self.units_choices,
         }
+
+    @cached_property
+    def _genes_of_layer(self) -> tuple[str, ...]:
+        """What is inherited and changes. `units` only where the space has a choice: the same searches as ever
+        where it has none."""
+        return tuple(gene for gene in _LAYER_GENES if gene != "units" or len(self.units_choices) > 1)
 
     # -- size and membership --------------------------------------------------------------------
 
@@ -293,8 +322,8 @@ class SearchSpace:
     def space_size(self) -> int:
         """How many different architectures the space holds, exactly.
 
-        Canonical genes are counted once. What a layer can be depends on the width before it only
-        (lanes beyond the taps are one choice), so the sum over depths runs along the layers.
+        Canonical genes are counted once. What a layer can be depends on its width and the one before it
+        only (lanes beyond the taps are one choice), so the sum over depths runs along the layers.
         """
         total, neurons = 0, len(self.neuron_choices)
         for timesteps in self.timesteps_choices:
@@ -303,19 +332,22 @@ class SearchSpace:
             for depth in range(1, self.max_layers + 1):
                 if depth >= self.min_layers:
                     last = 1 if self.readout == "membrane" else neurons
-                    total += sum(ways * self._layer_ways(n, delays, last) for n, ways in paths.items())
-                ways = sum(ways * self._layer_ways(n, delays, neurons) for n, ways in paths.items())
-                paths = dict.fromkeys(self.width_choices, ways)
+                    total += sum(ways * self._layer_ways(n, delays, last, 1) for n, ways in paths.items())
+                units = {w: len({dividing(w, u) for u in self.units_choices}) for w in self.width_choices}
+                paths = {
+                    w: sum(ways * self._layer_ways(n, delays, neurons, units[w]) for n, ways in paths.items())
+                    for w in self.width_choices
+                }
         return total * len(self.word_choices)
 
-    def _layer_ways(self, n_in: int, delays: set[int], neurons: int) -> int:
-        """Different layers of one width behind n_in inputs."""
+    def _layer_ways(self, n_in: int, delays: set[int], neurons: int, units: int) -> int:
+        """Different layers of one width behind n_in inputs. neurons, units: how many choices there are."""
         free = neurons * len(self.L_choices) * len(self.density_choices) * len(self.generator_choices)
         mapped = 0
         for d in delays:
             mapped += "parallel" in self.mapping_choices
             if "folded" in self.mapping_choices:
-                mapped += len({min(lane, n_in * (d + 1)) for lane in self.lanes_choices})
+                mapped += len({min(lane, n_in * (d + 1)) for lane in self.lanes_choices}) * units
         return free * mapped
 
     def __contains__(self, item: object) -> bool:
@@ -332,6 +364,7 @@ class SearchSpace:
         delays = {min(d, item.timesteps - 1) for d in self.delay_choices}
         for i in range(item.n_layers):
             lanes = {min(lane, item.taps[i]) for lane in self.lanes_choices}
+            units = {item._canonical_units(i, n) for n in self.units_choices}
             if (
                 (i < item.n_layers - 1 and item.layer_widths[i] not in self.width_choices)
                 or (item.fires(i) and item.neuron_types[i] not in self.neuron_choices)
@@ -341,6 +374,7 @@ class SearchSpace:
                 or item.generators[i] not in self.generator_choices
                 or item.mappings[i] not in self.mapping_choices
                 or (item.mappings[i] == "folded" and item.lanes[i] not in lanes)
+                or item.units[i] not in units
             ):
                 return False
         return True
@@ -369,7 +403,7 @@ class SearchSpace:
             layers, timesteps, word = self._genes(arch, rng)
             if _below(rng, 4) == 0:
                 self._change_depth(layers, rng)
-            rate = 1 / (len(_LAYER_GENES) * len(layers) + 2)
+            rate = 1 / (len(self._genes_of_layer) * len(layers) + 2)
             for layer in layers:
                 for gene, choices in self._layer_choices.items():
                     if len(choices) > 1 and rng.random() < rate:
@@ -400,7 +434,7 @@ class SearchSpace:
             j = len(theirs) - 1 if last else i + shift
             if not last and not 0 <= j < len(theirs) - 1:
                 continue
-            for gene in _LAYER_GENES:
+            for gene in self._genes_of_layer:
                 if _below(rng, 2):
                     layer[gene] = theirs[j][gene]
         child = self._build(
@@ -446,6 +480,9 @@ class SearchSpace:
                 choices = self._layer_choices[gene]
                 if layer[gene] not in choices:  # a capped value, or 0 lanes
                     layer[gene] = _pick(rng, [c for c in choices if c >= layer[gene]])
+            came = [u for u in self.units_choices if arch._canonical_units(i, u) == layer["units"]]
+            if came != [layer["units"]]:
+                layer["units"] = _pick(rng, came)
             layers.append(layer)
         return layers, arch.timesteps, arch.word
 

@@ -1,5 +1,7 @@
 """Random integer networks for the tests: every model, generator, delay, length; saturating or not."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from scnas.contract import GENERATORS, NEURONS
@@ -77,6 +79,19 @@ def random_network(
         readout=readout or str(rng.choice(("membrane", "spikes"))),
         layers=layers,
     )
+
+
+def shared_out(rng, network: Network, lanes: tuple[int, ...] = (3, 8, 70, 100)) -> Network:
+    """The same network, its folded layers with lanes out of `lanes`, and units where there can be any."""
+    layers = []
+    for i, layer in enumerate(network.layers):
+        if layer.mapping == "folded":
+            n, last = layer.n_out, i == len(network.layers) - 1
+            able = [1] if last else [units for units in range(1, n // 2 + 1) if n % units == 0]
+            units = int(rng.choice(able or [1]))
+            layer = replace(layer, lanes=int(rng.choice(lanes)), units=units)
+        layers.append(layer)
+    return replace(network, layers=tuple(layers))
 
 
 def random_input(rng, network: Network, samples: int) -> np.ndarray:

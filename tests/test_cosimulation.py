@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import oracle
 import pytest
-from networks import random_input, random_network
+from networks import random_input, random_network, shared_out
 
 from scnas.hardware import cosimulation, testbench
 from scnas.hardware.cosimulation import Expected, ToolFailed, cosimulate, find_tool, run_tool
@@ -73,6 +73,24 @@ def check(seed, simulator, samples=6):
 @pytest.mark.parametrize("seed", range(10))
 def test_random_networks(seed):
     check(seed, FAST)
+
+
+@needs_either
+@pytest.mark.parametrize("seed", range(8))
+def test_units_and_stages(seed):
+    """Several neurons at once, adder trees that a register cuts, and both in front of either mapping."""
+    rng = np.random.default_rng([seed, 1])
+    widths = (int(rng.choice([6, 40])), 8, 12, 4)
+    network = random_network(
+        rng, widths, mapping="any" if seed % 2 else "folded", timesteps=int(rng.choice([1, 2, 4])), word=12,
+        fraction=4, length=int(rng.choice([1, 2, 4])),
+    )  # fmt: skip
+    network = shared_out(rng, network)
+    x = random_input(rng, network, 4)
+    design = write_design(network, byte_serial=bool(rng.integers(2)))
+    result = cosimulate(network, x, FAST, debug=True, design=design, expected=expectation(network, x))
+    assert result.status == "passed", (result.summary(), result.message)
+    assert result.clocks == result.predicted_clocks
 
 
 @needs_either

@@ -148,6 +148,12 @@ def test_more_of_anything_never_costs_less(gene, values, name, base):
     assert figures(costs[0]) != figures(costs[-1])
 
 
+def test_units_trade_logic_and_memory_for_clocks():
+    one, four = (estimate(replace(FOLDED, layer_widths=(48, 10), units=(n, 1)), "ecp5_25k") for n in (1, 4))
+    assert four.luts > 1.3 * one.luts and four.brams > 3 * one.brams
+    assert four.latency_clocks < 0.3 * one.latency_clocks
+
+
 def test_a_folded_layer_swaps_logic_for_memory_and_clocks():
     dense = replace(BASE, densities=(1.0, 0.5), layer_widths=(128, 10))
     parallel, folded = (

@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import random_layer
+from networks import random_layer, random_network
 
 from scnas import processes, resources
 from scnas.equiv import EquivResult, check_equivalence, generate_miter, generate_sby, tools, trace
@@ -572,6 +573,51 @@ def test_a_broken_layer_is_refuted(mapping, kind, before, after, tmp_path):
     if before not in design:
         pytest.fail(f"{before!r} is not in the design; update the test")
     assert refuted(network, before, after, tmp_path, kind)
+
+
+def shared_network(lanes: int = 70) -> Network:
+    """Two folded layers of two units each, the trees of the first cut by a register, and a last one."""
+    rng = np.random.default_rng(5)
+    network = random_network(
+        rng, (72, 4, 4, 2), mapping="folded", neuron="lif", generator="sobol", length=1, timesteps=2, word=8,
+        fraction=4, max_delay=0, density=0.6, encoder="events", readout="membrane", refractory=0, lanes=2,
+    )  # fmt: skip
+    first, second, last = network.layers
+    layers = (replace(first, lanes=lanes, units=2), replace(second, units=2), last)
+    return replace(network, layers=layers)
+
+
+UNIT_MISTAKES = {
+    "a bit of the stage": ("lanes", "stage[0]", "stage[1]"),
+    "a first sum of the other unit": ("lanes", "{1'd0, p_u1_w0, ", "{1'd0, p_w0, "),
+    "weights of the other unit": ("lanes", "ring[0] & (weights[140])", "ring[0] & (weights[0])"),
+    "a stage of the other unit": ("lanes", "stage_u1[5:3]", "stage[5:3]"),
+    "the sum of the other unit": ("composition", "total_u1 = rest_u1 + ", "total_u1 = rest + "),
+    "the current of the other unit": ("composition", ".I_t(current_u1)", ".I_t(current)"),
+    "the state of the other unit": ("composition", "state_u1 <= states_u1[", "state_u1 <= states["),
+    "units in the wrong order": ("composition", "{shifted_u1, shifted}", "{shifted, shifted_u1}"),
+    "a stage that is forgotten": ("composition", "summed <= staged", "summed <= run"),
+    "an end that does not wait for the stage": ("composition", "complete <= ended", "complete <= neuron_end"),
+}
+
+
+@needs_tools
+def test_units_and_stages_are_proved(tmp_path):
+    from scnas.equiv import check_winner
+
+    network = shared_network()
+    write_design(network, tmp_path)
+    network.save(tmp_path / "network.json")
+    verdict = check_winner(tmp_path, cache=tmp_path / "proofs")
+    assert verdict.status == "proved", verdict.summary()
+    names = [o.name for o in verdict.obligations if o.kind == "lanes"]
+    assert len(names) == 5 and sum("of unit 1" in name for name in names) == 2
+
+
+@needs_tools
+@pytest.mark.parametrize("kind, before, after", UNIT_MISTAKES.values(), ids=UNIT_MISTAKES)
+def test_a_broken_unit_is_refuted(kind, before, after, tmp_path):
+    assert refuted(shared_network(), before, after, tmp_path, kind)
 
 
 @needs_tools

@@ -206,6 +206,9 @@ WRONG = [
     *each("0.noise_seed", [*WHOLE, 0, 65536], f"{INTEGERS} 1 to 65535"),
     *each("0.lanes", [*WHOLE, 0, 10**9], f"{INTEGERS} 1 to 65536"),
     *each("1.lanes", [*WHOLE, 1], f"{INTEGERS} 0 to 0"),
+    *each("0.units", [*WHOLE, 0, 257], f"{INTEGERS} 1 to 256"),
+    *each("1.units", [*WHOLE, 0, 2], f"{INTEGERS} 1 to 1"),
+    *each("0.units", [2, 3], "must share out the 2 neurons of the layer, two or more each, got "),
     *each("0.weights", [None, 1, "weights", {}, []], "must be rows of whole numbers"),
     *each("0.weights", [
         [[]], [[], []], [[1, 2]], [[1, 2]] * 3, [[1, 2], [3]], [[1], [2, 3]], [1, 2], [[[1, 2]], [[3, 4]]],

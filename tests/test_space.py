@@ -173,6 +173,28 @@ def test_canonical_values_worked_by_hand():
     assert small(timesteps=1, delay_ranges=(5, 5)).delay_ranges == (0, 0)
 
 
+def test_units_worked_by_hand():
+    def units(width, value, mapping="folded"):
+        a = Architecture(
+            9, (width, 4), ("if",) * 2, (4,) * 2, (0,) * 2, mappings=(mapping,) * 2, units=(value,) * 2
+        )
+        assert a.units[1] == 1  # the scores of the last layer come one by one
+        return a.units[0]
+
+    assert [units(12, n) for n in (1, 2, 3, 4, 5, 6, 7, 12, 99)] == [1, 2, 3, 4, 4, 6, 6, 6, 6]
+    assert units(7, 7) == units(7, 3) == units(1, 5) == units(2, 2) == 1
+    assert units(12, 4, "parallel") == 1
+    a = made(layer_widths=(6, 5, 4), units=(2, 3, 1))
+    assert a.units == (2, 1, 1)  # layer 1 is parallel
+    assert a != replace(a, units=None) and a.name != replace(a, units=None).name
+    assert a.training_key == replace(a, units=None).training_key
+    assert Architecture(**a.to_dict()) == a
+    old = {gene: value for gene, value in made().to_dict().items() if gene != "units"}
+    assert Architecture(**old) == made()  # what was stored before there were units
+    with pytest.raises(ValueError, match=r"units\[0\] must be a whole number from 1 to 256, got 0"):
+        made(units=(0, 1, 1))
+
+
 def test_the_training_key_forgets_the_mapping_alone():
     key = made().training_key
     assert key.mappings == ("parallel",) * 3 and key.lanes == (0, 0, 0)
@@ -388,6 +410,14 @@ TINY = {
         2, 2, 1, 3, [1, 2], ["if", "izhikevich"], [2], [0], [1.0], ["sobol", "lfsr"], ["parallel"], [4],
         [8], [16],
     ),
+    "units": SearchSpace(
+        3, 6, 1, 3, [1, 4, 6], ["if"], [4], [0], [1.0], ["sobol"], ["parallel", "folded"], [2, 9], [8], [16],
+        units_choices=[1, 2, 3, 8],
+    ),
+    "units only": SearchSpace(
+        3, 2, 2, 2, [5, 12], ["if"], [4], [0], [1.0], ["sobol"], ["folded"], [2], [8], [16],
+        units_choices=[4, 8],
+    ),
     "deep only": SearchSpace(
         2, 2, 3, 3, [1, 2], ["if", "lif"], [2], [0], [1.0], ["sobol"], ["folded"], [2], [8], [16, 12]
     ),
@@ -399,7 +429,7 @@ def every(space: SearchSpace) -> set[Architecture]:
     layer = list(
         product(
             space.neuron_choices, space.L_choices, space.delay_choices, space.density_choices,
-            space.generator_choices, space.mapping_choices, space.lanes_choices,
+            space.generator_choices, space.mapping_choices, space.lanes_choices, space.units_choices,
         )
     )  # fmt: skip
     found = set()
@@ -410,11 +440,12 @@ def every(space: SearchSpace) -> set[Architecture]:
             space.timesteps_choices,
             space.word_choices,
         ):
-            neurons, lengths, delays, densities, generators, mappings, lanes = zip(*layers, strict=True)
+            neurons, lengths, delays, densities, generators, mappings, *most = zip(*layers, strict=True)
+            lanes, units = most
             found.add(
                 Architecture(
                     space.n_inputs, (*widths, space.n_outputs), neurons, lengths, delays, densities,
-                    generators, mappings, lanes, T, word, space.fraction, space.readout,
+                    generators, mappings, lanes, T, word, space.fraction, space.readout, units=units,
                 )
             )  # fmt: skip
     return found

@@ -253,6 +253,18 @@ def test_every_gene_moves_the_model_as_it_moves_synthesis(gene, before):
     assert after[0][1:] == after[1][1:]  # flip-flops, block RAMs and clocks to the last one
 
 
+@needs("ice40")
+@pytest.mark.parametrize("lanes, units", [(40, 1), (40, 3), (70, 1), (70, 3)])
+def test_units_and_stages_are_counted_to_the_last_register(lanes, units):
+    folded = replace(
+        GENES, n_inputs=80, layer_widths=(12, 3), bitstream_lengths=(2, 8), densities=(0.7, 0.5),
+        mappings=("folded", "parallel"), lanes=(lanes, 0), units=(units, 1),
+    )  # fmt: skip
+    real, modelled = counted(folded)
+    assert real[1:] == modelled[1:]
+    assert abs(modelled[0] / real[0] - 1) < 0.1
+
+
 # -- a router that never ends -----------------------------------------------------------------------------
 
 # nextpnr 0.9 on a folded 400-128-10 for the HX8K, whose router1 was still there after ten minutes.

@@ -17,6 +17,7 @@ from scnas.hardware.verilog import (
     count_bounds,
     current_bounds,
     layer_step_clocks,
+    plan_tree,
     signed_bits,
     unsigned_bits,
     weight_words,
@@ -167,6 +168,53 @@ def test_weight_words_hold_every_weight():
             magnitude, negative = code & (2**bits - 1), code >> bits
             total[tap % 7, j] += -magnitude if negative else magnitude
     assert (total == layer.weights).all()
+
+
+def test_weight_words_of_units_lie_side_by_side():
+    rng = np.random.default_rng(8)
+    network = random_network(
+        rng, (7, 6, 2), mapping="folded", lanes=4, length=4, generator="sobol", max_delay=1
+    )
+    one = network.layers[0]
+    both = [[int(word, 16) for word in weight_words(replace(one, units=units))] for units in (1, 2)]
+    groups, width = len(both[0]) // 6, 4 * (3 + 1)
+    assert len(both[1]) == 3 * groups
+    for at, word in enumerate(both[1]):  # neurons j and j + 3
+        assert word == both[0][at] | both[0][at + 3 * groups] << width
+
+
+def test_units_and_stages_in_the_schedule_by_hand():
+    assert schedule.step_clocks("folded", 2, 400, 12, 1, 100, 3) == 4 * 2 * 4
+    assert schedule.latency_clocks(4, (32, 1), ("folded", "parallel"), 10) == 3 * 32 + 34 + 2 + 11
+    lanes = (schedule.STAGED + 1, 0)
+    assert schedule.latency_clocks(4, (32, 1), ("folded", "parallel"), 10, lanes=lanes) == 3 * 32 + 35 + 13
+    lanes = (schedule.STAGED, 0)
+    assert schedule.latency_clocks(4, (32, 1), ("folded", "parallel"), 10, lanes=lanes) == 3 * 32 + 34 + 13
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 9, 65, 66, 100, 400])
+@pytest.mark.parametrize("staged", [False, True])
+def test_a_tree_adds_every_leaf_once_and_is_cut_once_on_every_way(n, staged):
+    leaves = [Leaf(f"on_{i}", f"sign_{i}") for i in range(n)]
+    tree = plan_tree(leaves, staged)
+    words = [leaf for word in tree.words for leaf in word]
+    assert sorted(words + tree.singles, key=leaves.index) == leaves
+    taken = [single for *_, single in tree.adders if single is not None]
+    assert sorted(taken) == list(range(len(tree.singles)))
+    below = [{*word} for word in tree.words]  # leaves below a node; cuts: registers on the way of each
+    cuts = [dict.fromkeys(word, 0) for word in tree.words]
+    for a, b, single in tree.adders:
+        ways = {}
+        for node in (a, b):
+            ways |= {leaf: count + (node in tree.held) for leaf, count in cuts[node].items()}
+        if single is not None:
+            ways[tree.singles[single]] = int(single in tree.held_singles)
+        assert len(set(ways.values())) == 1  # both operands and the carry are of one clock
+        cuts.append(ways)
+        below.append(set(ways))
+    assert below[-1] == set(leaves) and tree.most[-1] == n
+    last = len(cuts) - 1 in tree.held
+    assert {count + last for count in cuts[-1].values()} == {int(staged)}
 
 
 def test_step_clocks_of_a_layer_count_the_delays_in_use():

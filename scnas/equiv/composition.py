@@ -38,7 +38,7 @@ from scnas.equiv import induction, machine
 from scnas.equiv.machine import NotUnderstood, Terms, Word, bits, known
 from scnas.equiv.obligations import Sum
 from scnas.hardware import schedule
-from scnas.hardware.verilog import layer_step_clocks
+from scnas.hardware.verilog import ending, layer_step_clocks
 from scnas.snn.network import Layer, Network
 from scnas.snn.streams import noise_sequence, ones_table
 
@@ -130,7 +130,7 @@ class Part:
         every = [layer_step_clocks(other) for other in network.layers]
         self.input_clocks = schedule.byte_clocks(network.n_inputs) if self.port == "in_byte" else 0
         self.gap = schedule.period(every, self.input_clocks) if self.first else every[depth]
-        self.delay = schedule.layer_delay(every[depth], layer.mapping, self.first)
+        self.delay = schedule.layer_delay(every[depth], layer.mapping, self.first, layer.lanes)
         self.to_done = self.delay + schedule.readout_clocks(layer.mapping, layer.n_out, network.readout)
 
         self.content: dict[tuple, str] = {}  # what a cell got -> the symbol that it answers
@@ -165,24 +165,31 @@ class Part:
                 raise Differs(f"the go of layer {depth} is not the next of the layer before")
             if self.given_spikes[0][0] != self.output(f"{before}.fired"):
                 raise Differs(f"the spikes of layer {depth} are not those of the layer before")
-            if network.layers[depth - 1].mapping == "parallel":
+            if (below := network.layers[depth - 1]).mapping == "parallel":
                 cells = (f"layer_{depth - 1}.neuron_{i}.spike_out" for i in range(layer.n_in))
                 self.given_spikes += [(self.names[cell], [i]) for i, cell in enumerate(cells)]
+            elif below.units > 1:
+                each = below.n_out // below.units
+                kind = "held" if layer.mapping == "parallel" else "shifted"
+                self.given_spikes += [
+                    (self.output(f"{before}.{kind}{ending(unit)}"), range(unit * each, (unit + 1) * each))
+                    for unit in range(below.units)
+                ]
         # Somewhere in a parallel layer, which then saturates in every step instead of adding all up.
         self.saturates = layer.mapping == "parallel" and any(
             low << self.scale < -(2 ** (network.word - 1)) or high << self.scale >= 2 ** (network.word - 1)
             for t in range(T) for low, high in (self.bounds(self.expected(t, j)) for j in range(layer.n_out))
         )  # fmt: skip
         self.registers = self._registers()
-        # The register of lane sums: what it takes is proved by `lanes`, and stands here for its meaning.
-        self.cut_register = None if layer.mapping == "parallel" else self.output(f"{self.path}.sum")
-        if self.cut_register is not None and self.cut_register not in self.registers:
-            raise NotUnderstood("the lane sum of a folded layer is not a register")
-        self.sum_symbol = ""  # what that register will hold
+        # The registers of lane sums: what they take is proved by `lanes`, and stands here for its meaning.
+        self.each = layer.n_out // layer.units
+        self.staged = schedule.is_staged(layer.mapping, layer.lanes)
+        self.cut_registers = self._cut_registers() if layer.mapping == "folded" else {}
+        self.next_symbol: dict[int, str] = {}  # of those: what each will hold
         self.following = {
             number: node
             for number, node in model.following.items()
-            if number in self.registers and number != self.cut_register
+            if number in self.registers and number not in self.cut_registers
         }
         self.wanted = [abs(node) for node in self.following.values()]
         self.unfollowed = [number for number in self.registers if number not in model.following]
@@ -219,6 +226,18 @@ class Part:
             found |= new
             stack += new
         return {number for number in model.states if number in found}
+
+    def _cut_registers(self) -> dict[int, tuple[int, str]]:
+        """Register -> unit and name of those that hold the lane sums of a folded layer, or lead to them."""
+        names = ("stage", "sum") if self.staged else ("sum",)
+        found = {
+            self.output(f"{self.path}.{name}{ending(unit)}"): (unit, name)
+            for unit in range(self.layer.units)
+            for name in names
+        }
+        if missing := found.keys() - self.registers:
+            raise NotUnderstood(f"{found[min(missing)][1]} of a folded layer is not a register")
+        return found
 
     # --- small things ---------------------------------------------------------------------------------------
 
@@ -481,7 +500,7 @@ class Part:
         answered = past.goes - len(past.ages)
         if past.told or self.network.layers[self.depth + 1].mapping == "parallel":
             fired = bits(self.get(values, f"{self.path}.fired"), n)
-            if fired != (past.spikes[answered - 1] if answered else (0,) * n):
+            if fired != (self.in_order(past.spikes[answered - 1]) if answered else (0,) * n):
                 raise Differs(f"layer {self.depth} shows other spikes than those of step {answered - 1}")
         due = bool(past.ages) and past.ages[0] == self.delay
         if self.control(values, f"{self.path}.next") != due:
@@ -544,8 +563,8 @@ class Part:
         model, terms = self.model, self.terms
         model.extend(values, self.wanted, terms)
         following = {n: model.invert(node, values, terms) for n, node in self.following.items()}
-        if (number := self.cut_register) is not None:
-            width, name = model.nodes[number].width, self.sum_symbol
+        for number, name in self.next_symbol.items():
+            width = model.nodes[number].width
             following[number] = (
                 self.symbol(name, width) if name in self.meanings else terms.variable(terms.fresh(), width)
             )
@@ -574,7 +593,7 @@ class Part:
     def update(self, values: dict) -> int:
         """Is this the clock of an update? It may not come more often than there are steps."""
         update = self.control(values, f"{self.path}.update")
-        each = 1 if self.layer.mapping == "parallel" else self.layer.n_out
+        each = 1 if self.layer.mapping == "parallel" else self.each
         if update and self.past.updates >= each * self.past.goes:
             raise Differs(f"layer {self.depth} updates more often than there are steps")
         self.past.updates += update
@@ -640,28 +659,54 @@ class Part:
         self.past.spikes += (self.past.now,)
 
     def folded(self, values: dict, settled: bool) -> None:
-        """Lanes and datapath of a folded layer in this clock."""
-        path, n, W = self.path, self.layer.n_out, self.network.word
-        t, j = divmod(self.past.updates, n)
+        """Lanes and datapaths of a folded layer in this clock."""
+        t, place = divmod(self.past.updates, self.each)
         updating = settled and bool(self.update(values))
-        what = f"step {t} of neuron {j} of layer {self.depth}"
-        if updating:
-            if not self.fires and self.output(f"{path}.count") in self.registers:
-                self.cut_counts(values, t, {j: f"{path}.count"})
-            else:
-                current = self.get(values, f"{path}.current")
-                self.check_sum(current, W, self.expected(t, j), f"the current in {what}", True)
-        if self.fires:
-            self.datapath(values, updating, t, j, what)
-        # What the register `sum` will mean.
+        ran = self.run_clock(values, settled)
+        for unit in range(self.layer.units):
+            x, j = ending(unit), unit * self.each + place
+            what = f"step {t} of neuron {j} of layer {self.depth}"
+            if updating:
+                if not self.fires and self.output(f"{self.path}.count") in self.registers:
+                    self.cut_counts(values, t, {j: f"{self.path}.count"})
+                else:
+                    current = self.get(values, f"{self.path}.current{x}")
+                    wanted = self.expected(t, j)
+                    self.check_sum(current, self.network.word, wanted, f"the current in {what}", True)
+            if self.fires:
+                self.datapath(values, updating, t, unit, j, what)
+            self.sums(values, unit, ran)
+
+    def sums(self, values: dict, unit: int, ran: int) -> None:
+        """What the lane sum of a unit will mean, and the stage before it."""
+        path, x = self.path, ending(unit)
         ring, weights = self.get(values, f"{path}.ring"), self.get(values, f"{path}.weights")
         number = self.get(values, f"{path}.number")
-        ran = self.run_clock(values, settled)
-        self.sum_symbol = self.named(f"z.{self.depth}", ran, ring, weights, number)
-        if weights.__class__ is int and number.__class__ is int and self.sum_symbol not in self.meanings:
+        name = self.named(f"z.{self.depth}", unit, ran, ring, weights, number)
+        if weights.__class__ is int and number.__class__ is int and name not in self.meanings:
             spikes = bits(ring, self.model.nodes[self.output(f"{path}.ring")].width)
-            lanes = [(i, w) for i, w in enumerate(lane_weights(self.layer, weights)) if w]
-            self.meanings[self.sum_symbol] = (spikes, number, lanes)
+            lanes = [(i, w) for i, w in enumerate(lane_weights(self.layer, unit, weights)) if w]
+            self.meanings[name] = (spikes, number, lanes)
+        total = self.output(f"{path}.sum{x}")
+        if self.staged:
+            stage = self.output(f"{path}.stage{x}")
+            self.next_symbol[stage] = name
+            held = values[stage]
+            name = self.named(f"y.{self.depth}", unit, held)
+            if name not in self.meanings and (known := self.meanings.get(self.word_symbol(held))):
+                self.meanings[name] = known
+        self.next_symbol[total] = name
+
+    def word_symbol(self, word) -> str:
+        """The symbol that `word` is, whole and nothing else; "" if it is none."""
+        names = self.terms.symbols(word)
+        name = min(names, default="")
+        return name if len(names) == 1 and self.symbol_word.get(name) == word else ""
+
+    def in_order(self, spikes: Sequence) -> tuple:
+        """Spikes of a step, as the units found them, neuron by neuron."""
+        units = self.layer.units
+        return tuple(spikes[j % self.each * units + j // self.each] for j in range(len(spikes)))
 
     def cut_counts(self, values: dict, t: int, counts: Mapping[int, str]) -> None:
         """The counts of step t of some neurons, j -> wire, are what they should be. Where a register holds
@@ -686,10 +731,11 @@ class Part:
         values.clear()
         values.update(kept | cut)
 
-    def datapath(self, values: dict, updating: bool, t: int, j: int, what: str) -> None:
-        """The neuron datapath of a folded layer: state of neuron j in, symbols out."""
+    def datapath(self, values: dict, updating: bool, t: int, unit: int, j: int, what: str) -> None:
+        """The neuron datapath of a unit: state of neuron j in, symbols out."""
         path, k, layer, past = self.path, self.layer.constants, self.layer, self.past
-        cell = f"{path}.datapath"
+        x = ending(unit)
+        cell = f"{path}.datapath{x}"
         start = {"v": k["v_rest"], "extra": 0, "waiting": 0}
         if layer.neuron == "izhikevich":
             start |= {"v": k["v_reset"], "extra": k["b_k"] * k["v_reset"] >> self.network.fraction}
@@ -698,7 +744,7 @@ class Part:
         if updating:
             self.constants(values, cell, t, what)
             self.constant(values, f"{cell}.threshold", int(layer.threshold[j]), what)
-            if self.get(values, f"{cell}.I_t") != self.get(values, f"{path}.current"):
+            if self.get(values, f"{cell}.I_t") != self.get(values, f"{path}.current{x}"):
                 raise Differs(f"{what}: the datapath gets another current")
             for name in used:
                 width = self.model.nodes[self.output(f"{cell}.{name}")].width
@@ -713,7 +759,7 @@ class Part:
             if updating:
                 symbol = f"{'f' if name == 'fires' else name}.{self.depth}.{t}.{j}"
             else:
-                symbol = self.named(f"{name}.{self.depth}", *self.inputs_of(cell, values))
+                symbol = self.named(f"{name}.{self.depth}", unit, *self.inputs_of(cell, values))
             values[node] = self.terms.variable(symbol, self.model.nodes[node].width)
             if name != "fires":
                 kept[name.removesuffix("_next")] = values[node]
@@ -804,14 +850,14 @@ def tap_order(layer: Layer) -> list[tuple[int, int]]:
     return sorted(pairs or {(0, 0)})
 
 
-def lane_weights(layer: Layer, word: int) -> list[int]:
-    """The signed weights of the lanes in one ROM word: magnitude, then sign, lane 0 lowest."""
+def lane_weights(layer: Layer, unit: int, word: int) -> list[int]:
+    """The signed weights of the lanes of a unit in one ROM word: magnitude, then sign, lane 0 lowest."""
     size = layer.max_weight.bit_length()
     streams = layer.generator == "sobol" and layer.length <= 2
     if streams:
         size = layer.length
     weights = []
-    for lane in range(layer.lanes):
+    for lane in range(unit * layer.lanes, (unit + 1) * layer.lanes):
         code = word >> lane * (size + 1) & (2 ** (size + 1) - 1)
         magnitude = code & (2**size - 1)
         if streams:
@@ -821,9 +867,10 @@ def lane_weights(layer: Layer, word: int) -> list[int]:
 
 
 def lanes(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
-    """The lane sum of a folded layer, for every ring, every weights and every number.
+    """The lane sum of unit task["unit"] of a folded layer, for every ring, every weights and every number.
 
-    The register `sum` takes sum over lanes of ring * sign * [magnitude > number].
+    The register `sum` takes sum over lanes of ring * sign * [magnitude > number]; where a register `stage`
+    lies in between, one clock later.
     """
     network = Network.from_dict(task["network"])
     depth = task["layer"]
@@ -831,16 +878,16 @@ def lanes(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
     model = elaborate(network, task["sources"], folder, deadline - time.monotonic())
     terms = Terms()
     lemma = Sum(terms, induction.Solver(terms, deadline))
-    path = f"layer_{depth}"
-    register, ring_node = (model.outputs[f"{path}.{name}"] for name in ("sum", "ring"))
+    path, x = f"layer_{depth}", ending(task["unit"])
+    register, ring_node, rom = (model.outputs[f"{path}.{name}"] for name in (f"sum{x}", "ring", "weights"))
     width, ring_width = model.nodes[register].width, model.nodes[ring_node].width
-    weights_node = model.outputs[f"{path}.weights"]
-    word_width = model.nodes[weights_node].width
+    stage = model.outputs[f"{path}.stage{x}"] if schedule.is_staged(layer.mapping, layer.lanes) else None
     streams = layer.generator == "sobol" and layer.length <= 2
     size = layer.length if streams else layer.max_weight.bit_length()
-    fixed = model.nodes[weights_node].op == "value"
-    weights = model.nodes[weights_node].args[0] if fixed else terms.variable("weights", word_width)
-    given = {} if fixed else {weights_node: weights}
+    fixed = model.nodes[rom].op == "value"
+    rom_width = model.nodes[rom].width
+    weights = model.nodes[rom].args[0] if fixed else terms.variable("weights", rom_width)
+    given = {} if fixed else {rom: weights}
 
     # The number is bits of the generator's register: free, too.
     number: Word | int = 0
@@ -865,15 +912,16 @@ def lanes(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
 
     if not (-(1 << (width - 1)) <= -layer.lanes and layer.lanes < 1 << (width - 1)):
         return "refuted", f"sum has {width} bits, and there are {layer.lanes} lanes"
-    word = bits(weights, word_width)
-    codes = [word[i * (size + 1) : (i + 1) * (size + 1)] for i in range(layer.lanes)]
+    word = bits(weights, rom_width)
+    starts = [(task["unit"] * layer.lanes + i) * (size + 1) for i in range(layer.lanes)]
+    codes = [word[at : at + size + 1] for at in starts]
 
     # First each lane: on_i == ring[i] and [magnitude > number]. Then their sum, whatever they are.
-    on_nodes = [model.outputs.get(f"{path}.on_{i}") for i in range(layer.lanes)]
+    on_nodes = [model.outputs.get(f"{path}.on_{i}{x}") for i in range(layer.lanes)]
     leaves = free | given | {ring_node: ring}
     for i, node in enumerate(on_nodes):
         if node is None:
-            raise NotUnderstood(f"the design has no wire {path}.on_{i}")
+            raise NotUnderstood(f"the design has no wire {path}.on_{i}{x}")
         bit = _lane_bit(terms, codes[i], number, number_width, size, streams)
         both = terms.operation(Kind.BV_AND, [terms.term(ring[i : i + 1], 1), terms.term(bit, 1)], 1)
         got = model.invert(node, model.run([abs(node)], leaves, terms), terms)
@@ -886,9 +934,13 @@ def lanes(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
         """The next `sum` with these lanes on; sign: (lane, its sign bit), the others are free."""
         cut = {abs(node): known(lanes_on[i : i + 1]) for i, node in enumerate(on_nodes)}
         if not fixed:
-            at = sign[0] * (size + 1) + size
-            cut[weights_node] = word[:at] + (sign[1],) + word[at + 1 :]
+            at = starts[sign[0]] + size
+            cut[rom] = word[:at] + (sign[1],) + word[at + 1 :]
         leaves = free | given | {ring_node: ring} | cut
+        if stage is not None:  # what it takes now, the sum takes a clock later
+            taken = model.following[stage]
+            held = model.invert(taken, model.run([abs(taken)], leaves, terms), terms)
+            leaves = free | {stage: held}
         return model.invert(following, model.run([abs(following)], leaves, terms), terms)
 
     if lemma.adds(sum_of((0,) * layer.lanes, (0, 0)), 0, 0, width) != Result.UNSAT:

@@ -34,7 +34,7 @@ from scnas.equiv import tools
 from scnas.files import read_json, write_whole
 from scnas.hardware import foreign
 from scnas.hardware.cosimulation import CosimulationResult
-from scnas.hardware.verilog import NEURON_CELL, noise_bounds
+from scnas.hardware.verilog import NEURON_CELL, ending, noise_bounds
 from scnas.snn.network import Layer, Network
 
 ENGINE = "bitwuzla"
@@ -286,15 +286,17 @@ def obligations(network: Network, sources: Mapping[str, str]) -> dict[str, dict]
     tasks: dict[str, dict] = {}
     text = sources["design.v"]
     for number, layer in enumerate(network.layers):
-        part = module_text(text, f"scnas_layer{number}")
         if layer.mapping == "parallel":
             tasks |= _counts(number, layer, text)
         else:
-            lane_sources = dict(sources)
-            task = {"kind": "lanes", "layer": number, "network": network.to_dict(), "sources": lane_sources}
-            tasks[f"layer {number}: lane sum of {layer.lanes} lanes"] = task
+            for unit in range(layer.units):
+                which = f" of unit {unit}" if layer.units > 1 else ""
+                tasks[f"layer {number}: lane sum of {layer.lanes} lanes{which}"] = {
+                    "kind": "lanes", "layer": number, "unit": unit, "network": network.to_dict(),
+                    "sources": dict(sources),
+                }  # fmt: skip
         if network.fires(number):
-            tasks |= _neurons(number, layer, network, part, sources)
+            tasks |= _neurons(number, layer, network, sources)
         tasks |= _generators(layer, network.fires(number), sources)
     if network.encoder == "rate" and network.timesteps > 1:
         encoder = (resources.hdl() / "sc_rate_encoder.v").read_text()
@@ -356,9 +358,7 @@ def _instances(text: str, cell: str, name: str) -> dict[str, dict[str, int]]:
     return found
 
 
-def _neurons(
-    number: int, layer: Layer, network: Network, text: str, sources: Mapping[str, str]
-) -> dict[str, dict]:
+def _neurons(number: int, layer: Layer, network: Network, sources: Mapping[str, str]) -> dict[str, dict]:
     """The distinct neurons of a layer: as they stand in the design, against what the network says."""
     k, W, F = layer.constants, network.word, network.fraction
     parallel = layer.mapping == "parallel"
@@ -367,8 +367,11 @@ def _neurons(
     own = {"homeostatic_lif": ("DECAY_K", "BUMP_K"), "izhikevich": ("A_K", "B_K", "D_K")}.get(
         layer.neuron, ()
     )
-    instances = _instances(text, cell, r"neuron_\d+") if parallel else None
-    datapath = None if parallel else _instances(text, "sc_neuron_update", "datapath").get("datapath")
+    text, each = module_text(sources["design.v"], f"scnas_layer{number}"), layer.n_out // layer.units
+    if parallel:
+        instances = _instances(text, cell, r"neuron_\d+")
+    else:
+        datapaths = _instances(text, "sc_neuron_update", r"datapath\w*")
     tasks: dict[str, dict] = {}
     names: dict[str, list[int]] = {}
     for j in range(layer.n_out):
@@ -387,7 +390,8 @@ def _neurons(
             if layer.neuron == "izhikevich":
                 start = {"V_START": k["v_reset"], "EXTRA_START": k["b_k"] * k["v_reset"] >> F}
             dut = "sc_update_as_neuron"
-            there = None if datapath is None else datapath | start | {"V_THRESHOLD": threshold}
+            there = datapaths.get(f"datapath{ending(j // each)}")
+            there = None if there is None else there | start | {"V_THRESHOLD": threshold}
             wrapper = (resources.hdl() / "equiv" / f"{dut}.v").read_text()
             files = {f"{dut}.v": wrapper, "sc_neuron_update.v": sources.get("sc_neuron_update.v", "")}
         if there is None:

@@ -37,7 +37,6 @@ from scnas.hardware.structure import (
     bits_of,
     block_shapes,
     folding_of,
-    tree_counts,
 )
 from scnas.hardware.targets import Target
 from scnas.snn.network import Network
@@ -98,13 +97,15 @@ def _registers(x: Structure, family: str) -> np.ndarray:
     neurons = x.membrane_bits + x.live * (second + x.fires * rests)
     sums = x.count_bits + (streams & ~whole) * x.total_bits
     parallel = control + x.delay_bits + sums + neurons + x.score_bits + scan + (x.last & x.fires)
+    staged = x.folded & (x.lanes > schedule.STAGED)
     folded = (
-        4 + (x.length * f.groups > 1) - x.unseen_bits + ~x.first
+        (4 + staged) + (1 + staged) * (x.length * f.groups > 1) - x.units * x.unseen_bits + ~x.first
         + generator + 16 * x.lfsr + noise + f.ring - x.ring_idle + x.delay_bits + f.counters
-        + np.minimum(bits_of(x.lanes) + 1, x.total_bits) + x.total_bits * (1 + (x.length * f.groups > 1))
+        + x.units * np.minimum(bits_of(x.lanes) + 1, x.total_bits) + x.stage_bits
+        + x.units * x.total_bits * (1 + (x.length * f.groups > 1))
         + f.rom_in_logic * x.rom_bits + x.spike_bits + f.banks
         + scan + score_shown
-        + ~f.states_in_block * f.state  # the one that is read
+        + x.units * ~f.states_in_block * f.state  # the one that is read
         + (f.states_in_logic * x.n_out * f.state if family == "ice40" else 0)
     )  # fmt: skip
     top = 3 + 1 + (x.timesteps > 1) * bits_of(x.timesteps - 1) + x.waits * bits_of(x.period - 1)
@@ -128,10 +129,7 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
     stochastic, homeostatic, izhikevich = (
         x.fires & (x.neuron == model) for model in (STOCHASTIC, HOMEOSTATIC, IZHIKEVICH)
     )
-    units = np.where(folded, 1, n)
-    lane_words, lane_adder_bits, lane_short_bits = _lane_trees(np.rint(x.lanes_plus)) + _lane_trees(
-        np.rint(x.lanes_minus)
-    )
+    units = np.where(folded, x.units, n)
     difference = np.minimum(bits_of(x.lanes) + 1, x.total_bits)  # of both signs of the lanes
     magnitude = np.where(x.lfsr, 9, np.log2(x.length) + 1)  # bits that a lane compares
     membrane = wired * leaky * x.membrane_bits
@@ -151,7 +149,7 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
         "magnitude_bits": wired * x.magnitude_bits,  # bits compared with the generator's number
         # parallel: from sums to spikes
         "total_bits": wired * ~whole * (x.length > 1) * x.total_bits,
-        "saturated_bits": x.saturating * W,
+        "saturated_bits": x.saturating * W * x.units,
         "membrane_bits": membrane,
         "driven_bits": wired * x.driven_bits,
         "leak_bits": membrane * x.leak,
@@ -177,28 +175,28 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
         "short_lane_bits": folded * (family != "ice40") * (magnitude <= SHORT) * x.lane_reach,
         "weight_bits": folded * x.magnitude_columns,  # of all lanes, that are no constants
         "bank_bits": folded * (f.rows - 1) * x.rom_bits,  # chosen from block RAMs above each other
-        "lane_words": folded * lane_words,
-        "lane_adder_bits": folded * (lane_adder_bits + difference * (difference > SHORT)),
-        "lane_short_bits": folded * (lane_short_bits + difference * (difference <= SHORT)),
+        "lane_words": folded * x.lane_words,
+        "lane_adder_bits": folded * (x.lane_adder_bits + x.units * difference * (difference > SHORT)),
+        "lane_short_bits": folded * (x.lane_short_bits + x.units * difference * (difference <= SHORT)),
         "ring_bits": folded * (f.ring - x.ring_idle),
         "turning_bits": folded * (f.groups > 1) * (f.ring - x.ring_idle),
         "counter_bits": folded * f.counters,
         "long_counter_bits": folded * f.long_counters,
         "rom_luts": f.rom_in_logic * x.rom_luts,
-        "folded_total_bits": folded * x.total_bits,
+        "folded_total_bits": folded * x.units * x.total_bits,
         "threshold_luts": folded * ~f.thresholds_in_block * x.threshold_luts,
-        "state_bits": folded * f.state,
+        "state_bits": folded * x.units * f.state,
         # registers on iCE40, elsewhere LUT RAM of 16 words of 4 bits
         "logic_state_bits": f.states_in_logic * (
-            f.state * n if family == "ice40" else 4 * np.ceil(f.state / 4) * np.ceil(n / 16)
+            f.state * n if family == "ice40" else x.units * 4 * np.ceil(f.state / 4) * np.ceil(f.each / 16)
         ),
-        "datapath_bits": folded * leaky * W,
-        "folded_driven_bits": folded * x.driven_bits,
-        "folded_leak_bits": folded * leaky * W * (x.spread + more_gain),
-        "folded_noise_bits": folded * stochastic * W * x.noise,
-        "folded_adaptation_bits": folded * homeostatic * W * (1 + x.decay),
-        "folded_izhikevich_bits": folded * izhikevich * W * (1 + products),
-        "folded_square_bits": folded * izhikevich * W * W,
+        "datapath_bits": folded * leaky * units * W,
+        "folded_driven_bits": folded * units * x.driven_bits,
+        "folded_leak_bits": folded * leaky * units * W * (x.spread + more_gain),
+        "folded_noise_bits": folded * stochastic * units * W * x.noise,
+        "folded_adaptation_bits": folded * homeostatic * units * W * (1 + x.decay),
+        "folded_izhikevich_bits": folded * izhikevich * units * W * (1 + products),
+        "folded_square_bits": folded * izhikevich * units * W * W,
         # both
         "lfsr": x.lfsr * np.where(folded, 2.2, 1.0) + stochastic,  # one that can go back is twice as large
         "generator_bits": (x.length > 1) * np.log2(x.length),
@@ -210,24 +208,14 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def _lane_trees(lanes: np.ndarray) -> np.ndarray:
-    """Words of three lanes, bits of the adders above them, and of short ones: [3, N]."""
-    found = np.zeros((3, len(lanes)))
-    for n in np.unique(lanes[lanes > 0]).tolist():
-        _, mixed, pairs, ands, adder_bits, _, _, short_bits = tree_counts([1] * int(n))
-        words = mixed + 0.6 * pairs + 0.25 * ands
-        found[:, lanes == n] = [[words], [adder_bits], [short_bits]]
-    return found
-
-
 def _memories(x: Structure, family: str) -> np.ndarray:
     """Block RAMs of every layer, [N]: weights, states and thresholds of folded layers."""
     f = folding_of(x, family)
     total = np.zeros(len(x.network))
     for used, width, depth in (
         (x.folded & ~f.rom_in_logic & (f.address > 1), x.rom_bits, f.address),
-        (f.states_in_block, f.state, x.n_out),
-        (f.thresholds_in_block, x.word, x.n_out),
+        (x.units * f.states_in_block, f.state, f.each),
+        (x.units * f.thresholds_in_block, x.word, f.each),
     ):
         total = total + used * block_shapes(width, depth, family)[0]
     return total
@@ -432,8 +420,9 @@ def measure(
     chip = _chip(target)
     input_clocks = _input_clocks(network.n_inputs, chip)
     clocks = schedule.latency_clocks(
-        network.timesteps, steps, mappings, network.n_classes, network.readout, input_clocks
-    )
+        network.timesteps, steps, mappings, network.n_classes, network.readout, input_clocks,
+        [layer.lanes for layer in network.layers],
+    )  # fmt: skip
     x = structure.of_network(network, activity, input_clocks)
     return _costs(x, [clocks], chip, figures, delays, trained=True)[0]
 
@@ -471,12 +460,15 @@ def _input_clocks(n_inputs: int, chip: Target) -> int:
 def _latency(a: Architecture, input_clocks: int) -> int:
     ends = (a.n_inputs, *a.layer_widths)
     steps = [
-        schedule.step_clocks(mapping, length, n_in, n_out, delay + 1, lanes)
-        for mapping, length, n_in, n_out, delay, lanes in zip(
-            a.mappings, a.bitstream_lengths, ends, a.layer_widths, a.delay_ranges, a.lanes, strict=False
+        schedule.step_clocks(mapping, length, n_in, n_out, delay + 1, lanes, units)
+        for mapping, length, n_in, n_out, delay, lanes, units in zip(
+            a.mappings, a.bitstream_lengths, ends, a.layer_widths, a.delay_ranges, a.lanes, a.units,
+            strict=False,
         )
-    ]
-    return schedule.latency_clocks(a.timesteps, steps, a.mappings, a.n_outputs, a.readout, input_clocks)
+    ]  # fmt: skip
+    return schedule.latency_clocks(
+        a.timesteps, steps, a.mappings, a.n_outputs, a.readout, input_clocks, a.lanes
+    )
 
 
 def _chip(name: str | Target) -> Target:

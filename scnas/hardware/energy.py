@@ -168,7 +168,7 @@ def features(x: Structure, logic: Mapping[str, np.ndarray], folding: Folding) ->
     rate = streams * np.where(x.lfsr, 1 / 3, 1 / 2)
     steps = x.timesteps * one
     clocks = steps * x.length
-    turns = steps * x.n_out * folding.groups
+    turns, lanes = steps * folding.each * folding.groups, x.lanes * x.units
     fan_in = x.synapses / np.maximum(1, x.live)
     busy = -np.expm1(-fan_in * active)
     three = 1 - (1 - active) ** 3
@@ -196,18 +196,18 @@ def features(x: Structure, logic: Mapping[str, np.ndarray], folding: Folding) ->
         "taps": (x.n_in + x.delay_bits) * changed * steps,
         "bytes": x.byte_registers * changed * x.byte_clocks * steps,
         # folded layers
-        "lanes": x.lanes * density * rate * lane_clocks,
-        "idle_lanes": x.lanes * rate * lane_clocks,
-        "lane_bits": x.lanes * streams * np.where(x.lfsr, 4, 2) * lane_clocks,
-        "lane_leaves": x.lanes * on * rate * lane_clocks,
+        "lanes": lanes * density * rate * lane_clocks,
+        "idle_lanes": lanes * rate * lane_clocks,
+        "lane_bits": lanes * streams * np.where(x.lfsr, 4, 2) * lane_clocks,
+        "lane_leaves": lanes * on * rate * lane_clocks,
         "lane_sums": folded * logic["lane_adder_bits"] * lane_busy * rate * lane_clocks,
-        "folded_totals": folded * x.total_bits * lane_busy * lane_clocks,
+        "folded_totals": folded * x.units * x.total_bits * lane_busy * lane_clocks,
         "datapath_clocks": folded * logic["datapath_bits"] * lane_busy * lane_clocks,
-        "datapath_updates": folded * (datapath + logic["folded_square_bits"]) * steps * x.n_out,
+        "datapath_updates": folded * (datapath + logic["folded_square_bits"]) * steps * folding.each,
         "weights": folded * x.rom_bits * np.minimum(1, 2 * density) * turns,
         "turns": folded * folding.ring * changed * turns * (folding.groups > 1),
         "states": folded * folding.state * steps * x.n_out,
-        "counters": folded * (turns + steps * x.n_out),
+        "counters": folded * (turns + steps * folding.each),
         # both
         "generators": streams * np.where(folded, lane_clocks, clocks),
         "lfsrs": x.lfsr * parallel * clocks,

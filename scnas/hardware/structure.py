@@ -5,7 +5,7 @@ knows the genes only and puts the expected value in the place of everything that
 the same `Structure`, one row per layer, from which `scnas.hardware.cost`, `timing` and `energy` go on.
 
 Letters: N layers of all networks in a batch, T timesteps, L clocks of a stream, M largest magnitude,
-W bits of a word, D largest delay, F fraction bits, G groups of lanes.
+W bits of a word, D largest delay, F fraction bits, G groups of lanes, U units of a folded layer.
 """
 
 from bisect import insort
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scnas.contract import NEURONS
-from scnas.hardware import verilog
+from scnas.hardware import schedule, verilog
 from scnas.randomness import rng
 from scnas.snn.network import Layer, Network
 from scnas.space import Architecture
@@ -46,18 +46,20 @@ class Structure:
     adder_bits, carries: of the trees above them; difference_bits: of positive minus negative sums;
     short_bits: of adders and differences of at most SHORT bits, which the former two leave out; odd: longer
     carry chains of an odd number of bits, sums of steps and scores included.
-    count_bits, total_bits, drive_bits, score_bits: sums over neurons (parallel) or of the one datapath
+    units: of a folded layer; lanes: of each of them.
+    count_bits, total_bits, drive_bits, score_bits: sums over neurons (parallel) or of one unit
     (folded) of the widths of a clock's count, of a step's, of the current, and of the score.
     membrane_bits: registers of the membranes. saturating: neurons whose current can saturate.
     score_width: of the port. gain, noise, decay, recovery: signed binary digits of the constants.
     leak: adders that 1 - leak takes in a neuron, none if it is 1/2 or 1/4; quarter: it is 1/4. spread:
     adders in a folded datapath, whose comparisons stay as wide as its products.
     refractory: steps. rom_bits: width of the weight ROM without constant columns; magnitude_columns: those
-    of magnitudes. lanes_used: with a weight in some word, lanes_plus and lanes_minus: with one of that
-    sign. lane_reach, lane_span: bits of the magnitudes of all lanes, up to the highest that is
-    ever set, and from the lowest. rom_luts, threshold_luts: tables of 16 entries that the weight ROM and
-    the thresholds of a folded layer take in logic. driven_bits: of membrane_bits, or of a word of the one
-    datapath, those that the current reaches.
+    of magnitudes. lanes_used: of all units, with a weight in some word. lane_words, lane_adder_bits,
+    lane_short_bits: of the trees of all units, words of three and adder bits above them, those of short
+    adders apart. stage_bits: of the registers that cut them. lane_reach, lane_span: bits of the magnitudes
+    of all lanes, up to the highest that is ever set, and from the lowest. rom_luts, threshold_luts: tables
+    of 16 entries that the weight ROM and the thresholds of a folded layer take in logic. driven_bits: of
+    membrane_bits, or of a word of one unit, those that the current reaches.
     products: multiplications by constants that are no powers of two. squares: of a membrane by itself.
     byte_clocks: in which a byte-serial input takes a step, in the first layer; else 0. byte_registers: of
     the register it comes into, those that are read.
@@ -77,6 +79,7 @@ class Structure:
     length: np.ndarray
     folded: np.ndarray
     lanes: np.ndarray
+    units: np.ndarray
     timesteps: np.ndarray
     word: np.ndarray
     fraction: np.ndarray
@@ -118,8 +121,10 @@ class Structure:
     rom_bits: np.ndarray
     magnitude_columns: np.ndarray
     lanes_used: np.ndarray
-    lanes_plus: np.ndarray
-    lanes_minus: np.ndarray
+    lane_words: np.ndarray
+    lane_adder_bits: np.ndarray
+    lane_short_bits: np.ndarray
+    stage_bits: np.ndarray
     lane_reach: np.ndarray
     lane_span: np.ndarray
     rom_luts: np.ndarray
@@ -219,6 +224,47 @@ def _expected_trees(top: int) -> tuple[np.ndarray, np.ndarray]:
     return grid, table
 
 
+_LANE_TREE = ("lane_words", "lane_adder_bits", "lane_short_bits", "stage_bits")
+
+
+def lane_tree(lanes: np.ndarray, staged: np.ndarray) -> np.ndarray:
+    """Counts of _LANE_TREE of one tree of a folded layer, [4, N]; lanes: [N] that are ever on.
+
+    staged: [N], a register cuts the tree after its first sums, and what would meet a carry input there
+    needs a gate of its own.
+    """
+    found = np.zeros((4, len(lanes)))
+    for n in np.unique(lanes[lanes > 0]).tolist():
+        for cut in (False, True):
+            here = (lanes == n) & (staged == cut)
+            if here.any():
+                found[:, here] = np.array(_lane_tree(int(n), cut))[:, None]
+    return found
+
+
+@cache
+def _lane_tree(n: int, staged: bool) -> tuple[float, float, float, float]:
+    _, mixed, pairs, ands, adder_bits, _, _, short_bits = tree_counts([1] * n)
+    words, held = mixed + 0.6 * pairs + 0.25 * ands, 0
+    if staged:
+        leaves = [verilog.Leaf(f"on_{i}", f"sign_{i}") for i in range(n)]
+        words += 0.25 * len(verilog.plan_tree(leaves, True).held_singles)
+        held = _stage_bits(leaves, np.ones(n, bool))
+    return words, adder_bits, short_bits, held
+
+
+def _stage_bits(leaves: Sequence[verilog.Leaf], there: np.ndarray) -> int:
+    """Registers of the stage of one tree, without those that are always 0. there: [lanes], ever on."""
+    tree, on = verilog.plan_tree(list(leaves), True), dict(zip(leaves, there.tolist(), strict=True))
+    bits = [min(2, sum(on[leaf] for leaf in word)) for word in tree.words]
+    for a, b, single in tree.adders:
+        short, long = sorted((bits[a], bits[b]))
+        carry = single is not None and on[tree.singles[single]]
+        full = verilog.unsigned_bits(tree.most[len(bits)])
+        bits.append(min(full, long + 1) if short or (long and carry) else max(long, int(carry)))
+    return sum(bits[node] for node in tree.held) + sum(on[tree.singles[i]] for i in tree.held_singles)
+
+
 def _trees_of_architectures(top: np.ndarray, fan_in: np.ndarray) -> np.ndarray:
     """Expected counts per neuron, [10, N], of neurons with fan_in [N] synapses of magnitude up to top [N]."""
     found = np.zeros((10, len(top)))
@@ -255,6 +301,7 @@ def of_architectures(architectures: Sequence[Architecture], input_clocks: Sequen
     lfsr = per_layer(((g == "lfsr" for g in a.generators) for a in architectures), bool)
     folded = per_layer(((m == "folded" for m in a.mappings) for a in architectures), bool)
     lanes = per_layer(a.lanes for a in architectures)
+    units = per_layer(a.units for a in architectures)
     length = per_layer(a.bitstream_lengths for a in architectures)
     delay = per_layer(a.delay_ranges for a in architectures)
     density = per_layer((a.densities for a in architectures), np.float64)
@@ -274,15 +321,20 @@ def of_architectures(architectures: Sequence[Architecture], input_clocks: Sequen
     # weights of one sign add up to about fan_in / 2 * E|w|, and one of many neurons to more
     reach = np.maximum(1, fan_in / 2 * np.maximum(1 / length, 0.8 * WEIGHT_SPREAD) * length + 1)
     total_bits = np.log2(reach * np.where(folded, 1.5, 1)) + 1.5
-    units = np.where(folded, 1, live)
+    neurons = np.where(folded, 1, live)
     drive = np.minimum(total_bits + shift, word)
     saturating = np.clip(total_bits + shift - word, 0, 1)
     score = np.where(fires, bits_of(timesteps), np.minimum(total_bits, word - shift) + np.log2(timesteps))
     magnitudes = top * -np.expm1(-synapses / np.maximum(1, top * 2 * WEIGHT_SPREAD))
     magnitudes = np.minimum(magnitudes, np.maximum(0, top - 1))
     groups = np.ceil(n_in * (delay + 1) / np.maximum(1, lanes))
-    steps = np.where(folded, n_out * length * groups, length)
+    words = n_out // units * groups
+    steps = np.where(folded, words * length, length)
+    signed = lanes * -np.expm1(words * np.log1p(-density / (delay + 1) / 2))  # of a unit, with one sign
+    lane_trees = 2 * units * lane_tree(np.rint(signed), schedule.STAGED < lanes)
     period = np.repeat(np.maximum.reduceat(steps, np.cumsum(depth) - depth), depth)
+    slots = lanes * units
+    magnitude = np.where(lfsr, 8, np.where(length <= 2, 0, np.log2(length)))  # bits that a lane compares
     ones = np.ones(total)
     byte_clocks = first * per_network(input_clocks)
     return Structure(
@@ -299,6 +351,7 @@ def of_architectures(architectures: Sequence[Architecture], input_clocks: Sequen
         length=length,
         folded=folded,
         lanes=lanes,
+        units=units,
         timesteps=timesteps,
         word=word,
         fraction=fraction,
@@ -318,14 +371,14 @@ def of_architectures(architectures: Sequence[Architecture], input_clocks: Sequen
         short_bits=trees[7],
         difference_bits=trees[8],
         count_bits=trees[9],
-        total_bits=units * total_bits,
-        drive_bits=units * drive,
+        total_bits=neurons * total_bits,
+        drive_bits=neurons * drive,
         score_bits=last * n_out * score,
         # `if` stays a multiple of what a spike adds, 2^shift times a gain of about 1/4
         membrane_bits=fires
         * live
         * (word + (neuron != IZHIKEVICH) - (neuron == 0) * np.maximum(0, shift - 2)),
-        saturating=units * saturating,
+        saturating=neurons * saturating,
         score_width=last * (score + np.where(fires, 1, shift + 1)),
         gain=ones,
         leak=np.where(neuron > 0, 0.5, 0),  # of 1/2 .. 1/16, where training leaves it
@@ -335,19 +388,18 @@ def of_architectures(architectures: Sequence[Architecture], input_clocks: Sequen
         decay=ones,
         recovery=6 * ones,  # a_k = 0.02 and b_k = 0.2 at F = 8
         refractory=0 * ones,
-        rom_bits=lanes * np.where(lfsr, 9, np.where(length <= 2, length + 1, np.log2(length) + 2)),
-        magnitude_columns=lanes * np.where(lfsr, 8, np.where(length <= 2, 0, np.log2(length))),
-        lanes_used=lanes * -np.expm1(n_out * groups * np.log1p(-np.minimum(0.999, density / (delay + 1)))),
-        lanes_plus=lanes * -np.expm1(n_out * groups * np.log1p(-density / (delay + 1) / 2)),
-        lanes_minus=lanes * -np.expm1(n_out * groups * np.log1p(-density / (delay + 1) / 2)),
-        lane_reach=lanes * np.where(lfsr, 8, np.where(length <= 2, 0, np.log2(length))),
-        lane_span=lanes * np.where(lfsr, 8, np.where(length <= 2, 0, np.log2(length))),
+        rom_bits=slots * np.where(lfsr, 9, np.where(length <= 2, length + 1, np.log2(length) + 2)),
+        magnitude_columns=slots * magnitude,
+        lanes_used=slots * -np.expm1(words * np.log1p(-np.minimum(0.999, density / (delay + 1)))),
+        **dict(zip(_LANE_TREE, lane_trees, strict=True)),
+        lane_reach=slots * magnitude,
+        lane_span=slots * magnitude,
         # of the bits of an entry, some are the same everywhere or as another
-        rom_luts=lanes * np.where(lfsr, 9, np.log2(length) + 1) * np.ceil(n_out * groups / 16),
-        threshold_luts=fires * (n_out > 1) * (0.75 * word) * np.ceil(n_out / 16),
-        driven_bits=fires * (neuron != IZHIKEVICH) * units * (word - np.maximum(0, shift - 2)),
-        products=2 * units * fires * (neuron == IZHIKEVICH),
-        squares=units * fires * (neuron == IZHIKEVICH),
+        rom_luts=slots * np.where(lfsr, 9, np.log2(length) + 1) * np.ceil(words / 16),
+        threshold_luts=fires * (n_out > units) * (0.75 * word) * units * np.ceil(n_out / units / 16),
+        driven_bits=fires * (neuron != IZHIKEVICH) * neurons * (word - np.maximum(0, shift - 2)),
+        products=2 * neurons * units * fires * (neuron == IZHIKEVICH),
+        squares=neurons * units * fires * (neuron == IZHIKEVICH),
         byte_clocks=byte_clocks,
         byte_registers=8 * byte_clocks,
         spikes=DEFAULT_ACTIVITY * n_in,
@@ -437,7 +489,7 @@ def of_network(network: Network, activity: Sequence[float] | None = None, input_
                     # ... unless they are added to, and carry into bits that are seen
                     added = 0 if cut or layer.neuron == "stochastic_lif" else max(0, lowest_driven)
                     membranes -= min((seen & -seen).bit_length() - 1, added + 1)
-        weights = _WeightRom(0, 0, 0, 0, 0, 0, 0, 0)
+        weights = _WeightRom(0, 0, 0, np.zeros(len(_LANE_TREE)), 0, 0, 0)
         if folded:
             held = rings[i].waiting
             taps = layer.n_in * len(delays)
@@ -450,7 +502,8 @@ def of_network(network: Network, activity: Sequence[float] | None = None, input_
         if i == 0 and input_clocks:
             read = rings[0].inputs if folded else exists.any(axis=1)
             byte_registers = _byte_registers(read, input_clocks)
-        units = 1 if folded else int(live.sum())
+        neurons = 1 if folded else int(live.sum())
+        each = layer.n_out // layer.units
         spike_bits = 0
         if folded and fires and not last:
             below = lives[i + 1]
@@ -459,10 +512,10 @@ def of_network(network: Network, activity: Sequence[float] | None = None, input_
                 if rings[i + 1] is not None
                 else ((layers[i + 1].weights != 0) & below).any(axis=1)
             )
-            lowest = int(np.argmax(read))  # spikes below it are shifted out unseen
-            spike_bits = layer.n_out - lowest
-            if rings[i + 1] is None:
-                spike_bits += int(read.sum()) - 1
+            for shown in read.reshape(layer.units, each):
+                if shown.any():  # spikes below the lowest that is read are shifted out unseen
+                    spike_bits += each - int(np.argmax(shown))
+                    spike_bits += int(shown.sum()) - 1 if rings[i + 1] is None else 0
         rows.append(
             dict(
                 network=0,
@@ -478,6 +531,7 @@ def of_network(network: Network, activity: Sequence[float] | None = None, input_
                 length=layer.length,
                 folded=folded,
                 lanes=layer.lanes,
+                units=layer.units,
                 timesteps=T,
                 word=network.word,
                 fraction=network.fraction,
@@ -512,19 +566,21 @@ def of_network(network: Network, activity: Sequence[float] | None = None, input_
                 rom_bits=weights.columns,
                 magnitude_columns=weights.magnitude_columns,
                 lanes_used=weights.used,
-                lanes_plus=weights.plus,
-                lanes_minus=weights.minus,
+                **dict(zip(_LANE_TREE, weights.trees, strict=True)),
                 lane_reach=weights.reach,
                 lane_span=weights.span,
                 rom_luts=weights.luts,
-                threshold_luts=_tables([int(t) % 2**network.word for t in layer.threshold], network.word)
+                threshold_luts=sum(
+                    _tables([int(t) % 2**network.word for t in own], network.word)
+                    for own in layer.threshold.reshape(layer.units, each)
+                )
                 if folded and fires
                 else 0,
-                driven_bits=max(0, (network.word if folded else membranes) - units * max(0, lowest_driven))
+                driven_bits=max(0, (network.word if folded else membranes) - neurons * max(0, lowest_driven))
                 if fires and layer.neuron != "izhikevich"
                 else 0,
-                products=fires * _products(layer, units),
-                squares=fires * units * (layer.neuron == "izhikevich"),
+                products=fires * _products(layer, neurons * layer.units),
+                squares=fires * neurons * layer.units * (layer.neuron == "izhikevich"),
                 byte_clocks=input_clocks if i == 0 else 0,
                 byte_registers=byte_registers,
                 spikes=activity[i],
@@ -632,14 +688,13 @@ def _leak_adders(neuron: str, leak_k: int, fraction: int) -> tuple[float, float]
 class _WeightRom(NamedTuple):
     """columns: that are no constant; of a ROM in logic, equal ones count once. magnitude_columns: those of
     magnitudes, which are compared with the generator's number. reach, span: bits of the lanes' magnitudes
-    up to the highest that is ever set, and from the lowest. used, plus, minus: lanes with a weight, with a
-    positive and with a negative one. luts: see _tables."""
+    up to the highest that is ever set, and from the lowest. used: lanes with a weight. trees: counts of
+    _LANE_TREE. luts: see _tables."""
 
     columns: int
     magnitude_columns: int
     used: int
-    plus: int
-    minus: int
+    trees: np.ndarray
     reach: int
     span: int
     luts: int
@@ -649,31 +704,43 @@ def _weight_rom(layer: Layer) -> _WeightRom:
     """What is in the weight ROM of a folded layer."""
     words = [int(word, 16) for word in verilog.weight_words(layer)]
     bits, streams = verilog.weight_code(layer)
-    width = layer.lanes * (bits + 1)
+    slots = layer.lanes * layer.units
+    width = slots * (bits + 1)
     varies = reduce(or_, words) & ~reduce(and_, words)
-    signs = sum(1 << lane * (bits + 1) + bits for lane in range(layer.lanes))
-    plus = minus = used_lanes = 0
-    for lane in range(layer.lanes):
+    signs = sum(1 << lane * (bits + 1) + bits for lane in range(slots))
+    signed = np.zeros((2, slots), bool)  # lanes with a positive, with a negative weight
+    moving = np.zeros((2, slots), bool)  # lanes whose product of either sign synthesis cannot rule out
+    taps = layer.n_in * len(layer.delays_in_use or (0,))
+    for lane in range(slots):
         at = lane * (bits + 1)
         codes = [word >> at & 2 ** (bits + 1) - 1 for word in words]
-        signs_used = {code >> bits for code in codes if code & 2**bits - 1}
-        plus, minus, used_lanes = (
-            plus + (0 in signs_used),
-            minus + (1 in signs_used),
-            used_lanes + bool(signs_used),
-        )
+        for sign in {code >> bits for code in codes if code & 2**bits - 1}:
+            signed[sign, lane] = True
+        signs_seen = {code >> bits for code in codes}
+        # a comparison with 0 is seen through only after the registers have been made
+        exists = signed[:, lane].any() if streams else lane % layer.lanes < taps
+        moving[:, lane] = [exists and sign in signs_seen for sign in (0, 1)]
+    used_lanes = int(signed.any(axis=0).sum())
+    trees = np.zeros(len(_LANE_TREE))
+    staged = schedule.is_staged(layer.mapping, layer.lanes)
+    for sign, gate in enumerate(("~", "")):
+        for unit in range(layer.units):
+            leaves = verilog.lane_leaves(layer, unit, gate)
+            own = slice(unit * layer.lanes, (unit + 1) * layer.lanes)
+            trees[:3] += lane_tree(signed[sign, own].sum(keepdims=True), np.array([staged]))[:3, 0]
+            trees[3] += staged * _stage_bits(leaves, moving[sign, own])
     magnitudes = reach = span = 0
     if not streams:
         magnitudes = (varies & ~signs).bit_count()
-        for lane in range(layer.lanes):
+        for lane in range(slots):
             used = reduce(or_, words) >> lane * (bits + 1) & 2**bits - 1
             reach += used.bit_length()
             span += used.bit_length() - max(0, (used & -used).bit_length() - 1)
     if len(words) * width > verilog.BLOCK_BITS:
-        return _WeightRom(varies.bit_count(), magnitudes, used_lanes, plus, minus, reach, span, 0)
+        return _WeightRom(varies.bit_count(), magnitudes, used_lanes, trees, reach, span, 0)
     columns = set(_columns(words, width)) - {0, 2 ** len(words) - 1}
     luts = _tables(words, width)
-    return _WeightRom(len(columns), magnitudes, used_lanes, plus, minus, reach, span, luts)
+    return _WeightRom(len(columns), magnitudes, used_lanes, trees, reach, span, luts)
 
 
 def _columns(words: Sequence[int], width: int) -> list[int]:
@@ -720,6 +787,7 @@ class Folding:
     """Sizes that only folded layers have, [N] each."""
 
     groups: np.ndarray
+    each: np.ndarray  # neurons of a unit
     ring: np.ndarray  # bits
     address: np.ndarray
     counters: np.ndarray  # bits of the counters of groups, addresses and neurons
@@ -734,30 +802,31 @@ class Folding:
 
 
 def folding_of(x: Structure, family: str) -> Folding:
-    groups = np.ceil(x.taps / np.maximum(1, x.lanes))
-    depth = x.n_out * groups
+    groups, each = np.ceil(x.taps / np.maximum(1, x.lanes)), x.n_out // x.units
+    depth = each * groups
     word = np.where(x.lfsr, 10, np.where(x.length <= 2, x.length + 1, np.log2(x.length) + 2))
     adapts = x.fires & (x.neuron >= HOMEOSTATIC)
     state = x.fires * x.word * (1 + adapts) + x.fires * (x.refractory > 0) * bits_of(x.refractory)
     state = state + x.last * np.where(x.fires, bits_of(x.timesteps), x.score_width)
-    each = [(last > 0) * bits_of(last) for last in (groups - 1, depth - 1, x.n_out - 1)]
-    memory = x.folded & (x.n_out > 1)
-    in_block = x.n_out * state > verilog.BLOCK_BITS
+    counters = [(last > 0) * bits_of(last) for last in (groups - 1, depth - 1, each - 1)]
+    memory = x.folded & (each > 1)
+    in_block = each * state > verilog.BLOCK_BITS
     if family == "ice40":  # has no LUT RAM; yosys takes a block where it saves 64 registers
-        in_block = in_block | (x.n_out * state > 1 + 64 * block_shapes(state, x.n_out, family)[0])
-    rom_in_logic = x.folded & (depth * x.lanes * word <= verilog.BLOCK_BITS)
+        in_block = in_block | (each * state > 1 + 64 * block_shapes(state, each, family)[0])
+    rom_in_logic = x.folded & (depth * x.lanes * x.units * word <= verilog.BLOCK_BITS)
     rows = np.where(x.folded & ~rom_in_logic, block_shapes(x.rom_bits, depth, family)[1], 1)
     return Folding(
         groups=groups,
+        each=each,
         ring=groups * x.lanes,
         address=depth,
-        counters=sum(each),
-        long_counters=sum(bits * (bits > SHORT) for bits in each),
+        counters=sum(counters),
+        long_counters=sum(bits * (bits > SHORT) for bits in counters),
         state=state,
         rom_in_logic=rom_in_logic,
         states_in_block=memory & in_block,
         states_in_logic=memory & ~in_block,
-        thresholds_in_block=x.folded & x.fires & (x.n_out * x.word > verilog.BLOCK_BITS),
+        thresholds_in_block=x.folded & x.fires & (each * x.word > verilog.BLOCK_BITS),
         banks=np.ceil(np.log2(rows)),
         rows=rows,
     )

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from scnas.contract import NEURONS
+from scnas.hardware import schedule
 from scnas.hardware.structure import Folding, Structure
 
 SHARPNESS = 12
@@ -39,7 +40,8 @@ def features(x: Structure, folding: Folding) -> dict[str, np.ndarray]:
     more_gain = np.maximum(0, x.gain - 1)
     classes = np.log2(np.maximum(2, x.n_out))
     waiting = x.refractory > 0
-    spread = np.log2(np.maximum(1, np.where(x.folded, folding.ring + 8 * x.lanes, x.synapses)))
+    spread = np.log2(np.maximum(1, np.where(x.folded, folding.ring + 8 * x.lanes * x.units, x.synapses)))
+    staged = x.folded & (x.lanes > schedule.STAGED)
     adding = {
         "gain_bits": more_gain * x.word,
         "noise_bits": stochastic * x.word,
@@ -65,16 +67,18 @@ def features(x: Structure, folding: Folding) -> dict[str, np.ndarray]:
             wired & izhikevich,
             {"bits": x.word, "square": x.word**2, "terms": x.recovery + more_gain},
         ),
-        # weights -> comparators -> tree of the lanes -> sum
+        # weights -> comparators -> tree of the lanes -> sum, or the words of three in the stage
         "lanes": (
             x.folded,
             {
                 "block": ~folding.rom_in_logic,
                 "banks": folding.banks,
                 "number": number,
-                "levels": np.log2(np.maximum(1, x.lanes)),
+                "levels": np.log2(np.where(staged, 3, np.maximum(1, x.lanes))),
             },
         ),
+        # stage -> the rest of the tree -> sum
+        "stage": (staged, {"levels": np.log2(np.maximum(3, x.lanes) / 3)}),
         # count and state -> leak -> saturation -> threshold -> state
         "datapath": (
             x.folded & leaky,
@@ -177,6 +181,7 @@ _PATHS = {
     "neuron": ("bits", "saturating", "leak_bits", "waiting", *_ADDING),
     "izhikevich": ("bits", "square", "terms"),
     "lanes": ("block", "banks", "number", "levels"),
+    "stage": ("levels",),
     "datapath": ("bits", "block", "saturating", "leak_bits", "thresholds", "states", "waiting", *_ADDING),
     "folded_izhikevich": ("bits", "square", "terms", "block"),
     "score": ("bits", "block", "saturating", "states"),

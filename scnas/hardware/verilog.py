@@ -15,9 +15,11 @@ the AND fit two 4-input LUTs. Their sums meet in a tree of carry chains, and eac
 through its carry input, where the AND is free: the carry out of a + b + c is that of s + [m > R].
 
 Folded layer: the weights of `lanes` taps lie in one word of a ROM; the spikes turn past the lanes in a ring;
-neuron states wait in a RAM for their turn.
+neuron states wait in a RAM for their turn. Each of `units` has lanes, a RAM and a datapath of its own and
+takes an equal share of the neurons, all of them in step; ring, control and ROM serve them all. An adder tree
+of many lanes is cut by a register, `stage`, after its first sums.
 
-Letters: T steps, L stream clocks of a step, G groups of lanes, F fraction bits, W bits of a word.
+Letters: T steps, L stream clocks of a step, G groups of lanes, F fraction bits, W bits of a word, U units.
 """
 
 import heapq
@@ -25,6 +27,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -129,7 +132,9 @@ def current_bounds(layer: Layer, network: Network) -> tuple[np.ndarray, np.ndarr
 def layer_step_clocks(layer: Layer) -> int:
     """Clocks of one step of `layer`."""
     n_delays = max(1, len(layer.delays_in_use))
-    return schedule.step_clocks(layer.mapping, layer.length, layer.n_in, layer.n_out, n_delays, layer.lanes)
+    return schedule.step_clocks(
+        layer.mapping, layer.length, layer.n_in, layer.n_out, n_delays, layer.lanes, layer.units
+    )
 
 
 def noise_bounds(layer: Layer, fraction: int) -> tuple[int, int]:
@@ -179,15 +184,27 @@ class Leaf:
         return self.tap if self.threshold is None else f"{self.tap} & {self.threshold}"
 
 
-def adder_tree(leaves: list[Leaf], name: str) -> tuple[list[str], str, int]:
-    """Verilog lines that add the products of `leaves`, the name of the sum, and its greatest value.
+class Tree(NamedTuple):
+    """How adder_tree adds two or more leaves.
 
-    See the head of this module for why it looks as it does. `name` begins every signal of the tree.
+    Nodes are numbered: words of up to three leaves, then adders; the last node is the sum. adders: the two
+    nodes and the single (its place in `singles`), which the carry input takes, or None. most: greatest value
+    of every node. held, held_singles: nodes and singles that pass the register `stage`.
     """
-    if not leaves:
-        return [], "1'b0", 0
-    if len(leaves) == 1:
-        return [f"wire {name} = {leaves[0].product};"], name, 1
+
+    words: list[list[Leaf]]
+    singles: list[Leaf]
+    adders: list[tuple[int, int, int | None]]
+    most: list[int]
+    held: set[int]
+    held_singles: set[int]
+
+
+FIRST_SUMS = 2  # adders between a word and the register that cuts a tree
+
+
+def plan_tree(leaves: list[Leaf], staged: bool) -> Tree:
+    """Groups leaves, as the head of this module describes it. staged: a register cuts the tree."""
     groups = defaultdict(list)
     for leaf in leaves:
         groups[leaf.threshold or ""].append(leaf)
@@ -203,9 +220,56 @@ def adder_tree(leaves: list[Leaf], name: str) -> tuple[list[str], str, int]:
     while len(singles) > max(len(words) - 1, 0):
         words.append(singles[:3])
         del singles[:3]
+    most, depth = [len(word) for word in words], [0] * len(words)
+    heap = [(most[i], i) for i in range(len(words))]
+    heapq.heapify(heap)
+    left, adders, behind = len(singles), [], set()
+    tree = Tree(words, singles, adders, most, set(), set())
+    for i in range(len(words) - 1):
+        (_, a), (_, b) = heapq.heappop(heap), heapq.heappop(heap)
+        total = most[a] + most[b]
+        fits = unsigned_bits(total + 1) == unsigned_bits(total)
+        takes = left > 0 and (fits or left >= len(words) - 1 - i)
+        left -= takes
+        if staged and (max(depth[a], depth[b]) >= FIRST_SUMS or {a, b} & behind):
+            tree.held.update({a, b} - behind)
+            tree.held_singles.update([left] * takes)
+            behind.add(len(most))
+        adders.append((a, b, left if takes else None))
+        depth.append(max(depth[a], depth[b]) + 1)
+        most.append(total + takes)
+        heapq.heappush(heap, (most[-1], len(most) - 1))
+    if staged and len(most) - 1 not in behind:
+        tree.held.add(len(most) - 1)
+    return tree
 
-    lines, heap = [], []
-    for i, word in enumerate(words):
+
+def adder_tree(
+    leaves: list[Leaf], name: str, stage: tuple[str, list[str]] | None = None
+) -> tuple[list[str], str, int]:
+    """Verilog lines that add the products of `leaves`, the name of the sum, and its greatest value.
+
+    `name` begins every signal of the tree. stage: the name of a register that cuts the tree and the signals
+    that its bits take, to which those of this tree are added; the sum is then that of the clock before.
+    """
+    if not leaves:
+        return [], "1'b0", 0
+    if len(leaves) == 1 and stage is None:
+        return [f"wire {name} = {leaves[0].product};"], name, 1
+    tree = plan_tree(leaves, stage is not None)
+    lines: list[str] = []
+
+    def held(signal: str, width: int) -> str:
+        """The same signal behind the register."""
+        register, bits = stage
+        at = len(bits)
+        bits.extend([signal] if width == 1 else [f"{signal}[{bit}]" for bit in range(width)])
+        size, part = (f"[{width - 1}:0] ", f"[{at + width - 1}:{at}]") if width > 1 else ("", f"[{at}]")
+        lines.append(f"wire {size}{signal}_held = {register}{part};")
+        return f"{signal}_held"
+
+    signals = []
+    for i, word in enumerate(tree.words):
         thresholds = {leaf.threshold for leaf in word}
         signal, width = f"{name}_w{i}", unsigned_bits(len(word))
         if len(word) == 1:
@@ -218,32 +282,33 @@ def adder_tree(leaves: list[Leaf], name: str) -> tuple[list[str], str, int]:
         else:
             total = " + ".join(f"{{{width - 1}'d0, {leaf.product}}}" for leaf in word)
             lines.append(f"wire [{width - 1}:0] {signal} = {total};")
-        heap.append((len(word), i, signal))
-    heapq.heapify(heap)
-    adders = len(words) - 1
-    for i in range(adders):
-        (a_max, _, a), (b_max, _, b) = heapq.heappop(heap), heapq.heappop(heap)
-        most = a_max + b_max
-        forced = len(singles) >= adders - i
-        fits = unsigned_bits(most + 1) == unsigned_bits(most)
-        carry = singles.pop() if singles and (fits or forced) else None
-        most += carry is not None
-        width, signal = unsigned_bits(most), f"{name}_s{i}"
+        signals.append(signal)
+    singles = list(tree.singles)
+    for i in sorted(tree.held_singles):
+        lines.append(f"wire {name}_c{i} = {singles[i].product};")
+        singles[i] = Leaf(held(f"{name}_c{i}", 1), None)
+    for i, (a, b, single) in enumerate(tree.adders):
+        for node in (a, b):
+            if node in tree.held:
+                signals[node] = held(signals[node], unsigned_bits(tree.most[node]))
+        width, signal = unsigned_bits(tree.most[len(signals)]), f"{name}_s{i}"
         terms = []
-        for operand, largest in ((a, a_max), (b, b_max)):
-            padding = width - unsigned_bits(largest)
-            terms.append(f"{padding}'d0, {operand}" if padding else operand)
-        if carry is None:
+        for node in (a, b):
+            padding = width - unsigned_bits(tree.most[node])
+            terms.append(f"{padding}'d0, {signals[node]}" if padding else signals[node])
+        if single is None:
             lines.append(f"wire [{width - 1}:0] {signal} = {{{terms[0]}}} + {{{terms[1]}}};")
         else:
+            carry = singles[single]
             gate = carry.threshold or carry.tap
             lines.append(
                 f"wire [{width}:0] {signal}_c = {{{terms[0]}, {carry.tap}}} + {{{terms[1]}, {gate}}};"
             )
             lines.append(f"wire [{width - 1}:0] {signal} = {signal}_c[{width}:1];")
-        heapq.heappush(heap, (most, len(words) + i, signal))
-    ((most, _, total),) = heap
-    return lines, total, most
+        signals.append(signal)
+    if len(signals) - 1 in tree.held:
+        signals[-1] = held(signals[-1], unsigned_bits(tree.most[-1]))
+    return lines, signals[-1], tree.most[-1]
 
 
 def below(number: str, width: int, magnitude: int) -> str:
@@ -595,22 +660,27 @@ def weight_code(layer: Layer) -> tuple[int, bool]:
 
 
 def weight_words(layer: Layer) -> Iterator[str]:
-    """The ROM of a folded layer as hexadecimal words: neuron by neuron, group by group, lane 0 lowest."""
+    """The ROM of a folded layer as hexadecimal words: of the neurons that all units take at once, group by
+    group; unit 0 lowest, lane 0 lowest."""
     bits, streams = weight_code(layer)
     delays = layer.delays_in_use or (0,)
-    groups = -(-layer.n_in * len(delays) // layer.lanes)
-    for j in range(layer.n_out):
-        codes = []
-        for d in delays:
-            for i in range(layer.n_in):
-                w = int(layer.weights[i, j]) if layer.delays[i, j] == d else 0
-                magnitude = (1 << abs(w)) - 1 if streams else abs(w)
-                codes.append(magnitude | (w < 0) << bits)
-        codes += [0] * (groups * layer.lanes - len(codes))
+    lanes, each = layer.lanes, layer.n_out // layer.units
+    groups = -(-layer.n_in * len(delays) // lanes)
+    for first in range(each):
+        neurons = []
+        for j in range(first, layer.n_out, each):
+            codes = []
+            for d in delays:
+                for i in range(layer.n_in):
+                    w = int(layer.weights[i, j]) if layer.delays[i, j] == d else 0
+                    magnitude = (1 << abs(w)) - 1 if streams else abs(w)
+                    codes.append(magnitude | (w < 0) << bits)
+            neurons.append(codes + [0] * (groups * lanes - len(codes)))
         for g in range(groups):
             word = 0
-            for lane, code in enumerate(codes[g * layer.lanes : (g + 1) * layer.lanes]):
-                word |= code << lane * (bits + 1)
+            for unit, codes in enumerate(neurons):
+                for lane, code in enumerate(codes[g * lanes : (g + 1) * lanes]):
+                    word |= code << (unit * lanes + lane) * (bits + 1)
             yield f"{word:x}"
 
 
@@ -629,10 +699,15 @@ def rom_lines(name: str, words: list[str], width: int, address: str, block: bool
     ]
 
 
+def ending(unit: int) -> str:
+    """What the names of the signals of a unit of a folded layer end in."""
+    return f"_u{unit}" if unit else ""
+
+
 def folded_layer(layer: Layer, network: Network, place: Place) -> list[str]:
     """The module of a folded layer."""
-    name, n, n_in, W, L = f"scnas_layer{place.number}", layer.n_out, layer.n_in, network.word, layer.length
-    k, T, lanes = layer.constants, network.timesteps, layer.lanes
+    name, n_in, W, L, U = f"scnas_layer{place.number}", layer.n_in, network.word, layer.length, layer.units
+    k, T, lanes, n = layer.constants, network.timesteps, layer.lanes, layer.n_out // layer.units
     shift = (2**network.fraction // L).bit_length() - 1
     delays = layer.delays_in_use or (0,)
     groups = -(-n_in * len(delays) // lanes)
@@ -640,6 +715,7 @@ def folded_layer(layer: Layer, network: Network, place: Place) -> list[str]:
     low, high = count_bounds(layer, T)
     low, high = int(low.min()), int(high.max())
     _, _, saturates = current_bounds(layer, network)
+    ends = [ending(unit) for unit in range(U)]
 
     body = ["// Spikes: a ring that turns past the lanes. The last turn home is left to `load`."]
     if place.first:
@@ -686,7 +762,7 @@ def folded_layer(layer: Layer, network: Network, place: Place) -> list[str]:
         body += ["wire neuron_end = advance;"]
     bits, streams = weight_code(layer)
     words = list(weight_words(layer))
-    width = lanes * (bits + 1)
+    width = U * lanes * (bits + 1)
     if depth > 1:
         address_bits = unsigned_bits(depth - 1)
         body += [
@@ -705,35 +781,52 @@ def folded_layer(layer: Layer, network: Network, place: Place) -> list[str]:
 
     body += ["// One stream clock of the lanes."]
     number_bits = number_width(layer)
-    for lane in range(lanes):
-        at = lane * (bits + 1)
-        if streams:
-            bit = f"weights[{at}]" if L == 1 else f"(number ? weights[{at + 1}] : weights[{at}])"
-        else:
-            padding = bits - number_bits
-            bit = f"weights[{at + bits - 1}:{at}] > {{{padding}'d0, number}}"
-        body += [f"wire on_{lane} = ring[{lane}] & ({bit});"]
-    for letter, gate in (("p", "~"), ("n", "")):
-        leaves = [Leaf(f"on_{i}", f"{gate}weights[{i * (bits + 1) + bits}]") for i in range(lanes)]
-        lines, total, most = adder_tree(leaves, letter)
-        body += lines + [f"wire [{unsigned_bits(most) - 1}:0] {letter}_total = {total};"]
     sum_bits = signed_bits(-lanes, lanes)
-    grown = [f"{{{sum_bits - unsigned_bits(lanes)}'d0, {letter}_total}}" for letter in "pn"]
-    body += [f"reg signed [{sum_bits - 1}:0] sum;", f"always @(posedge clk) sum <= {grown[0]} - {grown[1]};"]
-    body += register("summed", "run") + register("complete", "neuron_end")
-    total_bits = signed_bits(low, high)
-    extended = sign_extended("sum", sum_bits, total_bits)
-    if L * groups > 1:
-        body += [
-            f"reg signed [{total_bits - 1}:0] rest;",
-            f"wire signed [{total_bits - 1}:0] total = rest + {extended};",
-            f"always @(posedge clk) rest <= summed & ~complete ? total : {total_bits}'d0;",
-        ]
+    for unit, x in enumerate(ends):
+        for lane in range(lanes):
+            at = (unit * lanes + lane) * (bits + 1)
+            if streams:
+                bit = f"weights[{at}]" if L == 1 else f"(number ? weights[{at + 1}] : weights[{at}])"
+            else:
+                padding = bits - number_bits
+                bit = f"weights[{at + bits - 1}:{at}] > {{{padding}'d0, number}}"
+            body += [f"wire on_{lane}{x} = ring[{lane}] & ({bit});"]
+        stage, trees = [], []
+        staged = schedule.is_staged(layer.mapping, lanes)
+        for letter, gate in (("p", "~"), ("n", "")):
+            leaves = lane_leaves(layer, unit, gate)
+            lines, total, most = adder_tree(leaves, f"{letter}{x}", (f"stage{x}", stage) if staged else None)
+            trees += [*lines, f"wire [{unsigned_bits(most) - 1}:0] {letter}_total{x} = {total};"]
+        if staged:
+            body += [f"reg [{len(stage) - 1}:0] stage{x};  // after the first sums", *trees]
+            body += [f"always @(posedge clk) stage{x} <= {{{', '.join(reversed(stage))}}};"]
+        else:
+            body += trees
+        grown = [f"{{{sum_bits - unsigned_bits(lanes)}'d0, {letter}_total{x}}}" for letter in "pn"]
+        body += [f"reg signed [{sum_bits - 1}:0] sum{x};"]
+        body += [f"always @(posedge clk) sum{x} <= {grown[0]} - {grown[1]};"]
+    if schedule.is_staged(layer.mapping, lanes):
+        body += register("staged", "run") + register("ended", "neuron_end")
+        body += register("summed", "staged") + register("complete", "ended")
     else:
-        body += [f"wire signed [{total_bits - 1}:0] total = {extended};"]
-    body += [f"reg signed [{total_bits - 1}:0] count;", "always @(posedge clk) count <= total;"]
+        body += register("summed", "run") + register("complete", "neuron_end")
+    total_bits = signed_bits(low, high)
+    for x in ends:
+        extended = sign_extended(f"sum{x}", sum_bits, total_bits)
+        if L * groups > 1:
+            body += [
+                f"reg signed [{total_bits - 1}:0] rest{x};",
+                f"wire signed [{total_bits - 1}:0] total{x} = rest{x} + {extended};",
+                f"always @(posedge clk) rest{x} <= summed & ~complete ? total{x} : {total_bits}'d0;",
+            ]
+        else:
+            body += [f"wire signed [{total_bits - 1}:0] total{x} = {extended};"]
+        body += [f"reg signed [{total_bits - 1}:0] count{x};", f"always @(posedge clk) count{x} <= total{x};"]
     body += register("update", "complete")
-    body += saturated_current("count", total_bits, "current", network, shift, bool(saturates.any()))
+    for x in ends:
+        body += saturated_current(
+            f"count{x}", total_bits, f"current{x}", network, shift, bool(saturates.any())
+        )
     body += ["", "// One neuron at a time: its state comes from the memory and goes back."]
 
     if n > 1:
@@ -765,46 +858,34 @@ def folded_layer(layer: Layer, network: Network, place: Place) -> list[str]:
             fields.append(("waiting", unsigned_bits(k["refractory"]), 0))
     if place.last:
         fields.append(("score_state", SW if not place.fires else unsigned_bits(T), 0))
-    state_bits = sum(field[1] for field in fields)
-    body += [f"wire [{state_bits - 1}:0] state_new;"]
-    if n > 1:
-        style = "block" if n * state_bits > BLOCK_BITS else "auto"
-        body += [
-            f'(* no_rw_check, ram_style = "{style}" *) reg [{state_bits - 1}:0] states [0:{n - 1}];',
-            f"reg [{state_bits - 1}:0] state;",
-            "always @(posedge clk) begin",
-            "    if (update) states[neuron] <= state_new;",
-            "    state <= states[neuron_next];",
-            "end",
-        ]
-    else:
-        body += [f"reg [{state_bits - 1}:0] state;", "always @(posedge clk) if (update) state <= state_new;"]
-    at = 0
-    for field, size, start in fields:
-        sign = "signed " if field in ("v", "extra") or (field == "score_state" and not place.fires) else ""
-        body += [
-            f"wire {sign}[{size - 1}:0] {field} = first ? {signed_literal(start, size)} : "
-            f"state[{at + size - 1}:{at}];",
-            f"wire {sign}[{size - 1}:0] {field}_new;",
-        ]
-        at += size
-    body += [f"assign state_new = {{{', '.join(f'{f[0]}_new' for f in reversed(fields))}}};"]
+    for x in ends:
+        body += state_lines(fields, n, x)
 
     ports = ["input wire clk", "input wire rst_n", "input wire go", f"input wire [{n_in - 1}:0] spikes"]
     ports += ["output wire ready", "output wire next"]
     debug = []
     if place.fires:
-        body += folded_neuron(layer, network, {field[0] for field in fields})
-        after = f"{{fires, shifted[{n - 1}:1]}}" if n > 1 else "fires"
-        body += register("shifted", after, n, "update")
-        if place.feeds_parallel:
-            body += register("held", after, n, "next") + ["assign fired = held;"]
-        else:
-            body += ["assign fired = shifted;"]
-        ports.append(f"output wire [{n - 1}:0] fired")
-        debug = [f"output reg [{n * W - 1}:0] debug_v"]
-        moved = f"{{v_new, debug_v[{n * W - 1}:{W}]}}" if n > 1 else "v_new"
-        body += ["`ifdef SCNAS_DEBUG", f"always @(posedge clk) if (update) debug_v <= {moved};", "`endif"]
+        body += noise_lines(layer, network, "next")
+        for unit, x in enumerate(ends):
+            neurons = range(unit * n, (unit + 1) * n)
+            body += folded_neuron(layer, network, neurons, {field[0] for field in fields}, x)
+        kind = "held" if place.feeds_parallel else "shifted"
+        for x in ends:
+            after = f"{{fires{x}, shifted{x}[{n - 1}:1]}}" if n > 1 else f"fires{x}"
+            body += register(f"shifted{x}", after, n, "update")
+            if place.feeds_parallel:
+                body += register(f"held{x}", after, n, "next")
+        fired = ", ".join(f"{kind}{x}" for x in reversed(ends))
+        body += [f"assign fired = {fired if U == 1 else f'{{{fired}}}'};"]
+        ports.append(f"output wire [{layer.n_out - 1}:0] fired")
+        debug = [f"output reg [{layer.n_out * W - 1}:0] debug_v"]
+        body += ["`ifdef SCNAS_DEBUG"]
+        for unit, x in enumerate(ends):
+            lowest, size = unit * n * W, n * W
+            own = f"debug_v[{lowest + size - 1}:{lowest}]" if U > 1 else "debug_v"
+            moved = f"{{v_new{x}, debug_v[{lowest + size - 1}:{lowest + W}]}}" if n > 1 else f"v_new{x}"
+            body += [f"always @(posedge clk) if (update) {own} <= {moved};"]
+        body += ["`endif"]
     if place.last:
         if place.fires:
             width = unsigned_bits(T)
@@ -826,23 +907,65 @@ def folded_layer(layer: Layer, network: Network, place: Place) -> list[str]:
     return module(name, ports, body, debug)
 
 
-def folded_neuron(layer: Layer, network: Network, fields: set[str]) -> list[str]:
-    """The datapath of a folded layer: wires `fires` and the new state from state, threshold and current."""
-    k, W, n = layer.constants, network.word, layer.n_out
-    thresholds = [int(t) for t in layer.threshold]
-    lines = noise_lines(layer, network, "next")
+def state_lines(fields: list[tuple[str, int, int]], n: int, x: str) -> list[str]:
+    """The states of the n neurons of a unit, in a memory if there are several, and of the one at work.
+
+    fields: name, bits, start value. x: what the names of its signals end in.
+    """
+    bits = sum(size for _, size, _ in fields)
+    lines = [f"wire [{bits - 1}:0] state_new{x};"]
+    if n > 1:
+        style = "block" if n * bits > BLOCK_BITS else "auto"
+        lines += [
+            f'(* no_rw_check, ram_style = "{style}" *) reg [{bits - 1}:0] states{x} [0:{n - 1}];',
+            f"reg [{bits - 1}:0] state{x};",
+            "always @(posedge clk) begin",
+            f"    if (update) states{x}[neuron] <= state_new{x};",
+            f"    state{x} <= states{x}[neuron_next];",
+            "end",
+        ]
+    else:
+        lines += [f"reg [{bits - 1}:0] state{x};"]
+        lines += [f"always @(posedge clk) if (update) state{x} <= state_new{x};"]
+    at, fires = 0, fields[0][0] == "v"
+    for field, size, start in fields:
+        sign = "signed " if field in ("v", "extra") or (field == "score_state" and not fires) else ""
+        lines += [
+            f"wire {sign}[{size - 1}:0] {field}{x} = first ? {signed_literal(start, size)} : "
+            f"state{x}[{at + size - 1}:{at}];",
+            f"wire {sign}[{size - 1}:0] {field}_new{x};",
+        ]
+        at += size
+    return [*lines, f"assign state_new{x} = {{{', '.join(f'{f[0]}_new{x}' for f in reversed(fields))}}};"]
+
+
+def lane_leaves(layer: Layer, unit: int, gate: str) -> list[Leaf]:
+    """The leaves of one tree of a unit: every lane, gated by its sign bit (`gate` is "") or by none ("~")."""
+    size, x = weight_code(layer)[0] + 1, ending(unit)
+    signs = [(unit * layer.lanes + i + 1) * size - 1 for i in range(layer.lanes)]
+    return [Leaf(f"on_{i}{x}", f"{gate}weights[{sign}]") for i, sign in enumerate(signs)]
+
+
+def folded_neuron(layer: Layer, network: Network, neurons: range, fields: set[str], x: str) -> list[str]:
+    """The datapath of a unit: wires `fires` and the new state from state, threshold and current.
+
+    x: what the names of its signals end in.
+    """
+    k, W, n = layer.constants, network.word, len(neurons)
+    thresholds = [int(layer.threshold[j]) for j in neurons]
+    lines = []
     if len(set(thresholds)) == 1:
-        lines += [f"wire signed [{W - 1}:0] threshold = {signed_literal(thresholds[0], W)};"]
+        lines += [f"wire signed [{W - 1}:0] threshold{x} = {signed_literal(thresholds[0], W)};"]
     elif n * W > BLOCK_BITS:
         words = [f"{t % 2**W:x}" for t in thresholds]
-        lines += rom_lines("threshold_word", words, W, "neuron_next", block=True)
-        lines += [f"wire signed [{W - 1}:0] threshold = threshold_word;"]
+        lines += rom_lines(f"threshold_word{x}", words, W, "neuron_next", block=True)
+        lines += [f"wire signed [{W - 1}:0] threshold{x} = threshold_word{x};"]
     else:
-        lines += [f"reg signed [{W - 1}:0] threshold;", "always @* begin", "    case (neuron)"]
+        lines += [f"reg signed [{W - 1}:0] threshold{x};", "always @* begin", "    case (neuron)"]
         size = unsigned_bits(n - 1)
         for j, t in enumerate(thresholds):
             label = f"{size}'d{j}" if j < n - 1 else "default"
-            lines += [f"        {label}: threshold = {signed_literal(t, W)};"]
+            lines += [f"        {label}: threshold{x} = {signed_literal(t, W)};"]
         lines += ["    endcase", "end"]
     waiting_bits = unsigned_bits(k["refractory"])
     parameters = {
@@ -862,15 +985,19 @@ def folded_neuron(layer: Layer, network: Network, fields: set[str]) -> list[str]
     }
     settings = ", ".join(f".{key}({value})" for key, value in parameters.items())
     leak, gain = (signed_literal(k[key], W) for key in ("leak_k", "gain_k"))
-    extra = ("extra", "extra_new") if "extra" in fields else (f"{W}'d0", "no_extra")
-    waiting = ("waiting", "waiting_new") if "waiting" in fields else (f"{waiting_bits}'d0", "no_waiting")
+    extra = (f"extra{x}", f"extra_new{x}") if "extra" in fields else (f"{W}'d0", f"no_extra{x}")
+    waiting = (
+        (f"waiting{x}", f"waiting_new{x}")
+        if "waiting" in fields
+        else (f"{waiting_bits}'d0", f"no_waiting{x}")
+    )
     return lines + [
-        "wire fires;",
-        f"wire signed [{W - 1}:0] no_extra;",
-        f"wire [{waiting_bits - 1}:0] no_waiting;",
-        f"sc_neuron_update #({settings}) datapath (.leak_k({leak}), .gain_k({gain}), "
-        f".threshold(threshold), .I_t(current), .noise_in(noise), .v(v), .extra({extra[0]}), "
-        f".waiting({waiting[0]}), .fires(fires), .v_next(v_new), .extra_next({extra[1]}), "
+        f"wire fires{x};",
+        f"wire signed [{W - 1}:0] no_extra{x};",
+        f"wire [{waiting_bits - 1}:0] no_waiting{x};",
+        f"sc_neuron_update #({settings}) datapath{x} (.leak_k({leak}), .gain_k({gain}), "
+        f".threshold(threshold{x}), .I_t(current{x}), .noise_in(noise), .v(v{x}), .extra({extra[0]}), "
+        f".waiting({waiting[0]}), .fires(fires{x}), .v_next(v_new{x}), .extra_next({extra[1]}), "
         f".waiting_next({waiting[1]}));",
     ]
 
@@ -891,7 +1018,8 @@ def write_design(
     steps = [layer_step_clocks(layer) for layer in layers]
     mappings = [layer.mapping for layer in layers]
     input_clocks = schedule.byte_clocks(network.n_inputs) if byte_serial else 0
-    latency = schedule.latency_clocks(T, steps, mappings, classes, network.readout, input_clocks)
+    lanes = [layer.lanes for layer in layers]
+    latency = schedule.latency_clocks(T, steps, mappings, classes, network.readout, input_clocks, lanes)
 
     kept = "".join(c for c in name if c.isascii() and (c.isalnum() or c in "_-."))
     lines = [f"// scnas design {kept}".rstrip(), f"// {describe(network)}"]
@@ -951,6 +1079,7 @@ def describe(network: Network) -> str:
     parts = [
         f"{layer.n_in}-{layer.n_out} {layer.neuron} {layer.generator} L={layer.length} {layer.mapping}"
         + (f" {layer.lanes} lanes" if layer.mapping == "folded" else "")
+        + (f" {layer.units} units" if layer.units > 1 else "")
         for layer in network.layers
     ]
     return (

@@ -68,7 +68,9 @@ class Layer:
 
     neuron, generator, mapping: the words of scnas.contract. length: L, clocks of a stream.
     seed, noise_seed: 1..65535, LFSR states when an inference starts.
-    lanes: inputs per clock of a folded layer, 0 for a parallel one.
+    lanes: inputs per clock of a folded layer, 0 for a parallel one. units: neurons that it takes at once,
+    which share out n_out, two or more each; 1 in a parallel layer and in the last, whose scores come one by
+    one.
     weights: [n_in, n_out] int32, |w| <= M. delays: [n_in, n_out] int32 >= 0, in steps.
     threshold: [n_out] int32, Q(F). constants: all of CONSTANTS, Q(F) but for `refractory` (steps).
     """
@@ -84,6 +86,7 @@ class Layer:
     delays: np.ndarray
     threshold: np.ndarray
     constants: Mapping[str, int]
+    units: int = 1
 
     @property
     def n_in(self) -> int:
@@ -147,6 +150,9 @@ class Network:
         for i, layer in enumerate(self.layers):
             checked.append(_checked_layer(layer, f"layers[{i}]", n_in, self))
             n_in = checked[-1].n_out
+        if checked[-1].units != 1:
+            name = f"layers[{len(checked) - 1}].units"
+            raise ValueError(f"{name} must be 1 in the last layer, got {checked[-1].units}")
         object.__setattr__(self, "layers", tuple(checked))
 
     @property
@@ -191,6 +197,7 @@ class Network:
                     "threshold": layer.threshold.tolist(),
                     "constants": dict(layer.constants),
                 }
+                | ({"units": layer.units} if layer.units > 1 else {})
                 for layer in self.layers
             ],
         }
@@ -206,7 +213,7 @@ class Network:
             raise ValueError(f"layers must be a list, got {type(data['layers']).__name__}")
         layers = []
         for i, layer in enumerate(data["layers"]):
-            _expect_keys(f"layers[{i}]", layer, tuple(Layer.__dataclass_fields__))
+            _expect_keys(f"layers[{i}]", layer, tuple(Layer.__dataclass_fields__), optional=("units",))
             layers.append(Layer(**layer))
         return cls(**{name: data[name] for name in fields} | {"layers": tuple(layers)})
 
@@ -224,10 +231,10 @@ class Network:
             raise ValueError(f"{path}: {error}") from None
 
 
-def _expect_keys(name: str, data: object, keys: tuple[str, ...]) -> None:
+def _expect_keys(name: str, data: object, keys: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
     if not isinstance(data, dict):
         raise ValueError(f"{name} must be an object, got {type(data).__name__}")
-    missing = [key for key in keys if key not in data]
+    missing = [key for key in keys if key not in data and key not in optional]
     unknown = [str(key)[:40] for key in data if key not in keys][:5]
     if missing or unknown:
         raise ValueError(
@@ -277,7 +284,12 @@ def _checked_layer(layer: Layer, name: str, n_in: int, network: Network) -> Laye
     u_start = constants["b_k"] * constants["v_reset"] >> network.fraction
     if not -half <= u_start < half:
         raise ValueError(f"{name}.constants: mul(b_k, v_reset) must fit the word, got {u_start}")
+    units = whole(f"{name}.units", layer.units, 1, contract.MAX_UNITS if folded else 1)
+    if n_out % units or n_out == units > 1:
+        raise ValueError(
+            f"{name}.units must share out the {n_out} neurons of the layer, two or more each, got {units}"
+        )
     return Layer(
         layer.neuron, layer.generator, length, seed, noise_seed, layer.mapping, lanes,
-        weights, delays, threshold, constants,
+        weights, delays, threshold, constants, units,
     )  # fmt: skip
