@@ -85,6 +85,7 @@ class Space:
     generator_choices: list[str] = MISSING
     mapping_choices: list[str] = MISSING
     lanes_choices: list[int] = MISSING  # inputs per clock of a folded layer
+    units_choices: list[int] = MISSING  # neurons that a folded layer takes at once
     timesteps_choices: list[int] = MISSING  # a task of events brings its own
     word_choices: list[int] = MISSING  # bits of a membrane
     fraction: int = MISSING  # F: a number n stands for n / 2^F
@@ -137,9 +138,10 @@ class Task:
     download: fetch a public set into `path` if nothing is there.
     What only some families read, null for the others: split: `official`, or `speakers` to hold speakers
     out for validation and test. crop: pixels cut from every border. shift: training images are joined by
-    copies that are moved up, down, left and right by 1 to `shift` pixels. steps: T of a task of events.
-    pool: neighbouring inputs (of an image: a square of pool x pool) merged into one. channels: inputs.
-    classes, samples: of a generated task.
+    copies that are moved up, down, left and right by 1 to `shift` pixels. warp: and by so many copies that
+    are turned, stretched, sheared and bent at random. steps: T of a task of events. pool: neighbouring
+    inputs (of an image: a square of pool x pool) merged into one. channels: inputs. classes, samples: of a
+    generated task.
     """
 
     name: str = MISSING
@@ -154,6 +156,7 @@ class Task:
     split: str | None = MISSING
     crop: int | None = MISSING
     shift: int | None = MISSING
+    warp: int | None = MISSING
     steps: int | None = MISSING
     pool: int | None = MISSING
     channels: int | None = MISSING
@@ -176,8 +179,9 @@ class Task:
         if self.split is not None:
             one_of("task.split", self.split, ("official", "speakers"))
         for name, low, high in (
-            ("crop", 0, 2**15), ("shift", 0, 16), ("steps", 1, MAX_TIMESTEPS), ("pool", 1, MAX_WIDTH),
-            ("channels", 1, MAX_WIDTH), ("classes", 2, MAX_WIDTH), ("samples", 1, 2**31),
+            ("crop", 0, 2**15), ("shift", 0, 16), ("warp", 0, 64), ("steps", 1, MAX_TIMESTEPS),
+            ("pool", 1, MAX_WIDTH), ("channels", 1, MAX_WIDTH), ("classes", 2, MAX_WIDTH),
+            ("samples", 1, 2**31),
         ):  # fmt: skip
             if getattr(self, name) is not None:
                 whole(f"task.{name}", getattr(self, name), low, high)

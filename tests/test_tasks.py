@@ -7,11 +7,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
 from scnas import config, tasks
 from scnas.randomness import rng
-from scnas.tasks import Split, Task
-from scnas.tasks.mnist import read_idx
+from scnas.snn.training import ENCODED, Samples
+from scnas.tasks import Split, Task, mnist
+from scnas.tasks.mnist import read_idx, warped
 from scnas.tasks.task import limited, set_aside
 
 
@@ -426,3 +428,178 @@ def test_a_damaged_gzip_is_refused(cut, tmp_path):
 def test_a_folder_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="task.path must name a folder with train-images.*got data/nowhere"):
         load("task=mnist", "task.path=data/nowhere")
+
+
+# -- warped copies ----------------------------------------------------------------------------------------
+
+
+class Always:
+    """Dice that show: `evenly` of what is drawn evenly (turn, height, width, shear), `moves` of whole pixels
+    (down, right) and `bend` everywhere."""
+
+    def __init__(self, evenly=(0, 0, 0, 0), moves=(0, 0), bend=0.0):
+        self.evenly, self.moves, self.bend = evenly, moves, bend
+
+    def uniform(self, low, high, shape):
+        assert (low, high) == (-1, 1)
+        return np.broadcast_to(np.reshape(self.evenly, (4, 1, 1, 1)), shape)
+
+    def integers(self, low, high, shape):
+        assert all(low <= move < high for move in self.moves)
+        return np.broadcast_to(np.reshape(self.moves, (2, 1, 1, 1)), shape)
+
+    def standard_normal(self, shape):
+        return np.full(shape, self.bend)
+
+
+def noise(*shape: int) -> np.ndarray:
+    return rng(0, "noise", *shape).integers(0, 256, shape).astype(np.uint8)
+
+
+def test_a_warp_of_nothing_is_the_image():
+    images = noise(3, 5, 6)
+    assert np.array_equal(warped(images, 0, 0, Always()), images)
+
+
+def test_one_move_after_the_other_by_hand(monkeypatch):
+    images = noise(3, 5, 5)
+    down = warped(images, 2, 0, Always(moves=(2, 0)))
+    assert np.array_equal(down[:, 2:], images[:, :3]) and not down[:, :2].any()
+    left = warped(images, 1, 0, Always(moves=(0, -1)))
+    assert np.array_equal(left[:, :, :4], images[:, :, 1:]) and not left[:, :, 4].any()
+    monkeypatch.setattr(mnist, "TURN", 90.0)
+    assert np.array_equal(warped(images, 0, 0, Always((1, 0, 0, 0))), np.rot90(images, 1, (1, 2)))
+    assert np.array_equal(warped(images, 0, 0, Always((-1, 0, 0, 0))), np.rot90(images, -1, (1, 2)))
+    monkeypatch.setattr(
+        mnist, "STRETCH", 1.0
+    )  # every second row or column is seen, the outer ones are outside
+    squeezed = warped(images, 0, 0, Always((0, 1, 0, 0)))
+    assert np.array_equal(squeezed[:, 1:4], images[:, ::2]) and not squeezed[:, [0, 4]].any()
+    squeezed = warped(images, 0, 0, Always((0, 0, 1, 0)))
+    assert np.array_equal(squeezed[:, :, 1:4], images[:, :, ::2]) and not squeezed[:, :, [0, 4]].any()
+    monkeypatch.setattr(mnist, "SHEAR", 1.0)
+    sheared = warped(images, 0, 0, Always((0, 0, 0, 1)))
+    for row in range(5):  # the middle row stays, the next goes left by one, and so on
+        by = row - 2
+        whole = np.pad(images[:, row], ((0, 0), (2, 2)))
+        assert np.array_equal(sheared[:, row], whole[:, 2 + by : 7 + by])
+    monkeypatch.setattr(mnist, "BEND", 0.5)
+    bent = warped(images, 0, 0, Always(bend=1.0))  # the same everywhere: the mean of four neighbours
+    more = np.pad(images, ((0, 0), (0, 1), (0, 1))).astype(float)
+    mean = (more[:, :-1, :-1] + more[:, :-1, 1:] + more[:, 1:, :-1] + more[:, 1:, 1:]) / 4
+    assert np.array_equal(bent, np.rint(mean))
+
+
+def slowly_warped(image: np.ndarray, turn, tall, broad, shear, move, bend) -> np.ndarray:
+    """One image [h, w], pixel by pixel: where it comes from, and the pixels there by their nearness."""
+    (high, wide), knots = image.shape, len(bend[0])
+    result = np.zeros(image.shape)
+
+    def near(place: float, size: int) -> np.ndarray:
+        return np.clip(1 - np.abs(place - np.arange(size)), 0, None)
+
+    for r in range(high):
+        for c in range(wide):
+            y, x = r - (high - 1) / 2, c - (wide - 1) / 2
+            at = near(r / (high - 1) * (knots - 1), knots), near(c / (wide - 1) * (knots - 1), knots)
+            row = np.cos(turn) * tall * y + np.sin(turn) * broad * x - move[0] + at[0] @ bend[0] @ at[1]
+            column = (
+                np.cos(turn) * broad * x
+                - np.sin(turn) * tall * y
+                + shear * y
+                - move[1]
+                + at[0] @ bend[1] @ at[1]
+            )
+            result[r, c] = near(row + (high - 1) / 2, high) @ image @ near(column + (wide - 1) / 2, wide)
+    return result
+
+
+@pytest.mark.parametrize("high, wide", [(28, 28), (9, 14)])
+def test_a_warp_by_definition(high, wide):
+    images = noise(6, high, wide)
+    fast, dice = warped(images, 2, 0, rng(3, "warp")), rng(3, "warp")
+    turn, tall, broad, shear = dice.uniform(-1, 1, (4, 6))
+    move, bend = dice.integers(-2, 3, (2, 6)), 0.8 * dice.standard_normal((2, 6, 6, 6))
+    for n in range(6):
+        how = np.deg2rad(8 * turn[n]), 1 + 0.08 * tall[n], 1 + 0.08 * broad[n], 0.06 * shear[n]
+        slow = slowly_warped(images[n], *how, move[:, n], bend[:, n])
+        assert np.abs(fast[n] - slow).max() < 0.51  # float32 places, and half a grey level of rounding
+
+
+def test_warping_in_parts_and_less_a_border_changes_nothing(monkeypatch):
+    images = noise(20, 12, 10)
+    whole = warped(images, 1, 0, rng(0, "w"))
+    assert np.array_equal(warped(images, 1, 3, rng(0, "w")), whole[:, 3:9, 3:7])
+    monkeypatch.setattr(mnist, "AT_ONCE", 7)
+    assert np.array_equal(warped(images, 1, 0, rng(0, "w")), whole)
+
+
+def test_a_warped_digit_keeps_about_its_mass_and_its_place():
+    y, x = np.mgrid[:28, :28] - 13.5
+    angles = np.linspace(0, np.pi, 300)[:, None, None]
+    along, across = y * np.sin(angles) + x * np.cos(angles), y * np.cos(angles) - x * np.sin(angles)
+    bars = np.exp(-(along**2) / 32 - across**2 / 8)
+    images = np.rint(255 * bars).astype(np.uint8)
+    copies = warped(images, 1, 0, rng(0, "bars"))
+    mass = copies.sum((1, 2)) / images.sum((1, 2))
+    assert 2 / 3 < mass.min() and mass.max() < 3 / 2 and abs(mass.mean() - 1) < 0.05
+    offsets = np.array([(copies * axis).sum((1, 2)) / copies.sum((1, 2)) for axis in (y, x)])
+    assert np.abs(offsets).max() < 3 and np.abs(offsets.mean(1)).max() < 0.2
+    assert offsets.std(1).min() > 0.5  # they do move
+    assert len(np.unique(copies.reshape(300, -1), axis=0)) == 300
+    assert (copies != images).any((1, 2)).all()
+
+
+def test_warped_copies_join_the_training_images_and_nothing_else(tmp_path):
+    write_mnist(tmp_path)
+    at = ("task=mnist", f"task.path={tmp_path}", "task.shift=1", "task.train_limit=12")
+    none, two, again = load(*at), load(*at, "task.warp=2"), load(*at, "task.warp=2")
+    one, other = load(*at, "task.warp=1"), load(*at, "task.warp=2", "task.seed=1")
+    n = len(none.train.y)
+    assert n == 5 * 12 and len(two.train.y) == 7 * 12
+    assert same(two.train, again.train)
+    assert same(none.train, Split(two.train.x[:n], two.train.y[:n]))
+    assert same(one.train, Split(two.train.x[: n + 12], two.train.y[: n + 12]))
+    assert np.array_equal(two.train.y, np.tile(none.train.y[:12], 7))
+    for task in (two, one):
+        assert same(task.validation, none.validation) and same(task.open_test(), none.open_test())
+    before, first, second = none.train.x[:12], two.train.x[n : n + 12], two.train.x[n + 12 :]
+    for a, b in ((before, first), (before, second), (first, second)):
+        assert (a != b).any(1).all()
+    pixels = two.train.x[n:] * 255
+    assert (
+        two.train.x.min() >= 0 and two.train.x.max() <= 1 and np.allclose(pixels, np.rint(pixels), atol=1e-4)
+    )
+    # Of another seed the splits differ; of the same images so do the copies.
+    assert not same(two.train, other.train)
+    images = noise(4, 9, 9)
+    copies = [warped(images, 0, 0, rng(*place)) for place in ((0, "warp", 0), (0, "warp", 1), (1, "warp", 0))]
+    assert (copies[0] != copies[1]).any() and (copies[0] != copies[2]).any()
+    inner = load(*at, "task.warp=2", "task.crop=1").train
+    assert np.array_equal(inner.x.reshape(-1, 2, 3), two.train.x.reshape(-1, 4, 5)[:, 1:3, 1:4])
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (("task=mnist", "task.warp=-1"), "task.warp must be a whole number from 0 to 64, got -1"),
+        (("task=kmnist", "task.warp=65"), "task.warp must be a whole number from 0 to 64, got 65"),
+        (("task=mnist", "task.warp=null"), "task.warp must be set for task=mnist, got null"),
+        (("task.warp=1",), "task.warp must be null for task=digits, which reads none of these, got 1"),
+    ],
+)
+def test_a_number_of_warped_copies_that_cannot_be_is_refused(overrides, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        load(*overrides)
+
+
+# -- samples as a training takes them ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, ENCODED, 2 * ENCODED + 5])
+def test_samples_are_encoded_in_parts_as_they_are_at_once(n):
+    x = rng(n, "x").random((n, 3)).astype(np.float32)
+    split = Split(x, np.zeros(n, np.int64))
+    levels, _ = Samples(split, "rate", 8, torch.device("cpu")).batch(slice(None))
+    assert levels.dtype == np.uint8 and levels.flags.c_contiguous
+    assert np.array_equal(levels, np.rint(x.astype(np.float64) * 8)[:, None])

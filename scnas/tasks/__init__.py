@@ -19,12 +19,12 @@ class Family(NamedTuple):
     downloads: bool = False
 
 
-OPTIONAL = ("split", "crop", "shift", "steps", "pool", "channels", "classes", "samples")
+OPTIONAL = ("split", "crop", "shift", "warp", "steps", "pool", "channels", "classes", "samples")
 FAMILIES = {
     "digits": Family(digits.load),
-    "mnist": Family(mnist.load, ("crop", "shift"), downloads=True),
-    "fashion_mnist": Family(mnist.load, ("crop", "shift"), downloads=True),
-    "kmnist": Family(mnist.load, ("crop", "shift"), downloads=True),
+    "mnist": Family(mnist.load, ("crop", "shift", "warp"), downloads=True),
+    "fashion_mnist": Family(mnist.load, ("crop", "shift", "warp"), downloads=True),
+    "kmnist": Family(mnist.load, ("crop", "shift", "warp"), downloads=True),
     "nmnist": Family(nmnist.load, ("steps", "pool"), downloads=True),
     "shd": Family(heidelberg.shd, ("steps", "pool"), downloads=True),
     "ssc": Family(heidelberg.ssc, ("steps", "pool"), downloads=True),
