@@ -355,10 +355,11 @@ def training_cost(
 
     train, validation: samples; after the epochs both are evaluated. A tensor is written once, and read once
     by each product or scan that needs it; spikes, currents and gradients have four bytes, what a scan
-    remembers nine, an entry of a matrix two where bfloat16 holds it. A synapse belongs to one delay going
-    forward and to all of them in the gradient of its delay. Steps of neurons are not counted as operations.
+    remembers four, of neurons that adapt eight, an entry of a matrix two where bfloat16 holds it. A layer
+    that is fused (synapses.fuses) has no currents in memory. A synapse belongs to one delay going forward and
+    to all of them in the gradient of its delay. Steps of neurons are not counted as operations.
     """
-    from scnas.snn.synapses import exact_in_bf16
+    from scnas.snn.synapses import exact_in_bf16, fuses
 
     steps = epochs * math.ceil(train / batch_size)
     seen, shown = epochs * train, train + validation  # samples learned from, samples evaluated
@@ -373,11 +374,14 @@ def training_cost(
             else:
                 float32 += forward
             float32 += 2 * a.timesteps * synapses * seen * (d + 1 + deep)
+            kind = a.generators[i], exact_in_bf16(a.bitstream_lengths[i])
+            current = 0 if fires and fuses(kind, n_in, n_out, a.delay_ranges[i], not deep) else 4
+            remembered = 8 if a.neuron_types[i] == "homeostatic_lif" else 4
             # Forward: currents written and read, spikes written, and read by the next layer or the readout.
-            ahead = 4 + 4 + (4 + 4) * fires
+            ahead = 2 * current + (4 + 4) * fires
             # Back: gradients of spikes and of currents written and read, currents, spikes and what the scan
             # remembers read; gradients of currents once more for those of the spikes before.
-            back = 4 + 4 + 4 * deep + (4 + 4 + 4 + 4 + 9 + 9) * fires
+            back = 4 + 4 + 4 * deep + (4 + 4 + current + 4 + 2 * remembered) * fires
             moved += a.timesteps * n_out * (seen * (ahead + back) + shown * ahead)
             # Weights, their gradients, both moments; and delays, which have the same.
             moved += steps * synapses * (4 + 8 + 16 + 8 + 1) * (1 + learned)

@@ -198,13 +198,14 @@ def test_the_cost_of_a_training_worked_by_hand():
 
     Layer 0 has 12 synapses: forward 2 * 2 * 12 * 45 = 2,160 operations, back 2 * 2 * 12 * 30 = 1,440. Layer 1
     has 6: 1,080, and back to weights and spikes 2 * 2 * 6 * 30 * 2 = 1,440.
-    Bytes of layer 0: 2 * 3 * (30 * (16 + 42) + 15 * 16) = 11,880; of layer 1: 2 * 2 * (30 * 20 + 15 * 8) =
-    2,880; of weights 9 * 18 * 37 = 5,994, of matrices 9 * 18 * 2 * 2 = 648, of the input 4 * 2 * 4 * 75.
+    Bytes of layer 0, which is fused: 2 * 3 * (30 * (8 + 28) + 15 * 8) = 7,200; of layer 1: 2 * 2 * (30 * 20 +
+    15 * 8) = 2,880; of weights 9 * 18 * 37 = 5,994, of matrices 9 * 18 * 2 * 2 = 648, of the input
+    4 * 2 * 4 * 75 = 2,400.
     """
     a = Architecture(4, (3, 2), ("lif", "lif"), (16, 16), (0, 0), timesteps=2)
     cost = training_cost([a], 10, 5, 3, 4)
     assert (cost.bf16, cost.float32) == (2160 + 1080, 1440 + 1440)
-    assert cost.bytes == 11880 + 2880 + 5994 + 648 + 2400
+    assert cost.bytes == 7200 + 2880 + 5994 + 648 + 2400
     twice = training_cost([a, a], 10, 5, 3, 4)
     assert twice.bf16 == 2 * cost.bf16 and twice.bytes == 2 * cost.bytes - 2400  # the input is shared
 
@@ -215,11 +216,15 @@ def test_what_makes_a_training_cost_more():
     late = training_cost([replace(a, delay_ranges=(1, 0))], 10, 5, 3, 4)  # 12 synapses seen at two delays
     assert late.float32 == base.float32 + 1440 and late.bf16 == base.bf16
     assert late.bytes == base.bytes + 9 * 18 * 37
+    currents = 2 * 3 * (30 * 12 + 15 * 8)  # of a layer that is not fused: written, read, and read going back
     lfsr = training_cost([replace(a, generators=("lfsr", "sobol"))], 10, 5, 3, 4)  # a matrix for each step
-    assert lfsr.bytes == base.bytes + 9 * 12 * 4 and lfsr[1:] == base[1:]
+    assert lfsr.bytes == base.bytes + 9 * 12 * 4 + currents and lfsr[1:] == base[1:]
     long = replace(a, bitstream_lengths=(512, 16), fraction=12)  # no longer exact in bfloat16
     long = training_cost([long], 10, 5, 3, 4)
-    assert (long.bf16, long.float32) == (1080, base.float32 + 2160) and long.bytes == base.bytes + 9 * 12 * 4
+    assert (long.bf16, long.float32) == (1080, base.float32 + 2160)
+    assert long.bytes == base.bytes + 9 * 12 * 4 + currents
+    adapts = training_cost([replace(a, neuron_types=("homeostatic_lif", "lif"))], 10, 5, 3, 4)
+    assert adapts.bytes == base.bytes + 2 * 3 * 30 * 8 and adapts[1:] == base[1:]
 
 
 def test_the_floors_worked_by_hand():

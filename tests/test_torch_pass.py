@@ -8,6 +8,7 @@ import contextlib
 import math
 import time
 import warnings
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -474,8 +475,8 @@ def test_a_recorded_step_is_the_step(seed):
     expected, got = trajectory(seed, EagerStep), trajectory(seed, recorded)
     for i, (a, b) in enumerate(zip(expected, got, strict=True)):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True)), f"step {i}"
-    # 11 batches of 9 samples and 5 of 5: of each three as they come, the rest from a recording.
-    assert (tapes[0].asides, tapes[0].recorded, tapes[0].replayed) == (6, 2, 10)
+    # 11 batches of 9 samples and 5 of 5: of each three as they come, the rest from recordings of both halves.
+    assert (tapes[0].asides, tapes[0].recorded, tapes[0].replayed) == (6, 4, 20)
     moved = [float((a - b).abs().sum()) for a, b in zip(got[8], got[-1], strict=True)]
     assert max(moved) > 0 and all(math.isfinite(m) for m in moved)
 
@@ -541,7 +542,65 @@ def test_a_training_of_recorded_steps_is_the_training(monkeypatch):
     monkeypatch.setattr(training, "open_step", recorded)
     again = training.train_group(group, VALUES, budget, 0, "cpu")
     assert [figures(r) for r in again] == [figures(r) for r in eager]
-    assert all(r.failed is None for r in again) and tapes[0].replayed == 9 and tapes[0].recorded == 2
+    assert all(r.failed is None for r in again) and tapes[0].replayed == 18 and tapes[0].recorded == 4
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_alone_are_the_first_half_of_a_recorded_step(seed):
+    """Before it is recorded as they come, afterwards without an operation beside the graph; nothing moves."""
+    (plain, _), (learner, adam) = opened(seed), opened(seed)
+    step = GraphStep(learner, adam, Tapes(adam))
+    for i in range(torch_pass.WARM_UP + 2):
+        x, labels = minibatch(50 + i)
+        for ours, theirs in zip(learner.tensors, plain.tensors, strict=True):
+            theirs.data.copy_(ours.data)
+        before = [t.detach().clone() for t in learner.tensors]
+        plain.gradients(x, labels, 0.3)
+        step.gradients(x, labels, 0.3)
+        assert step.recorder.asides == min(2 * i + 1, 2 * torch_pass.WARM_UP + 1)
+        assert step.recorder.replayed == max(0, 3 * (i - torch_pass.WARM_UP))
+        for ours, theirs, old in zip(learner.tensors, plain.tensors, before, strict=True):
+            assert torch.equal(ours, old) and (ours.grad is None) == (theirs.grad is None)
+            assert ours.grad is None or torch.equal(ours.grad, theirs.grad)
+        step(x, labels, 0.3, 0.5)
+    assert step.recorder.recorded == 2
+    for i in range(torch_pass.WARM_UP + 1):
+        step(*minibatch(60 + i, samples=5), 0.3, 0.5)
+    assert step.recorder.recorded == 4
+    for samples in (9, 5):  # of either shape where they lie, whatever was last
+        x, labels = minibatch(70, samples=samples)
+        for ours, theirs in zip(learner.tensors, plain.tensors, strict=True):
+            theirs.data.copy_(ours.data)
+        plain.gradients(x, labels, 0.3)
+        step.gradients(x, labels, 0.3)
+        for ours, theirs in zip(learner.tensors, plain.tensors, strict=True):
+            assert ours.grad is None or torch.equal(ours.grad, theirs.grad)
+
+
+def test_a_training_that_regrows_never_differentiates_beside_its_graph(monkeypatch):
+    """Regrowth at every second step. What the CPU gives with graphs and without is the same."""
+    monkeypatch.setattr(training, "KERNEL_DEVICES", ())
+    monkeypatch.setattr(training, "REGROW_EVERY", 2)
+    group = [arch(hidden=(h,), delay=2, density=0.4) for h in (5, 7)]
+    budget = replace(QUICK, epochs=6, batch_size=24)  # four batches of 24 samples an epoch
+    assert training._last_batch(VALUES, budget) == 0
+    regrown, regrow = [], training._regrow
+    monkeypatch.setattr(training, "_regrow", lambda *args: (regrown.append(args), regrow(*args)))
+    eager = training.train_group(group, VALUES, budget, 0, "cpu")
+    tapes, calls, differentiate = [], [], TorchPass.differentiate
+    monkeypatch.setattr(
+        TorchPass, "differentiate", lambda self, *args: (calls.append(1), differentiate(self, *args))[1]
+    )
+
+    def recorded(learner, adam):
+        tapes.append(Tapes(adam))
+        return GraphStep(learner, adam, tapes[-1])
+
+    monkeypatch.setattr(training, "open_step", recorded)
+    again = training.train_group(group, VALUES, budget, 0, "cpu")
+    assert [figures(r) for r in again] == [figures(r) for r in eager] and len(regrown) >= 12
+    # Three steps as they come, the gradients of a regrowth among them, and one recording.
+    assert tapes[0].recorded == 2 and len(calls) == tapes[0].asides + 1 <= 6
 
 
 def test_pruning_changes_the_masks_that_a_recorded_step_reads():
@@ -667,22 +726,33 @@ def test_the_population_of_these_tests_has_everything():
 # --- memory ---------------------------------------------------------------------------------------
 
 
-def kept(group: list, samples: int) -> int:
-    """Bytes that autograd keeps of a forward pass, parameters and the input aside."""
-    stack = PopulationStack(group, 0, CPU)
-    x = (torch.rand(group[0].timesteps, samples, group[0].n_inputs) < 0.5).float()
-    own = [t for kind in stack.parameters.values() for t in kind] + [x]
-    own += [b for layer in stack.layers for b in layer.buffers.values()]
-    known, found = {t.untyped_storage().data_ptr() for t in own}, {}
+class Live(TorchDispatchMode):
+    """Bytes of the tensors that operations made and that are still there, and the most that there were."""
 
-    def pack(t: torch.Tensor) -> torch.Tensor:
-        if t.untyped_storage().data_ptr() not in known:
-            found[t.untyped_storage().data_ptr()] = t  # stays alive, so that no other takes its place
-        return t
+    def __init__(self):
+        super().__init__()
+        self.live, self.peak = {}, 0
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        stack.losses(stack.scores(x, 0.5)[0], torch.zeros(samples, dtype=torch.int64))
-    return sum(t.untyped_storage().nbytes() for t in found.values())
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            storage = tensor.untyped_storage() if isinstance(tensor, torch.Tensor) else None
+            if storage is not None and storage._cdata not in self.live:
+                self.live[storage._cdata] = storage.nbytes()
+                weakref.finalize(storage, self.live.pop, storage._cdata, None)
+        self.peak = max(self.peak, sum(self.live.values()))
+        return out
+
+
+def peak(group: list, samples: int) -> int:
+    """The most bytes that training a group takes, step by step, inputs included."""
+    with Live() as live:
+        stack = PopulationStack(group, 0, CPU)
+        step = EagerStep(TorchPass(stack), TorchAdam(stack, dict.fromkeys(training.RATES, 0.01), 1.0))
+        x = (torch.rand(group[0].timesteps, samples, group[0].n_inputs) < 0.5).float()
+        for _ in range(2):
+            step(x, torch.zeros(samples, dtype=torch.int64), 0.5, 1.0)
+    return live.peak
 
 
 WITHIN = {
@@ -693,19 +763,20 @@ WITHIN = {
 
 
 def compare_with_prediction(kind: str, device: str, monkeypatch) -> None:
-    """All that is kept was predicted, and is a fair part of it; on CUDA twice, see training._memory."""
-    passes, most = {"cpu": (1, 6), "cuda": (2, 3.5)}[device]  # the reference has much besides
+    """All that is there at once was predicted, and is a fair part of it; the reference of torch needs less
+    for most models than for the one that it is predicted for."""
+    least = {"cpu": 0.25, "cuda": 0.5}[device]
     monkeypatch.setattr(training, "KERNEL_DEVICES", ())
     monkeypatch.setattr(training, "EVALUATED", 1)  # what matters is training
     group = [arch(**({"hidden": (40,)} | WITHIN[kind]))] * 2
-    for samples in (32, 64):
-        found = passes * kept(group, samples)
+    for samples in (32, 64) if device == "cpu" else (32,):
+        found = peak(group, samples)
         predicted = training.memory_bytes(group, samples, device)
-        assert found < predicted < most * found
+        assert least * predicted < found < predicted, found / predicted
 
 
 @pytest.mark.parametrize("kind", WITHIN)
-def test_what_the_reference_keeps_for_the_way_back_was_predicted(kind, monkeypatch):
+def test_what_the_reference_takes_was_predicted(kind, monkeypatch):
     compare_with_prediction(kind, "cpu", monkeypatch)
 
 
@@ -723,6 +794,16 @@ def test_thousands_of_small_networks_are_planned_as_one_group_of_a_large_gpu(mon
             assert training.memory_bytes(group, QUICK.batch_size, "cuda") <= gib * 2**30
         assert sum(map(len, groups[-1])) == 4096
     assert len(groups[0]) == 1 < len(groups[1]) < len(groups[2])
+
+
+def test_a_smaller_last_batch_takes_memory_beside_the_graph_of_the_others():
+    """96 samples. Of 40 a batch 16 are left, of 32 or 96 none; fewer than one are a batch of their own."""
+    for size, samples, left in ((40, None, 16), (32, None, 0), (96, None, 0), (40, 90, 10), (40, 30, 0)):
+        assert training._last_batch(VALUES, replace(QUICK, batch_size=size, samples=samples)) == left
+    group = [arch(hidden=(64,))]
+    alone, some, more = (training.memory_bytes(group, 512, "cuda", left) for left in (0, 16, 500))
+    assert alone < some < more < 2 * alone
+    assert len({training.memory_bytes(group, 512, "cpu", left) for left in (0, 16)}) == 1
 
 
 def test_memory_grows_with_all_that_takes_it():

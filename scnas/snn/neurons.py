@@ -231,11 +231,23 @@ def scan_on(device: str) -> Scan:
     return scan_reference
 
 
-def scan_bytes(device: str) -> tuple[int, int]:
-    """Of every neuron and step on a type of device, at most: what is kept for the way back, its current, its
-    spike and what the scan remembers; and what is there besides while its layer is worked on. The kernels
-    need as much whatever the float type."""
-    return (17, 12) if _has_kernels(device) else (48, 48)
+@cache
+def layer_on(device: str) -> Callable[..., Tensor] | None:
+    """What counts and scans a layer that synapses.fuses, in one kernel, on a type of device; None where there
+    is no such kernel."""
+    if _has_kernels(device):
+        from scnas.snn import triton_kernels
+
+        return triton_kernels.layer
+    return None
+
+
+def scan_bytes(device: str, fused: bool, adapts: bool) -> tuple[int, int]:
+    """Of every neuron and step on a type of device, at most: what is kept for the way back, its spike and
+    what the scan remembers, its current where the layer is not `fused`, and its adaptation if it `adapts`;
+    and what is there besides while its layer is worked on. The kernels need as much whatever the float type.
+    """
+    return (8 + 4 * (not fused) + 4 * adapts, 12) if _has_kernels(device) else (48, 48)
 
 
 @cache

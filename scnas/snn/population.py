@@ -15,9 +15,9 @@ from torch import Tensor
 
 from scnas.randomness import integer, rng
 from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Layer, Network
-from scnas.snn.neurons import Constants, exact_dtype, scan_on, together
+from scnas.snn.neurons import Constants, Part, exact_dtype, layer_on, scan_on, together
 from scnas.snn.streams import max_weight, noise_sequence, ones_table
-from scnas.snn.synapses import Synapses, exact_in_bf16, operand_dtype, stream_matrix
+from scnas.snn.synapses import Synapses, exact_in_bf16, fuses, operand_dtype, stream_matrix
 from scnas.space import Architecture
 
 WEIGHT_SPREAD = 0.15  # standard deviation of initial weights, as a share of the largest
@@ -106,8 +106,8 @@ class LayerStack:
             self.tensors["position"] = torch.tensor(position)
         self.tables = [self._table(p) for p in range(count)]
         # Made once on the device, since making one waits for it: members of parts, tables of lfsr layers.
-        self._members: dict[str, list[tuple]] = {}
-        self._orders: dict[str, Tensor] = {}
+        self._members: dict[str | tuple, list[tuple]] = {}
+        self._orders: dict[str | tuple, Tensor] = {}
         self._lookups: dict[tuple, Tensor] = {}
         self.buffers = {
             "real": torch.tensor(real),
@@ -206,17 +206,13 @@ class LayerStack:
         softness: how the gradient sees a delay, from 1 (half the range of the layer at once) to 0 (half a
         step).
         """
-        current = self._currents(spikes, softness)
-        if not self.fires:
-            half = self.buffers["bound"].float()[:, None]
-            return current.clamp(-half, half - 1)
-        constants, parts = self.neuron_constants(), []
-        for model, members in self._parts("models", self.models):
-            dtype = exact_dtype(model, self.word, self.fraction, self.powers_of_two)
-            parts.append((model, members, constants.select(members).to(dtype)))
-        return scan_on(current.device.type)(current, parts, self.fraction, False)
+        parts = self._parts("operands", self.operands)
+        integers = self.integer_weights()
+        constants = self.neuron_constants() if self.fires else None
+        outs = [self._part(kind, members, integers, constants, spikes, softness) for kind, members in parts]
+        return together(outs, self._orders["operands"])
 
-    def _parts(self, name: str, of: Sequence) -> list[tuple]:
+    def _parts(self, name: str | tuple, of: Sequence) -> list[tuple]:
         """The values in `of`, one for each candidate, each with the candidates that have it, [Q] int64."""
         if name not in self._members:
             device = self.tensors["weight"].device
@@ -227,36 +223,33 @@ class LayerStack:
             self._orders[name] = torch.argsort(torch.cat([members for _, members in self._members[name]]))
         return self._members[name]
 
-    def _currents(self, spikes: Tensor, softness: float | Tensor) -> Tensor:
-        """Of every neuron in every step, before saturation, [P, T, B, n_out]."""
-        parts = self._parts("operands", self.operands)
-        integers = self.integer_weights()
-        currents = [self._part(kind, members, integers, spikes, softness) for kind, members in parts]
-        return together(currents, self._orders["operands"])
-
     def _part(
         self,
         kind: tuple[str, bool],
         members: Tensor,
         integers: Tensor,
+        constants: Constants | None,
         spikes: Tensor,
         softness: float | Tensor,
     ) -> Tensor:
-        """Currents of some candidates whose streams come from one generator; kind: it, and whether bfloat16
-        holds their matrices."""
+        """What forward returns, of some candidates whose streams come from one generator; kind: it, and
+        whether bfloat16 holds their matrices."""
 
         def pick(x: Tensor) -> Tensor:
             return x if len(members) == self.count else x.index_select(0, members)
 
         generator, exact = kind
         integers, one = pick(integers), float(2**self.fraction)
-        dtype = operand_dtype(integers.device.type, exact)
+        device, fused = integers.device.type, None
+        if self.fires and fuses(kind, *integers.shape[1:], self.span, len(spikes) == 1):
+            fused = layer_on(device)
+        dtype = operand_dtype(device, exact) if fused is None else torch.bfloat16
         if generator == "sobol":
             matrix = (integers * (one / pick(self.buffers["magnitudes"])))[:, None].to(dtype)
         else:
             matrix = stream_matrix(integers, self._tables(kind, members), dtype, len(spikes) == 1)
         positions = self.tensors.get("position")
-        return Synapses.apply(
+        synapses = (
             pick(spikes) if len(spikes) > 1 else spikes,
             pick(self.tensors["weight"]),
             None if positions is None else pick(positions),
@@ -266,6 +259,22 @@ class LayerStack:
             one,
             self.span,
         )
+        if constants is None:
+            half = pick(self.buffers["bound"]).float()[:, None]
+            return Synapses.apply(*synapses).clamp(-half, half - 1)
+        parts = self._neurons(kind, members, constants)
+        if fused is not None:
+            return fused(*synapses, parts)
+        return scan_on(device)(Synapses.apply(*synapses), parts, self.fraction, False)
+
+    def _neurons(self, kind: tuple[str, bool], members: Tensor, constants: Constants) -> list[Part]:
+        """The models of some candidates, each with its places among them and its constants."""
+        models = [model for model, other in zip(self.models, self.operands, strict=True) if other == kind]
+        parts = []
+        for model, places in self._parts(("models", kind), models):
+            dtype = exact_dtype(model, self.word, self.fraction, self.powers_of_two)
+            parts.append((model, places, constants.select(members.index_select(0, places)).to(dtype)))
+        return parts
 
     def _tables(self, kind: tuple[str, bool], members: Tensor) -> Tensor:
         """Ones of every magnitude in current units of lfsr layers, [Q, T, 257]."""
@@ -346,7 +355,7 @@ class LayerStack:
         return moved
 
     def export(self, p: int, architecture: Architecture) -> Layer:
-        """The integer layer of candidate p; mapping and lanes come from `architecture`."""
+        """The integer layer of candidate p; mapping, lanes and units come from `architecture`."""
         a, b = self.sizes[p]
         index, model = self.index, self.models[p]
         delays = np.zeros((a, b), dtype=np.int64)
@@ -367,6 +376,7 @@ class LayerStack:
             lanes=architecture.lanes[index], weights=weights,
             delays=np.where(weights != 0, delays, 0), threshold=threshold,
             constants={name: values[name] if name in used else 0 for name in CONSTANTS},
+            units=architecture.units[index],
         )  # fmt: skip
 
 

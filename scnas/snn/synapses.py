@@ -34,6 +34,49 @@ def operand_dtype(device: str, exact: bool) -> torch.dtype:
     return torch.bfloat16 if device == "cuda" and exact else torch.float32
 
 
+# -- layers that are counted and scanned at once ------------------------------------------------
+
+MOST_INPUTS = 256  # with 64 neurons their matrix of 32 KiB stays on the chip
+ROWS, COLUMNS = 32, 64  # samples and neurons of one program, at most
+
+
+def fuses(kind: tuple[str, bool], inputs: int, neurons: int, span: int, shared: bool) -> bool:
+    """Whether a layer with neurons is counted and scanned in one kernel, triton_kernels.layer: where that
+    moves fewer bytes.
+
+    kind: its generator, and whether bfloat16 holds its matrix. span: its longest delay. shared: all
+    candidates have the same input. Of a sample and step, in two kernels: spikes are read, 4 bytes, written as
+    bfloat16 and read again, 2 and 2, for every delay copied and read once more, 6; if shared, that is nothing
+    for one candidate. Currents are written and read by the scan and by the way back, 12, and for every delay
+    a part is written, read and added to what is read and written again, 16. In one kernel, every block of
+    neurons reads all spikes anew for each delay, 4, and, where the matrices are several, every block of
+    samples those, 2 a synapse. What is read again most often comes from a cache and is counted as if it did
+    not. The products are the same in both.
+
+    lfsr layers stay apart: their matrix differs from step to step, so that every block of samples would read
+    it anew, 2 bytes an input for each of 32 samples; and the way back would need the current, which only a
+    matrix that stays can replace (see back_through_synapses).
+    """
+    generator, exact = kind
+    apart = neurons * (12 + 16 * span) + (0 if shared else inputs * (8 + 6 * span))
+    blocks, matrices = -(-neurons // columns_of(inputs, neurons, span)), span + 1
+    fused = 4 * inputs * blocks * matrices + (2 * inputs * neurons * matrices / ROWS if span else 0)
+    return generator == "sobol" and exact and inputs <= MOST_INPUTS and fused <= apart
+
+
+def columns_of(inputs: int, neurons: int, span: int) -> int:
+    """Neurons of one program: as many as there are, but no more than registers hold."""
+    return min(COLUMNS // 2 if span and inputs > 128 else COLUMNS, tile(neurons))
+
+
+def tile(n: int) -> int:
+    """The power of two that n fits in, and at least what a product of tensor cores takes."""
+    return max(16, 1 << (n - 1).bit_length())
+
+
+# -- streams ------------------------------------------------------------------------------------
+
+
 def stream_matrix(integers: Tensor, tables: Tensor, dtype: torch.dtype, shared: bool) -> Tensor:
     """The signed ones of every stream of lfsr layers in every step, [P, T, n_in, n_out] of `dtype`.
 
@@ -164,7 +207,7 @@ class Synapses(torch.autograd.Function):
         timesteps = spikes.shape[1]
         placed = None if positions is None else torch.round(positions)
         rows, out = spikes.to(matrix.dtype), None
-        for d in range(span + 1):
+        for d in range(min(span + 1, timesteps)):  # what is later never arrives
             at = matrix if placed is None else matrix * (placed == d)[:, None]
             part = product(rows[:, : timesteps - d], at[:, d:] if at.shape[1] > 1 else at)
             if out is None:
@@ -177,35 +220,52 @@ class Synapses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        spikes, weights, positions, matrix, limits, width = ctx.saved_tensors
-        timesteps = spikes.shape[1]
-        to_spikes = to_positions = None
-        to_weights = torch.zeros_like(weights)
-        if ctx.needs_input_grad[0]:
-            to_spikes, matrix = torch.zeros_like(spikes), matrix.to(spikes.dtype)
-        if len(spikes) > 1:
-            gradient = gradient.contiguous()
-        if positions is not None:
-            to_positions = torch.zeros_like(positions)
-            placed = torch.round(positions)
-            soft = shares(positions, limits, ctx.span, width)
-            mean = sum(share * d for d, share in enumerate(soft))
-        for d in range(ctx.span + 1):
-            late = gradient[:, d:]
-            per_weight = _per_synapse(spikes[:, : timesteps - d], late) * ctx.one
-            at = matrix
-            if positions is None:
-                to_weights += per_weight
-            else:
-                here = placed == d
-                to_weights += per_weight * here
-                # d/dposition of a softmax over exp(-(d - position)^2 / (2 width^2))
-                to_positions += per_weight * weights * soft[d] * (d - mean) / width**2
-                at = matrix * here[:, None] if to_spikes is not None else None
-            if to_spikes is not None:
-                back = product(late, (at[:, d:] if at.shape[1] > 1 else at).transpose(2, 3))
-                to_spikes[:, : timesteps - d] += back
-        return to_spikes, to_weights, to_positions, None, None, None, None, None
+        wanted = ctx.needs_input_grad[0]
+        found = back_through_synapses(gradient, *ctx.saved_tensors, ctx.one, ctx.span, wanted)
+        return *found, None, None, None, None, None
+
+
+def back_through_synapses(
+    gradient: Tensor, spikes: Tensor, weights: Tensor, positions: Tensor | None, matrix: Tensor,
+    limits: Tensor, width: Tensor, one: float, span: int, wanted: bool, drives: Tensor | None = None,
+) -> tuple[Tensor | None, Tensor, Tensor | None]:  # fmt: skip
+    """Gradients to spikes, if wanted, weights and positions of that to the currents; see Synapses.
+
+    drives: [P] float64, to which is added the sum of gradient times current, where each synapse has one
+    stream for all steps: the same as that of matrix entries times the gradients that they would have.
+    """
+    timesteps = spikes.shape[1]
+    to_spikes = to_positions = None
+    to_weights = torch.zeros_like(weights)
+    if wanted or drives is not None:
+        matrix = matrix.to(spikes.dtype)
+    if wanted:
+        to_spikes = torch.zeros_like(spikes)
+    if len(spikes) > 1:
+        gradient = gradient.contiguous()
+    if positions is not None:
+        to_positions = torch.zeros_like(positions)
+        placed = torch.round(positions)
+        soft = shares(positions, limits, span, width)
+        mean = sum(share * d for d, share in enumerate(soft))
+    for d in range(min(span + 1, timesteps)):
+        late = gradient[:, d:]
+        per_synapse = _per_synapse(spikes[:, : timesteps - d], late)
+        per_weight, at = per_synapse * one, matrix
+        if positions is None:
+            to_weights += per_weight
+        else:
+            here = placed == d
+            to_weights += per_weight * here
+            # d/dposition of a softmax over exp(-(d - position)^2 / (2 width^2))
+            to_positions += per_weight * weights * soft[d] * (d - mean) / width**2
+            at = matrix * here[:, None] if wanted or drives is not None else None
+        if drives is not None:
+            drives += (at[:, 0] * per_synapse).sum((1, 2), dtype=drives.dtype)
+        if wanted:
+            back = product(late, (at[:, d:] if at.shape[1] > 1 else at).transpose(2, 3))
+            to_spikes[:, : timesteps - d] += back
+    return to_spikes, to_weights, to_positions
 
 
 def shares(positions: Tensor, limits: Tensor, span: int, width: Tensor) -> list[Tensor]:

@@ -32,6 +32,11 @@ class TorchPass:
         self.stack = stack
         self._softness = torch.zeros((), device=stack.scale.device)
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that is trained."""
+        return [tensor for kind in self.stack.parameters.values() for tensor in kind]
+
     def gradients(self, spikes: Tensor, labels: Tensor, softness: float) -> Tensor:
         """Mean cross-entropy of every candidate, [P]; the gradient of their sum goes into the tensors."""
         self.soften(softness)
@@ -43,7 +48,7 @@ class TorchPass:
 
     def differentiate(self, spikes: Tensor, labels: Tensor) -> Tensor:
         """What gradients does, after soften."""
-        tensors = [tensor for kind in self.stack.parameters.values() for tensor in kind]
+        tensors = self.tensors
         with full_float32():
             losses = self.stack.losses(self.stack.scores(spikes, self._softness)[0], labels)
             gradients = torch.autograd.grad(losses.sum(), tensors, allow_unused=True)
@@ -84,9 +89,13 @@ class EagerStep:
     def __init__(self, learner: "CpuPass | TorchPass", adam: "CpuAdam | TorchAdam"):
         self.learner, self.adam = learner, adam
 
+    def gradients(self, x: Tensor, labels: Tensor, softness: float) -> None:
+        """Those of a minibatch into the tensors, and nothing else."""
+        self.learner.gradients(x, labels, softness)
+
     def __call__(self, x: Tensor, labels: Tensor, softness: float, factor: float) -> Tensor:
         """Norms of the gradients before clipping, [P]. factor: share of the peak learning rates."""
-        self.learner.gradients(x, labels, softness)
+        self.gradients(x, labels, softness)
         return self.adam.step(factor)
 
     def close(self) -> None:
@@ -128,20 +137,24 @@ class CudaRecorder:
 
 
 class _Recorded(NamedTuple):
-    """A step of one shape of minibatch: where its inputs are put, and what then runs."""
+    """A step of one shape of minibatch: where its inputs are put; what then fills in the gradients, and the
+    tensors that they come to lie in; and what moves the parameters along them."""
 
     x: Tensor
     labels: Tensor
-    graph: Replay
+    differentiate: Replay
+    gradients: list[Tensor | None]
+    move: Replay
 
 
 class GraphStep:
-    """EagerStep, recorded once for each shape of minibatch and then repeated with one command.
+    """EagerStep, recorded once for each shape of minibatch and then repeated with two commands.
 
     The first steps of a shape are real ones, run as they come; recording runs nothing. So training is the
     same with and without graphs. All that differs between minibatches lies in tensors that stay where they
     are: inputs, softness, learning rate; weights and masks are changed in place by whoever changes them. A
-    step that cannot be recorded is said once, and training goes on command by command.
+    step that cannot be recorded is said once, and training goes on command by command. Gradients alone, which
+    regrowth asks for, are the first half of a recorded step: they need no memory beside that of the graphs.
     """
 
     def __init__(self, learner: TorchPass, adam: "TorchAdam", recorder: Recorder):
@@ -150,6 +163,17 @@ class GraphStep:
         self._seen: dict[tuple, int] = {}
         self._recorded: dict[tuple, _Recorded] = {}
         self._refused = False
+
+    def gradients(self, x: Tensor, labels: Tensor, softness: float) -> None:
+        """Those of a minibatch into the tensors, and nothing else; the next step overwrites them."""
+        self.learner.soften(softness)
+        recorded = self._recorded.get(tuple(x.shape))
+        if recorded is not None:
+            self._differentiate(recorded, x, labels)
+        elif self._refused:
+            self.learner.differentiate(x, labels)
+        else:
+            self.recorder.aside(lambda: self.learner.differentiate(x, labels))
 
     def __call__(self, x: Tensor, labels: Tensor, softness: float, factor: float) -> Tensor:
         """Norms of the gradients before clipping, [P], overwritten by the next call."""
@@ -160,10 +184,8 @@ class GraphStep:
         if shape not in self._recorded and self._seen[shape] > WARM_UP and not self._refused:
             self._record(shape, x, labels)
         if shape in self._recorded:
-            recorded = self._recorded[shape]
-            recorded.x.copy_(x)
-            recorded.labels.copy_(labels)
-            recorded.graph.replay()
+            self._differentiate(self._recorded[shape], x, labels)
+            self._recorded[shape].move.replay()
         elif self._refused:
             self._run(x, labels)
         else:
@@ -172,13 +194,25 @@ class GraphStep:
 
     def _run(self, x: Tensor, labels: Tensor) -> None:
         self.learner.differentiate(x, labels)
+        self._move()
+
+    def _move(self) -> None:
         self._norms.copy_(self.adam.move())
+
+    def _differentiate(self, recorded: _Recorded, x: Tensor, labels: Tensor) -> None:
+        recorded.x.copy_(x)
+        recorded.labels.copy_(labels)
+        recorded.differentiate.replay()
+        for tensor, gradient in zip(self.learner.tensors, recorded.gradients, strict=True):
+            tensor.grad = gradient
 
     def _record(self, shape: tuple, x: Tensor, labels: Tensor) -> None:
         own, names = x.clone(), labels.clone()
         self._drop_gradients()  # before, so that their memory is free for the recorded ones
         try:
-            graph = self.recorder.record(lambda: self._run(own, names))
+            differentiate = self.recorder.record(lambda: self.learner.differentiate(own, names))
+            gradients = [tensor.grad for tensor in self.learner.tensors]
+            move = self.recorder.record(self._move)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
                 raise
@@ -190,12 +224,11 @@ class GraphStep:
             )
             self._refused = True
             return
-        self._recorded[shape] = _Recorded(own, names, graph)
+        self._recorded[shape] = _Recorded(own, names, differentiate, gradients, move)
 
     def _drop_gradients(self) -> None:
-        for kind in self.learner.stack.parameters.values():
-            for tensor in kind:
-                tensor.grad = None
+        for tensor in self.learner.tensors:
+            tensor.grad = None
 
     def close(self) -> None:
         """Give back the memory of the graphs."""

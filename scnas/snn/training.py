@@ -22,6 +22,7 @@ from scnas.snn.network import Network
 from scnas.snn.neurons import scan_bytes
 from scnas.snn.population import PopulationStack
 from scnas.snn.streams import van_der_corput
+from scnas.snn.synapses import exact_in_bf16, fuses
 from scnas.snn.torch_pass import TorchPass, open_step
 from scnas.space import Architecture
 from scnas.tasks import Split, Task
@@ -31,6 +32,7 @@ KERNEL_DEVICES = ("cpu",)  # where the compiled kernels work; torch works anywhe
 GROUP_OVERHEAD = 1e7  # what one step of one more group costs, in the operations of work_of()
 PARTS = 16  # groups that a batch is cut into where nothing else asks for more, for as many workers
 EVALUATED = 256  # samples of a batch that is only evaluated
+ENCODED = 1024  # samples that are encoded at a time: their values take eight bytes each meanwhile
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,9 @@ def remapped(trained: Trained, architecture: Architecture) -> Trained:
     """The result of a training for an architecture that differs from the trained one in mapping."""
     network = trained.network
     if network is not None and architecture != trained.architecture:
-        mapped = zip(network.layers, architecture.mappings, architecture.lanes, strict=True)
-        layers = tuple(replace(layer, mapping=mapping, lanes=lanes) for layer, mapping, lanes in mapped)
+        a = architecture
+        mapped = zip(network.layers, a.mappings, a.lanes, a.units, strict=True)
+        layers = tuple(replace(layer, mapping=m, lanes=n, units=u) for layer, m, n, u in mapped)
         network = replace(network, layers=layers)
     return trained._replace(architecture=architecture, network=network)
 
@@ -177,6 +180,7 @@ def plan_groups(
         kinds.setdefault((a.n_layers, a.timesteps, a.fraction, a.readout, a.word <= 16), []).append(a)
     on_kernels = torch.device(device).type in KERNEL_DEVICES
     overhead, room = GROUP_OVERHEAD / budget.batch_size, _room_bytes(budget, device)
+    last = _last_batch(task, budget)
     share = max(sum(work_of(a) for kind in kinds.values() for a in kind) / parts, 20 * overhead)
     groups = []
     for kind in sorted(kinds, key=repr):
@@ -184,7 +188,7 @@ def plan_groups(
         group, envelope, useful = [], None, 0
         for a in members:
             wider, more = _widened(envelope, a), useful + work_of(a)
-            fits = _memory(wider, budget.batch_size, device) <= room
+            fits = _memory(wider, budget.batch_size, device, last) <= room
             worth = more <= share if on_kernels else wider.count * work_of(wider) <= 1.6 * more + overhead
             if group and not (fits and worth):
                 groups.append(group)
@@ -197,26 +201,33 @@ def plan_groups(
 
 class _Envelope(NamedTuple):
     """What a group of `count` is padded to: the widest layers and longest delays of all, and whether any
-    layer of that place has lfsr streams. It may hold layers too large for any architecture."""
+    layer of that place has lfsr streams, streams too long for bfloat16, or neurons that adapt. It may hold
+    layers too large for any architecture."""
 
     count: int
     timesteps: int
     layer_sizes: tuple[tuple[int, int], ...]
     delay_ranges: tuple[int, ...]
     lfsr: tuple[bool, ...]
+    long: tuple[bool, ...]
+    adapts: tuple[bool, ...]
 
 
 def _widened(envelope: _Envelope | None, a: Architecture) -> _Envelope:
     """The envelope of a group and one more; None: of nothing."""
     sizes, lfsr = tuple(a.layer_sizes), tuple(name == "lfsr" for name in a.generators)
+    long = tuple(not exact_in_bf16(length) for length in a.bitstream_lengths)
+    adapts = tuple(model == "homeostatic_lif" for model in a.neuron_types)
     if envelope is None:
-        return _Envelope(1, a.timesteps, sizes, a.delay_ranges, lfsr)
+        return _Envelope(1, a.timesteps, sizes, a.delay_ranges, lfsr, long, adapts)
     return _Envelope(
         envelope.count + 1,
         a.timesteps,
         tuple((max(x, n), max(y, m)) for (x, y), (n, m) in zip(envelope.layer_sizes, sizes, strict=True)),
         tuple(map(max, envelope.delay_ranges, a.delay_ranges)),
         tuple(map(max, envelope.lfsr, lfsr)),
+        tuple(map(max, envelope.long, long)),
+        tuple(map(max, envelope.adapts, adapts)),
     )
 
 
@@ -241,18 +252,28 @@ def work(group: Sequence[Architecture]) -> int:
     return len(group) * work_of(_envelope(group))
 
 
-def memory_bytes(group: Sequence[Architecture], batch_size: int, device: str = "cpu") -> int:
-    """About the peak memory of training a group on `device`, data and libraries not included."""
-    return _memory(_envelope(group), batch_size, device)
+def memory_bytes(
+    group: Sequence[Architecture], batch_size: int, device: str = "cpu", last_batch: int = 0
+) -> int:
+    """About the peak memory of training a group on `device`, data and libraries not included. last_batch:
+    samples of one that is smaller than the others, 0 if there is none."""
+    return _memory(_envelope(group), batch_size, device, last_batch)
 
 
-def _memory(a: _Envelope, batch_size: int, device: str | torch.device) -> int:
+def _last_batch(task: Task, budget: Budget) -> int:
+    """Samples of the last batch of an epoch if it is smaller than the others, else 0."""
+    samples = min(len(task.train.y), budget.samples or len(task.train.y))
+    return samples % budget.batch_size if samples > budget.batch_size else 0
+
+
+def _memory(a: _Envelope, batch_size: int, device: str | torch.device, last_batch: int) -> int:
     """See memory_bytes. Every synapse has a weight, its gradient, two moments and two masks, and the same
     again for a delay. The kernels need besides the room of one candidate (cpu._Room). torch needs of all
     what is kept for the way back, and of one layer at a time what is only passed on: gradients, spikes as
-    operands of a product, matrices of a delay. CUDA needs that twice, for a graph and for what runs beside
-    it, each with memory of its own. Where the batches of a training are small, evaluation takes more: it
-    keeps the spikes of all layers."""
+    operands of a product, matrices of a delay; and to choose among the synapses of a layer it sorts them. On
+    CUDA a training step is a graph that holds its memory, gradients included; beside it run only the first
+    steps of the last batch, until they have a graph of their own in the same memory. Where the batches of a
+    training are small, evaluation takes more: it keeps the spikes of all layers."""
     synapses = sum(n_in * n_out * (1 + (max(a.delay_ranges) > 0)) for n_in, n_out in a.layer_sizes)
     parameters = 22 * a.count * synapses
     streams = [a.timesteps if lfsr else 1 for lfsr in a.lfsr]
@@ -265,18 +286,24 @@ def _memory(a: _Envelope, batch_size: int, device: str | torch.device) -> int:
         inputs = max(batch_size, EVALUATED) * a.timesteps * a.layer_sizes[0][0] * 8
         return parameters + matrices + 2 * states + inputs
     layers = list(zip(a.layer_sizes, a.delay_ranges, streams, strict=True))
-    kept, besides = scan_bytes(torch.device(device).type)
+    kind, kept = torch.device(device).type, 0
+    for i, ((n_in, n), d, _) in enumerate(layers):
+        fused = fuses(("lfsr" if a.lfsr[i] else "sobol", not a.long[i]), n_in, n, d, i == 0)
+        each, besides = scan_bytes(kind, fused, a.adapts[i])
+        kept += n * each
     neurons, widest = sum(n for _, n in a.layer_sizes), max(n for _, n in a.layer_sizes)
     broadest = max(n_in for n_in, _ in a.layer_sizes)
     tables = 4 * 257 * a.timesteps * sum(a.lfsr)
     matrices = sum(4 * s * n_in * n_out for (n_in, n_out), _, s in layers)
     passing = max(4 * n_in * n_out * (2 * s + 2 * (d + 1) * (d > 0)) for (n_in, n_out), d, s in layers)
-    passes = 2 if torch.device(device).type == "cuda" else 1
-    trained = passes * a.timesteps * batch_size * (kept * neurons + besides * widest + 10 * broadest)
+    sorting = 48 * max(n_in * n_out for n_in, n_out in a.layer_sizes)
+    beside = last_batch if kind == "cuda" else 0
+    samples, passes = batch_size + beside, 1 + (beside > 0)
+    trained = a.timesteps * samples * (kept + besides * widest + 10 * broadest)
     evaluated = a.timesteps * EVALUATED * (4 * neurons + besides * widest + 2 * broadest)
     inputs = 12 * a.timesteps * max(batch_size, EVALUATED) * a.layer_sizes[0][0]
-    parts = tables + passes * (matrices + passing) + max(trained, evaluated)
-    return parameters + a.count * parts + inputs
+    parts = tables + passes * (matrices + passing) + 4 * (passes - 1) * synapses + sorting
+    return parameters + a.count * (parts + max(trained, evaluated)) + inputs
 
 
 # -- data ---------------------------------------------------------------------------------------
@@ -296,8 +323,11 @@ class Samples:
         data = np.asarray(split.x)
         if encoder == "rate":
             self.ramp = van_der_corput(timesteps)
-            levels = np.rint(data.astype(np.float64) * timesteps)
-            data = levels.astype(np.uint8 if timesteps < 256 else np.int16)[:, None]
+            levels = np.empty((len(data), 1, data.shape[1]), np.uint8 if timesteps < 256 else np.int16)
+            for start in range(0, len(data), ENCODED):
+                some = slice(start, start + ENCODED)
+                levels[some, 0] = np.rint(data[some].astype(np.float64) * timesteps)
+            data = levels
         self.on_kernels = device.type in KERNEL_DEVICES
         self.data = data if self.on_kernels else torch.tensor(data, device=device)
         self._ramp = None if self.ramp is None else torch.tensor(self.ramp, device=device)
@@ -358,7 +388,7 @@ def train_group(
     """Train candidates of one kind together; each half on its own if memory runs out, or did before on a
     group as large, or is known to be too little now."""
     started = time.perf_counter()
-    needed = memory_bytes(group, budget.batch_size, device)
+    needed = memory_bytes(group, budget.batch_size, device, _last_batch(task, budget))
     if len(group) == 1 or needed < min(too_much.get(str(device), math.inf), _free_bytes(device)):
         try:
             return _train_stack(group, task, budget, seed, torch.device(device))
@@ -429,7 +459,7 @@ def _train_stack(
             if sparse and taken % interval == 0:
                 _prune(stack, adam, progress, budget)
                 if budget.regrow and taken and taken % regrowing == 0 and progress < REGROW_TO:
-                    learner.gradients(*batch, softness)
+                    step.gradients(*batch, softness)
                     _regrow(stack, adam, progress, budget)
             norms = step(*batch, softness, rate(progress))
             failed_in = torch.where((failed_in < 0) & ~torch.isfinite(norms), epoch, failed_in)

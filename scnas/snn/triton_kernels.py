@@ -1,12 +1,15 @@
-"""What a GPU does in kernels of its own: the neuron scan, forward and back, and the streams of lfsr layers.
+"""What a GPU does in kernels of its own: the neuron scan, forward and back, the counts of a layer together
+with its scan, and the streams of lfsr layers.
 
-The same integers as neurons.scan_reference and the same gradients. A program owns a block of the B * N
-neurons of one candidate and keeps their state in registers; per neuron and step it reads a current,
-saturates it, and writes a spike; where a gradient is wanted also the distance to the threshold, the membrane
-before the step, and one byte of flags. The bytes of these are what a scan costs, so that a current is taken
-as the product left it, and the candidates of every model as they lie in the stack: nothing is copied.
+The same integers as neurons.scan_reference and the same gradients. A program owns some neurons of one
+candidate and keeps their state in registers; per neuron and step it writes a spike, and where a gradient is
+wanted four bytes more, from which the way back computes again what it needs: the membrane before it was
+reset, and a few bits (see _update). Only homeostatic_lif adds another four, its adaptation. The scan reads
+a current, as the product left it; in a layer that is fused (see synapses.fuses) it is summed up on the chip
+and never written. The candidates of every model are taken as they lie in the stack: nothing is copied.
 Multiplying and adding in one instruction changes nothing: every intermediate is an integer that its float
-type holds exactly (neurons.exact_dtype).
+type holds exactly (neurons.exact_dtype). Nothing is divided forward, since a GPU does not round a quotient of
+float32 to the nearest: constants are multiplied by `unit`, 2^-F.
 
 Without a GPU the kernels run in Triton's interpreter: TRITON_INTERPRET=1, set before this is imported.
 """
@@ -21,22 +24,91 @@ from torch import Tensor
 
 from scnas.snn.kernels import ALPHA
 from scnas.snn.neurons import Part
+from scnas.snn.synapses import ROWS, back_through_synapses, columns_of, tile
 
 BLOCK = 256  # neurons of one program
-# What a step remembers besides numbers, one bit each.
-_INSIDE, _WAITING, _STEADY, _FIRED, _GIVEN = (tl.constexpr(bit) for bit in (1, 2, 4, 8, 16))
-# Columns of the table of constants, in the order of `_table`.
+# Bits of what is remembered of a step: the membrane was not clamped, the neuron waits, the recovery was not
+# clamped, it fired, the current lay below or above the word. The membrane stands above them: 24 and 6 bits.
+_INSIDE, _WAITING, _STEADY, _FIRED, _BELOW, _ABOVE = (tl.constexpr(1 << bit) for bit in range(6))
+_BITS, _ALL = tl.constexpr(6), tl.constexpr(63)
+# Columns of the table of constants, a row for every candidate of a part.
 _COLUMNS = (
     "leak_k", "gain_k", "decay_k", "bump_k", "a_k", "b_k", "d_k", "v_rest", "v_reset", "refractory",
     "bound", "scale",
 )  # fmt: skip
-_WIDTH = tl.constexpr(len(_COLUMNS))
+_WIDTH, _GAIN = tl.constexpr(len(_COLUMNS)), _COLUMNS.index("gain_k")
+
+
+# -- one step -----------------------------------------------------------------------------------
+
+
+@triton.jit
+def _start(k, unit, zero, IZHIKEVICH: tl.constexpr):
+    """From a row `k` of the table the constants of _update, and the state before step 0, shaped and typed as
+    `zero`: the membrane, and the recovery or adaptation."""
+    low = -tl.load(k + 10)
+    rest, reset, kb = tl.load(k + 7), tl.load(k + 8), tl.load(k + 5) * unit
+    constants = (
+        tl.load(k) * unit, tl.load(k + 1) * unit, tl.load(k + 2) * unit, tl.load(k + 3),
+        tl.load(k + 4) * unit, kb, tl.load(k + 6), rest, reset, tl.load(k + 9), low, -low - 1,
+    )  # fmt: skip
+    v, slow = zero + rest, zero
+    if IZHIKEVICH:
+        v = zero + reset
+        slow = zero + tl.floor(kb * reset)
+    return constants, v, slow
+
+
+@triton.jit
+def _update(
+    given, v, slow, waiting, limit, added, constants, unit, c14,
+    LEAKS: tl.constexpr, NOISY: tl.constexpr, ADAPTS: tl.constexpr, IZHIKEVICH: tl.constexpr,
+    REFRACTORY: tl.constexpr,
+):  # fmt: skip
+    """One update of some neurons by their currents `given`: whether each fired; int32, the membrane that it
+    had then, times 64, plus the bits; and the state after. added: noise."""
+    leak, gain, decay, bump, ka, kb, kd, rest, reset, pause, low, high = constants
+    drive = tl.floor(tl.minimum(tl.maximum(given, low), high) * gain)
+    if IZHIKEVICH:
+        raw = 4 * tl.floor(v * v * unit) + 6 * v + c14 - slow + drive
+    else:
+        raw = v + drive
+        if LEAKS:
+            raw += tl.floor((rest - v) * leak)
+        if NOISY:
+            raw += added
+    x = tl.minimum(tl.maximum(raw, low), high)
+    over = x - limit
+    if ADAPTS:
+        over -= slow
+    fired = over >= 0
+    # What is no number counts as below.
+    bits = tl.where(raw == x, _INSIDE, 0) + tl.where(given > high, _ABOVE, tl.where(given >= low, 0, _BELOW))
+    if REFRACTORY:
+        fired = fired & (waiting <= 0)
+        bits += tl.where(waiting > 0, _WAITING, 0)
+    after = tl.where(fired, reset, x)
+    if ADAPTS:
+        slow = slow - tl.floor(slow * decay) + tl.where(fired, bump, 0)
+        slow = tl.minimum(tl.maximum(slow, low), high)
+    if IZHIKEVICH:
+        moved = slow + tl.floor((tl.floor(v * kb) - slow) * ka) + tl.where(fired, kd, 0)
+        slow = tl.minimum(tl.maximum(moved, low), high)
+        bits += tl.where(moved == slow, _STEADY, 0)
+    bits += tl.where(fired, _FIRED, 0)
+    if REFRACTORY:
+        after = tl.where(waiting > 0, rest, after)
+        waiting = tl.where(fired, pause, tl.maximum(waiting - 1, 0))
+    return fired, (x.to(tl.int32) << _BITS) + bits, after, slow, waiting
+
+
+# -- the scan -----------------------------------------------------------------------------------
 
 
 @triton.jit
 def _forward(
-    members, current, threshold, table, noise, spikes, margin, before, flags, steps, neurons, count,
-    per_candidate, per_step, per_sample, one, c14,
+    members, current, threshold, table, noise, spikes, membranes, adaptations, steps, neurons, count,
+    per_candidate, per_step, per_sample, unit, c14,
     LEAKS: tl.constexpr, NOISY: tl.constexpr, ADAPTS: tl.constexpr, IZHIKEVICH: tl.constexpr,
     REFRACTORY: tl.constexpr, LEARNS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -44,8 +116,9 @@ def _forward(
     (axis 0).
 
     members: [Q], their places among the P of the stack. current: [P, T, B, N] with strides per_candidate,
-    per_step, per_sample and 1. spikes, margin, before, flags: [P, T, count], the last three only where it
-    LEARNS. threshold: [Q, N], infinite where a neuron is padding. table: [Q, 12]. noise: [Q, T].
+    per_step, per_sample and 1. spikes: [P, T, count]; only where it LEARNS membranes, int32 of the same
+    shape, see _update, and if it ADAPTS adaptations, [Q, T, count], those before each step. threshold:
+    [Q, N], infinite where a neuron is padding. table: [Q, 12]. noise: [Q, T].
     """
     q = tl.program_id(1).to(tl.int64)
     p = tl.load(members + q)
@@ -53,114 +126,127 @@ def _forward(
     mine = here < count
     source = current + p * per_candidate + (here // neurons).to(tl.int64) * per_sample + here % neurons
     limit = tl.load(threshold + q * neurons + here % neurons, mine, other=0)
-    k = table + q * _WIDTH
-    leak, gain = tl.load(k) / one, tl.load(k + 1) / one
-    decay, bump = tl.load(k + 2) / one, tl.load(k + 3)
-    ka, kb, kd = tl.load(k + 4) / one, tl.load(k + 5) / one, tl.load(k + 6)
-    rest, reset, pause = tl.load(k + 7), tl.load(k + 8), tl.load(k + 9)
-    low = -tl.load(k + 10)
-    high = -low - 1
-    zero = tl.zeros([BLOCK], limit.dtype)
-    v, slow, waiting = zero + rest, zero, zero
-    if IZHIKEVICH:
-        v = zero + reset
-        slow = zero + tl.floor(kb * reset)
+    waiting = tl.zeros([BLOCK], limit.dtype)
+    constants, v, slow = _start(table + q * _WIDTH, unit, waiting, IZHIKEVICH)
     for t in range(steps):
         at = (p * steps + t) * count + here
         given = tl.load(source, mine, other=0).to(limit.dtype)
         source += per_step
-        drive = tl.floor(tl.minimum(tl.maximum(given, low), high) * gain)
-        if IZHIKEVICH:
-            raw = 4 * tl.floor(v * v / one) + 6 * v + c14 - slow + drive
-        else:
-            raw = v + drive
-            if LEAKS:
-                raw += tl.floor((rest - v) * leak)
-            if NOISY:
-                raw += tl.load(noise + q * steps + t)
-        x = tl.minimum(tl.maximum(raw, low), high)
-        over = x - limit
-        if ADAPTS:
-            over -= slow
-        fired = over >= 0
-        flag = tl.where(raw == x, _INSIDE, 0) + tl.where((given >= low) & (given <= high), _GIVEN, 0)
-        if REFRACTORY:
-            fired = fired & (waiting <= 0)
-            flag += tl.where(waiting > 0, _WAITING, 0)
-        after = tl.where(fired, reset, x)
-        if ADAPTS:
-            slow = slow - tl.floor(slow * decay) + tl.where(fired, bump, 0)
-            slow = tl.minimum(tl.maximum(slow, low), high)
-        if IZHIKEVICH:
-            moved = slow + tl.floor((tl.floor(v * kb) - slow) * ka) + tl.where(fired, kd, 0)
-            slow = tl.minimum(tl.maximum(moved, low), high)
-            flag += tl.where(moved == slow, _STEADY, 0)
-        flag += tl.where(fired, _FIRED, 0)
+        if LEARNS and ADAPTS:
+            tl.store(adaptations + (q * steps + t) * count + here, slow.to(tl.float32), mine)
+        fired, kept, v, slow, waiting = _update(
+            given, v, slow, waiting, limit, tl.load(noise + q * steps + t), constants, unit, c14,
+            LEAKS, NOISY, ADAPTS, IZHIKEVICH, REFRACTORY,
+        )  # fmt: skip
         tl.store(spikes + at, tl.where(fired, 1.0, 0.0), mine)
         if LEARNS:
-            tl.store(margin + at, over.to(tl.float32), mine)
-            tl.store(before + at, v.to(tl.float32), mine)
-            tl.store(flags + at, flag.to(tl.uint8), mine)
-        if REFRACTORY:
-            after = tl.where(waiting > 0, rest, after)
-            waiting = tl.where(fired, pause, tl.maximum(waiting - 1, 0))
-        v = after
+            tl.store(membranes + at, kept, mine)
 
 
 @triton.jit
 def _backward(
-    members, gradient, current, table, margin, before, flags, to_current, to_threshold, to_gain, to_leak,
-    steps, neurons, count, per_candidate, per_step, per_sample, back_candidate, back_step, back_sample,
-    one, steep, height,
-    LEAKS: tl.constexpr, IZHIKEVICH: tl.constexpr, BLOCK: tl.constexpr,
+    members, gradient, current, threshold, table, membranes, adaptations, to_current, to_threshold, to_gain,
+    to_leak, steps, neurons, count, per_candidate, per_step, per_sample, back_candidate, back_step,
+    back_sample, unit, steep, height,
+    LEAKS: tl.constexpr, ADAPTS: tl.constexpr, IZHIKEVICH: tl.constexpr, FUSED: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The way back. gradient: [P, T, count]; to_current: [P, T, B, N] with strides back_candidate, back_step,
-    back_sample and 1; to_threshold, to_gain, to_leak: [Q, count], sums over the steps."""
+    back_sample and 1; to_threshold, to_gain, to_leak: [Q, count], sums over the steps. FUSED: there is no
+    current; to_gain is then a sum over steps in which it was clamped, for the rest see _Layer."""
     q = tl.program_id(1).to(tl.int64)
     p = tl.load(members + q)
     here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mine = here < count
     sample, neuron = (here // neurons).to(tl.int64), here % neurons
     last = tl.zeros([BLOCK], tl.int64) + (steps - 1)
-    source = current + p * per_candidate + sample * per_sample + neuron + last * per_step
+    source = current
+    if not FUSED:
+        source = current + p * per_candidate + sample * per_sample + neuron + last * per_step
     target = to_current + p * back_candidate + sample * back_sample + neuron + last * back_step
     k = table + q * _WIDTH
-    leak, gain = (tl.load(k) / one).to(tl.float32), (tl.load(k + 1) / one).to(tl.float32)
-    ka, kb = (tl.load(k + 4) / one).to(tl.float32), (tl.load(k + 5) / one).to(tl.float32)
-    rest, scale = tl.load(k + 7).to(tl.float32), tl.load(k + 11).to(tl.float32)
+    leak, gain = (tl.load(k) * unit).to(tl.float32), (tl.load(k + 1) * unit).to(tl.float32)
+    ka, kb = (tl.load(k + 4) * unit).to(tl.float32), (tl.load(k + 5) * unit).to(tl.float32)
+    rest, reset = tl.load(k + 7).to(tl.float32), tl.load(k + 8).to(tl.float32)
+    scale = tl.load(k + 11).to(tl.float32)
     low = -tl.load(k + 10).to(tl.float32)
     high = -low - 1
+    limit = tl.load(threshold + q * neurons + neuron, mine, other=0).to(tl.float32)
     zero = tl.zeros([BLOCK], tl.float32)
     gv, gu, threshold_sum, gain_sum, leak_sum = zero, zero, zero, zero, zero
+    kept = tl.load(membranes + (p * steps + steps - 1) * count + here, mine, other=0)
     for back in range(steps):
-        at = (p * steps + steps - 1 - back) * count + here
-        flag = tl.load(flags + at, mine, other=0)
-        drive = tl.load(source, mine, other=0)
-        drive = tl.minimum(tl.maximum(drive, low), high)
-        v = tl.load(before + at, mine, other=0)
-        z = steep * tl.load(margin + at, mine, other=0) / scale
+        t = steps - 1 - back
+        at = (p * steps + t) * count + here
+        bits, x = kept & _ALL, (kept >> _BITS).to(tl.float32)
+        # The membrane before the step is what the step before left.
+        later = tl.zeros([BLOCK], tl.int32) + t > 0
+        kept = tl.load(membranes + at - count, mine & later, other=0)
+        v = tl.where((kept & _FIRED) != 0, reset, (kept >> _BITS).to(tl.float32))
+        v = tl.where((kept & _WAITING) != 0, rest, v)
+        v = tl.where(later, v, rest)  # of izhikevich, what it was before step 0 is not asked
+        over = x - limit
+        if ADAPTS:
+            over -= tl.load(adaptations + (q * steps + t) * count + here, mine, other=0)
+        z = steep * over / scale
         gm = tl.load(gradient + at, mine, other=0) * (height / scale) / (1 + z * z)
-        gm = tl.where((flag & _WAITING) == 0, gm, 0.0)
-        through = tl.where((flag & (_WAITING + _FIRED)) == 0, gv, 0.0)
-        gp = tl.where((flag & _INSIDE) != 0, gm + through, 0.0)
+        gm = tl.where((bits & _WAITING) == 0, gm, 0.0)
+        through = tl.where((bits & (_WAITING + _FIRED)) == 0, gv, 0.0)
+        gp = tl.where((bits & _INSIDE) != 0, gm + through, 0.0)
         threshold_sum -= gm
+        if FUSED:
+            drive = tl.where((bits & _BELOW) != 0, low, tl.where((bits & _ABOVE) != 0, high, 0.0))
+        else:
+            drive = tl.load(source, mine, other=0)
+            drive = tl.minimum(tl.maximum(drive, low), high)
+            source -= per_step
         gain_sum += gp * drive
-        tl.store(target, tl.where((flag & _GIVEN) != 0, gp * gain, 0.0), mine)
-        source -= per_step
+        tl.store(target, tl.where((bits & (_BELOW + _ABOVE)) == 0, gp * gain, 0.0), mine)
         target -= back_step
         if IZHIKEVICH:
-            kept = tl.where((flag & _STEADY) != 0, gu, 0.0)
-            bend = tl.minimum(tl.maximum(6 + 8 * v / one, -1.0), 1.0)
-            gv = gp * bend + kept * ka * kb
-            gu = kept * (1 - ka) - gp
+            steady = tl.where((bits & _STEADY) != 0, gu, 0.0)
+            bend = tl.minimum(tl.maximum(6 + 8 * v * unit, -1.0), 1.0)
+            gv = gp * bend + steady * ka * kb
+            gu = steady * (1 - ka) - gp
         elif LEAKS:
             leak_sum += gp * (rest - v)
             gv = gp * (1 - leak)
         else:
             gv = gp
     tl.store(to_threshold + q * count + here, threshold_sum, mine)
-    tl.store(to_gain + q * count + here, gain_sum / one, mine)
-    tl.store(to_leak + q * count + here, leak_sum / one, mine)
+    tl.store(to_gain + q * count + here, gain_sum * unit, mine)
+    tl.store(to_leak + q * count + here, leak_sum * unit, mine)
+
+
+class _Kept:
+    """What the way back needs of a scan: of every neuron and step `membranes`, int32 [P, T, B, N], and of
+    every part its table, its threshold and adaptations [Q, T, B, N]; a [1] stands for what is not needed."""
+
+    def __init__(self, spikes: Tensor, parts: Sequence[Part], learns: bool):
+        self.learns = learns
+        self.membranes = spikes.new_empty(spikes.shape if learns else 1, dtype=torch.int32)
+        self.parts = []
+        for model, members, c in parts:
+            table = torch.stack([getattr(c, name).reshape(-1) for name in _COLUMNS], 1)
+            adapts = learns and model == "homeostatic_lif"
+            adaptations = spikes.new_empty((len(members), *spikes.shape[1:]) if adapts else 1)
+            self.parts.append((table, c.threshold.contiguous(), adaptations))
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [self.membranes, *(tensor for part in self.parts for tensor in part)]
+
+
+def _kinds(model: str) -> dict[str, bool]:
+    """What of a model the kernels are compiled for, forward and back."""
+    return dict(
+        LEAKS=model not in ("if", "izhikevich"), ADAPTS=model == "homeostatic_lif",
+        IZHIKEVICH=model == "izhikevich",
+    )  # fmt: skip
+
+
+def _grid(members: Tensor, count: int) -> tuple[int, int]:
+    return triton.cdiv(count, BLOCK), len(members)
 
 
 class _Scan(torch.autograd.Function):
@@ -171,63 +257,199 @@ class _Scan(torch.autograd.Function):
     def forward(ctx, current, parts, fraction, refractory, *learned):
         if current.stride(3) != 1:
             current = current.contiguous()
-        count, steps, batch, neurons = current.shape
+        _, steps, batch, neurons = current.shape
         one = float(2**fraction)
         spikes = current.new_empty(current.shape)
-        learns = any(ctx.needs_input_grad)
-        margin, before = (current.new_empty(current.shape if learns else 1) for _ in range(2))
-        flags = margin.new_empty(margin.shape, dtype=torch.uint8)
-        tables = []
-        for model, members, c in parts:
-            table = torch.stack([getattr(c, name).reshape(-1) for name in _COLUMNS], 1).contiguous()
-            tables.append(table)
+        kept = _Kept(spikes, parts, any(ctx.needs_input_grad))
+        for (model, members, c), (table, threshold, adaptations) in zip(parts, kept.parts, strict=True):
             _forward[_grid(members, batch * neurons)](
-                members, current, c.threshold.contiguous(), table, c.noise.contiguous(), spikes, margin,
-                before, flags, steps, neurons, batch * neurons, *current.stride()[:3], one,
-                float(round(1.4 * one)),
-                LEAKS=_leaks(model), NOISY=model == "stochastic_lif", ADAPTS=model == "homeostatic_lif",
-                IZHIKEVICH=model == "izhikevich", REFRACTORY=refractory, LEARNS=learns, BLOCK=BLOCK,
+                members, current, threshold, table, c.noise.contiguous(), spikes, kept.membranes, adaptations,
+                steps, neurons, batch * neurons, *current.stride()[:3], 1 / one, float(round(1.4 * one)),
+                **_kinds(model), NOISY=model == "stochastic_lif", REFRACTORY=refractory, LEARNS=kept.learns,
+                BLOCK=BLOCK,
             )  # fmt: skip
-        ctx.save_for_backward(current, margin, before, flags, *tables)
-        ctx.parts = [(model, members, c.threshold.shape, c.threshold.dtype) for model, members, c in parts]
-        ctx.one = one
+        ctx.save_for_backward(current, *kept.tensors)
+        ctx.parts, ctx.one = [(model, members) for model, members, _ in parts], one
         return spikes
 
     @staticmethod
     def backward(ctx, gradient):
-        current, margin, before, flags, *tables = ctx.saved_tensors
-        _, steps, batch, neurons = current.shape
-        gradient = gradient.contiguous()
+        current, *kept = ctx.saved_tensors
         to_current = torch.empty_like(current)  # laid out like it where that leaves no gaps
         if to_current.stride(3) != 1:
             to_current = current.new_empty(current.shape)
-        results = []
-        for (model, members, shape, dtype), table in zip(ctx.parts, tables, strict=True):
-            sums = [current.new_empty(len(members), batch, neurons) for _ in range(3)]
-            _backward[_grid(members, batch * neurons)](
-                members, gradient, current, table, margin, before, flags, to_current, *sums, steps, neurons,
-                batch * neurons, *current.stride()[:3], *to_current.stride()[:3], ctx.one,
-                math.pi / 2 * ALPHA, ALPHA / 2,
-                LEAKS=_leaks(model), IZHIKEVICH=model == "izhikevich", BLOCK=BLOCK,
-            )  # fmt: skip
-            results.append(sums[0].sum(1, dtype=dtype).view(shape))
-            to_gain, to_leak = (x.sum((1, 2), dtype=dtype).view(-1, 1, 1) for x in sums[1:])
-            results += [to_gain, to_leak if _leaks(model) else None]
-        return to_current, None, None, None, *results
+        learned = _back_through_scan(ctx.parts, gradient, current, kept, to_current, ctx.one)
+        return to_current, None, None, None, *learned
 
 
-def _leaks(model: str) -> bool:
-    return model not in ("if", "izhikevich")
+def _back_through_scan(
+    parts: Sequence[tuple[str, Tensor]], gradient: Tensor, current: Tensor | None, kept: Sequence[Tensor],
+    to_current: Tensor, one: float,
+) -> list[Tensor | None]:  # fmt: skip
+    """Fills in the gradient to the current; returns those to threshold, gain_k and leak_k of every part.
 
-
-def _grid(members: Tensor, count: int) -> tuple[int, int]:
-    return triton.cdiv(count, BLOCK), len(members)
+    current: None where the layer is fused; see _backward for what the gradient to gain_k is then.
+    """
+    _, steps, batch, neurons = gradient.shape
+    gradient = gradient.contiguous()
+    membranes, results = kept[0], []
+    for i, (model, members) in enumerate(parts):
+        table, threshold, adaptations = kept[3 * i + 1 : 3 * i + 4]
+        sums = [gradient.new_empty(len(members), batch, neurons) for _ in range(3)]
+        source = gradient if current is None else current
+        _backward[_grid(members, batch * neurons)](
+            members, gradient, source, threshold, table, membranes, adaptations, to_current, *sums, steps,
+            neurons, batch * neurons, *source.stride()[:3], *to_current.stride()[:3], 1 / one,
+            math.pi / 2 * ALPHA, ALPHA / 2, **_kinds(model), FUSED=current is None, BLOCK=BLOCK,
+        )  # fmt: skip
+        results.append(sums[0].sum(1, dtype=threshold.dtype).view(threshold.shape))
+        to_gain, to_leak = (x.sum((1, 2), dtype=threshold.dtype).view(-1, 1, 1) for x in sums[1:])
+        results += [to_gain, to_leak if _kinds(model)["LEAKS"] else None]
+    return results
 
 
 def scan(current: Tensor, parts: Sequence[Part], fraction: int, refractory: bool) -> Tensor:
     """All T steps of a layer whose candidates have the models in `parts`; see neurons.scan_reference."""
-    learned = [getattr(c, name) for _, _, c in parts for name in ("threshold", "gain_k", "leak_k")]
-    return _Scan.apply(current, parts, fraction, refractory, *learned)
+    return _Scan.apply(current, parts, fraction, refractory, *_learned(parts))
+
+
+def _learned(parts: Sequence[Part]) -> list[Tensor]:
+    return [getattr(c, name) for _, _, c in parts for name in ("threshold", "gain_k", "leak_k")]
+
+
+# -- counts and scan in one ---------------------------------------------------------------------
+
+
+def _warps(rows: int, columns: int) -> int:
+    """Warps of one program: each has products of 16 rows and 8 columns of its own, and spills nothing."""
+    return 8 if rows * columns >= 1024 else 4
+
+
+@triton.jit
+def _layer(
+    members, source, matrices, threshold, table, noise, spikes, membranes, adaptations, steps, batch, inputs,
+    neurons, apart, unit, c14,
+    FACTOR: tl.constexpr, FACTOR_OUT: tl.constexpr, SPAN: tl.constexpr, INPUTS: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDENED: tl.constexpr, LEAKS: tl.constexpr,
+    NOISY: tl.constexpr, ADAPTS: tl.constexpr, IZHIKEVICH: tl.constexpr, LEARNS: tl.constexpr,
+):  # fmt: skip
+    """One of the Q members (axis 1 of the grid), ROWS samples of COLUMNS neurons (axis 0, those of the same
+    samples one after another, so that they find the spikes in a cache).
+
+    source: [P or 1, T, B, inputs] float32, candidates `apart` rows apart. matrices: [P, SPAN + 1, inputs,
+    neurons] bfloat16, of each delay. inputs, neurons: divided by FACTOR, FACTOR_OUT. INPUTS: a power of two,
+    inputs and what fills up. WIDENED: operands, rounded to
+    bfloat16, are multiplied as float32, because the interpreter would take the bits of bfloat16 for numbers.
+    The others as in _forward.
+    """
+    q = tl.program_id(1).to(tl.int64)
+    p = tl.load(members + q)
+    inputs, neurons = inputs * FACTOR, neurons * FACTOR_OUT  # so that what they can be divided by is known
+    blocks = (neurons + COLUMNS - 1) // COLUMNS
+    sample = tl.program_id(0) // blocks * ROWS + tl.arange(0, ROWS)
+    neuron = tl.program_id(0) % blocks * COLUMNS + tl.arange(0, COLUMNS)
+    i = tl.arange(0, INPUTS)
+    here = sample[:, None] * neurons + neuron[None, :]
+    mine = (sample < batch)[:, None] & (neuron < neurons)[None, :]
+    given_at = sample[:, None] * inputs + i[None, :]
+    given_mine = (sample < batch)[:, None] & (i < inputs)[None, :]
+    entry = i[:, None] * neurons + neuron[None, :]
+    entry_mine = (i < inputs)[:, None] & (neuron < neurons)[None, :]
+    limit = tl.load(threshold + q * neurons + neuron, neuron < neurons, other=0)[None, :]
+    waiting = tl.zeros([ROWS, COLUMNS], limit.dtype)
+    constants, v, slow = _start(table + q * _WIDTH, unit, waiting, IZHIKEVICH)
+    source += p * apart * inputs
+    matrices += p * (SPAN + 1) * inputs * neurons
+    matrix = tl.load(matrices + entry, entry_mine, other=0)  # stays, where it is the only one
+    for t in range(steps):
+        total = tl.zeros([ROWS, COLUMNS], tl.float32)
+        for d in range(SPAN + 1):
+            there = given_mine
+            if SPAN > 0:
+                matrix = tl.load(matrices + d * inputs * neurons + entry, entry_mine, other=0)
+                there = given_mine & (given_at * 0 + t >= d)
+            s = tl.load(source - d * batch * inputs + given_at, there, other=0).to(tl.bfloat16)
+            if WIDENED:
+                total = tl.dot(s.to(tl.float32), matrix.to(tl.float32), total)
+            else:
+                total = tl.dot(s, matrix, total)
+        source += batch * inputs
+        at = (p * steps + t) * batch * neurons + here
+        if LEARNS and ADAPTS:
+            tl.store(adaptations + (q * steps + t) * batch * neurons + here, slow.to(tl.float32), mine)
+        fired, kept, v, slow, waiting = _update(
+            total.to(limit.dtype), v, slow, waiting, limit, tl.load(noise + q * steps + t), constants, unit,
+            c14, LEAKS, NOISY, ADAPTS, IZHIKEVICH, False,
+        )  # fmt: skip
+        tl.store(spikes + at, tl.where(fired, 1.0, 0.0), mine)
+        if LEARNS:
+            tl.store(membranes + at, kept, mine)
+
+
+class _Layer(torch.autograd.Function):
+    """Spikes [P, T, B, n_out] of the spikes before: Synapses and _Scan in one kernel, forward. A current is
+    never written. The way back needs none either: where it was clamped a bit tells its value; elsewhere the
+    gradient to gain_k is the sum of gradient times current over gain_k, and that sum follows from the
+    gradients to the weights, see back_through_synapses. Gradients as those of Synapses and _Scan."""
+
+    @staticmethod
+    def forward(ctx, learns, spikes, weights, positions, matrix, limits, widths, one, span, parts, *learned):
+        count, _, inputs, neurons = matrix.shape
+        steps, batch = spikes.shape[1:3]
+        spikes = spikes.contiguous()
+        matrices, last = matrix, min(span, steps - 1)  # what is later never arrives
+        if span:
+            delays = torch.arange(last + 1, device=matrix.device).view(-1, 1, 1)
+            matrices = matrix * (torch.round(positions)[:, None] == delays)
+        out = spikes.new_empty(count, steps, batch, neurons)
+        kept = _Kept(out, parts, learns)
+        factors = [math.gcd(n, 16) for n in (inputs, neurons)]
+        for (model, members, c), (table, threshold, adaptations) in zip(parts, kept.parts, strict=True):
+            rows = ROWS // 2 if threshold.dtype == torch.float64 else ROWS
+            columns = columns_of(inputs, neurons, last)
+            grid = triton.cdiv(neurons, columns) * triton.cdiv(batch, rows), len(members)
+            _layer[grid](
+                members, spikes, matrices, threshold, table, c.noise.contiguous(), out, kept.membranes,
+                adaptations, steps, batch, inputs // factors[0], neurons // factors[1],
+                steps * batch if len(spikes) > 1 else 0, 1 / one, float(round(1.4 * one)),
+                FACTOR=factors[0], FACTOR_OUT=factors[1], SPAN=last, INPUTS=tile(inputs), ROWS=rows,
+                COLUMNS=columns, WIDENED=triton.knobs.runtime.interpret, **_kinds(model),
+                NOISY=model == "stochastic_lif", LEARNS=kept.learns, num_warps=_warps(rows, columns),
+                num_stages=2,
+            )  # fmt: skip
+        ctx.save_for_backward(spikes, weights, positions, matrix, limits, widths, *kept.tensors)
+        ctx.parts, ctx.one, ctx.span = [(model, members) for model, members, _ in parts], one, span
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        synapses, kept = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
+        to_current = torch.empty_like(gradient, memory_format=torch.contiguous_format)
+        learned = _back_through_scan(ctx.parts, gradient, None, kept, to_current, ctx.one)
+        drives = gradient.new_zeros(len(gradient), dtype=torch.float64)
+        found = back_through_synapses(
+            to_current, *synapses, ctx.one, ctx.span, ctx.needs_input_grad[1], drives
+        )  # fmt: skip
+        for i, (_, members) in enumerate(ctx.parts):
+            gain_k = kept[3 * i + 1][:, _GAIN]
+            learned[3 * i + 1] += (drives.index_select(0, members) / gain_k).view(-1, 1, 1)
+        return None, *found, None, None, None, None, None, None, *learned
+
+
+def layer(
+    spikes: Tensor, weights: Tensor, positions: Tensor | None, matrix: Tensor, limits: Tensor, widths: Tensor,
+    one: float, span: int, parts: Sequence[Part],
+) -> Tensor:  # fmt: skip
+    """Spikes [P, T, B, n_out] of a layer that fuses: synapses.Synapses, whose arguments it takes, and scan
+    without a refractory period. matrix: bfloat16, one for all steps."""
+    # Asked here: within a function no gradient is ever enabled, and what it needs is said of leaves always.
+    learns, learned = torch.is_grad_enabled(), _learned(parts)
+    return _Layer.apply(
+        learns, spikes, weights, positions, matrix, limits, widths, one, span, parts, *learned
+    )  # fmt: skip
+
+
+# -- streams of lfsr layers ---------------------------------------------------------------------
 
 
 @triton.jit
