@@ -16,6 +16,7 @@ from networks import random_layer, random_network
 
 from scnas import processes, resources
 from scnas.equiv import EquivResult, check_equivalence, generate_miter, generate_sby, tools, trace
+from scnas.hardware import schedule
 from scnas.hardware.cosimulation import SIMULATORS
 from scnas.hardware.verilog import write_design
 from scnas.snn.network import Network
@@ -575,11 +576,11 @@ def test_a_broken_layer_is_refuted(mapping, kind, before, after, tmp_path):
     assert refuted(network, before, after, tmp_path, kind)
 
 
-def shared_network(lanes: int = 70) -> Network:
-    """Two folded layers of two units each, the trees of the first cut by a register, and a last one."""
+def shared_network(lanes: int) -> Network:
+    """Two folded layers of two units each, the first with so many lanes, and a last one."""
     rng = np.random.default_rng(5)
     network = random_network(
-        rng, (72, 4, 4, 2), mapping="folded", neuron="lif", generator="sobol", length=1, timesteps=2, word=8,
+        rng, (lanes + 2, 4, 4, 2), mapping="folded", neuron="lif", generator="sobol", length=1, timesteps=2, word=8,
         fraction=4, max_delay=0, density=0.6, encoder="events", readout="membrane", refractory=0, lanes=2,
     )  # fmt: skip
     first, second, last = network.layers
@@ -588,10 +589,10 @@ def shared_network(lanes: int = 70) -> Network:
 
 
 UNIT_MISTAKES = {
-    "a bit of the stage": ("lanes", "stage[0]", "stage[1]"),
+    "a bit of the stage": ("lanes", "= stage[3:0]", "= stage[7:4]"),
     "a first sum of the other unit": ("lanes", "{1'd0, p_u1_w0, ", "{1'd0, p_w0, "),
-    "weights of the other unit": ("lanes", "ring[0] & (weights[140])", "ring[0] & (weights[0])"),
-    "a stage of the other unit": ("lanes", "stage_u1[5:3]", "stage[5:3]"),
+    "weights of the other unit": ("lanes", "ring[0] & (weights[48])", "ring[0] & (weights[0])"),
+    "a stage of the other unit": ("lanes", "stage_u1[3:0]", "stage[3:0]"),
     "the sum of the other unit": ("composition", "total_u1 = rest_u1 + ", "total_u1 = rest + "),
     "the current of the other unit": ("composition", ".I_t(current_u1)", ".I_t(current)"),
     "the state of the other unit": ("composition", "state_u1 <= states_u1[", "state_u1 <= states["),
@@ -605,7 +606,7 @@ UNIT_MISTAKES = {
 def test_units_and_stages_are_proved(tmp_path):
     from scnas.equiv import check_winner
 
-    network = shared_network()
+    network = shared_network(schedule.STAGED + 1)
     write_design(network, tmp_path)
     network.save(tmp_path / "network.json")
     verdict = check_winner(tmp_path, cache=tmp_path / "proofs")
@@ -616,8 +617,29 @@ def test_units_and_stages_are_proved(tmp_path):
 
 @needs_tools
 @pytest.mark.parametrize("kind, before, after", UNIT_MISTAKES.values(), ids=UNIT_MISTAKES)
-def test_a_broken_unit_is_refuted(kind, before, after, tmp_path):
-    assert refuted(shared_network(), before, after, tmp_path, kind)
+def test_a_broken_unit_is_refuted(kind, before, after, tmp_path, monkeypatch):
+    monkeypatch.setattr(schedule, "STAGED", 23)  # few lanes are soon looked through
+    assert refuted(shared_network(24), before, after, tmp_path, kind)
+
+
+@needs_tools
+def test_trees_are_looked_at_wire_by_wire(tmp_path, monkeypatch):
+    """No lane needs a question about a whole tree, unless a wire is not there."""
+    from scnas.equiv import composition, obligations, winner
+
+    asked = []
+    adds = obligations.Sum.adds
+    monkeypatch.setattr(obligations.Sum, "adds", lambda *a, **b: asked.append(0) or adds(*a, **b))
+    network = shared_network(70)
+    sources = write_design(network).sources
+    found = []
+    for name in ("n_u1_s0", "other"):
+        sources["design.v"] = sources["design.v"].replace("n_u1_s0", name)
+        tasks = winner.obligations(network, sources).items()
+        task = next(task for key, task in tasks if "70 lanes of unit 1" in key)
+        asked.clear()
+        found.append((composition.lanes(task, tmp_path, time.monotonic() + 20)[0], len(asked)))
+    assert found[0] == ("proved", 0) and found[1][1] > 1
 
 
 @needs_tools
