@@ -580,8 +580,9 @@ def shared_network(lanes: int) -> Network:
     """Two folded layers of two units each, the first with so many lanes, and a last one."""
     rng = np.random.default_rng(5)
     network = random_network(
-        rng, (lanes + 2, 4, 4, 2), mapping="folded", neuron="lif", generator="sobol", length=1, timesteps=2, word=8,
-        fraction=4, max_delay=0, density=0.6, encoder="events", readout="membrane", refractory=0, lanes=2,
+        rng, (lanes + 2, 4, 4, 2), mapping="folded", neuron="lif", generator="sobol", length=1, timesteps=2,
+        word=8, fraction=4, max_delay=0, density=0.6, encoder="events", readout="membrane", refractory=0,
+        lanes=2,
     )  # fmt: skip
     first, second, last = network.layers
     layers = (replace(first, lanes=lanes, units=2), replace(second, units=2), last)
