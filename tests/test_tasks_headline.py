@@ -20,8 +20,8 @@ HEADLINES = {
 }
 REDUCED = [
     "search.population_size=6", "search.generations=2", "train.epochs=3", "train.samples=2000",
-    "train.full_epochs=4", "train.final_seeds=1", "task.train_limit=2000", "executor.workers=1",
-    "build=simulated",
+    "train.full_epochs=4", "train.final_seeds=1", "train.batch_size=32", "task.train_limit=2000",
+    "executor.workers=1", "build=simulated",
 ]  # fmt: skip
 
 
