@@ -17,10 +17,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from scnas.contract import NEURONS
-from scnas.hardware import schedule
+from scnas.hardware import schedule, verilog
 from scnas.hardware.structure import Folding, Structure
 
 SHARPNESS = 12
+SUMMED = 2 ** (verilog.FIRST_SUMS + 2) - 1  # lanes in a first sum: words of three, a carry for each adder
 
 
 def features(x: Structure, folding: Folding) -> dict[str, np.ndarray]:
@@ -67,18 +68,18 @@ def features(x: Structure, folding: Folding) -> dict[str, np.ndarray]:
             wired & izhikevich,
             {"bits": x.word, "square": x.word**2, "terms": x.recovery + more_gain},
         ),
-        # weights -> comparators -> tree of the lanes -> sum, or the words of three in the stage
+        # weights -> comparators -> tree of the lanes -> sum, or the first sums in the stage
         "lanes": (
             x.folded,
             {
                 "block": ~folding.rom_in_logic,
                 "banks": folding.banks,
                 "number": number,
-                "levels": np.log2(np.where(staged, 3, np.maximum(1, x.lanes))),
+                "levels": np.log2(np.where(staged, SUMMED, np.maximum(1, x.lanes))),
             },
         ),
         # stage -> the rest of the tree -> sum
-        "stage": (staged, {"levels": np.log2(np.maximum(3, x.lanes) / 3)}),
+        "stage": (staged, {"levels": np.log2(np.maximum(SUMMED, x.lanes) / SUMMED)}),
         # count and state -> leak -> saturation -> threshold -> state
         "datapath": (
             x.folded & leaky,
