@@ -16,7 +16,7 @@ from networks import random_layer, random_network
 
 from scnas import processes, resources
 from scnas.equiv import EquivResult, check_equivalence, generate_miter, generate_sby, tools, trace
-from scnas.hardware import schedule
+from scnas.hardware import schedule, verilog
 from scnas.hardware.cosimulation import SIMULATORS
 from scnas.hardware.verilog import write_design
 from scnas.snn.network import Network
@@ -507,14 +507,14 @@ def refuted(network: Network, before: str, after: str, tmp_path: Path, only: str
     """The detail of the refuted obligations of kind `only`, of a design with one text replaced."""
     import tempfile
 
-    from scnas.equiv import composition, obligations, winner
+    from scnas.equiv import composition, lanes, obligations, winner
 
     sources = write_design(network).sources
     assert before in sources["design.v"], "the mistake no longer applies; update the test"
     sources["design.v"] = sources["design.v"].replace(before, after, 1)
     functions = {
         "counts": obligations.counts,
-        "lanes": composition.lanes,
+        "lanes": lanes.lanes,
         "composition": composition.composition,
     }
     found = []
@@ -626,7 +626,7 @@ def test_a_broken_unit_is_refuted(kind, before, after, tmp_path, monkeypatch):
 @needs_tools
 def test_trees_are_looked_at_wire_by_wire(tmp_path, monkeypatch):
     """No lane needs a question about a whole tree, unless a wire is not there."""
-    from scnas.equiv import composition, obligations, winner
+    from scnas.equiv import lanes, obligations, winner
 
     asked = []
     adds = obligations.Sum.adds
@@ -639,8 +639,29 @@ def test_trees_are_looked_at_wire_by_wire(tmp_path, monkeypatch):
         tasks = winner.obligations(network, sources).items()
         task = next(task for key, task in tasks if "70 lanes of unit 1" in key)
         asked.clear()
-        found.append((composition.lanes(task, tmp_path, time.monotonic() + 20)[0], len(asked)))
+        found.append((lanes.lanes(task, tmp_path, time.monotonic() + 20)[0], len(asked)))
     assert found[0] == ("proved", 0) and found[1][1] > 1
+
+
+@needs_tools
+def test_a_plan_that_adds_a_lane_twice_is_not_believed(tmp_path, monkeypatch):
+    """The design follows the plan of its trees, and so does the proof: the plan itself must be right."""
+    from scnas.equiv import lanes, winner
+
+    plan_tree = verilog.plan_tree
+
+    def wrong(leaves, staged):
+        tree = plan_tree(leaves, staged)
+        if len(tree.words) > 1:
+            tree.words[0][0] = tree.words[1][0]
+        return tree
+
+    for module in (verilog, lanes):
+        monkeypatch.setattr(module, "plan_tree", wrong)
+    network = shared_network(24)
+    tasks = winner.obligations(network, write_design(network).sources).items()
+    task = next(task for key, task in tasks if "24 lanes of unit 1" in key)
+    assert lanes.lanes(task, tmp_path, time.monotonic() + 60)[0] == "refuted"
 
 
 @needs_tools

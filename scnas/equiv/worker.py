@@ -26,14 +26,14 @@ def main() -> None:
     folder = Path()
     task = json.loads((folder / "task.json").read_text())
     deadline = time.monotonic() + task["seconds"]
-    from scnas.equiv import composition, machine, obligations
+    from scnas.equiv import composition, lanes, machine, obligations
 
     kinds = {
         "neuron": obligations.neuron,
         "counts": obligations.counts,
         "generator": obligations.generator,
         "encoder": obligations.encoder,
-        "lanes": composition.lanes,
+        "lanes": lanes.lanes,
         "composition": composition.composition,
     }
     try:
