@@ -1,4 +1,4 @@
-"""scnas.snn.triton_kernels against the reference in torch: spikes with ==, gradients to 1e-5.
+"""scnas.snn.gpu against the reference in torch: spikes with ==, gradients to 1e-5.
 
 On a machine without a GPU the kernels run in Triton's interpreter.
 """
@@ -21,7 +21,8 @@ from test_torch_pass import WITHIN, compare_with_prediction, minibatch, no_waiti
 from test_training import arch  # noqa: E402
 
 from scnas.contract import NEURONS  # noqa: E402
-from scnas.snn import neurons, population, synapses, triton_kernels  # noqa: E402
+from scnas.snn import devices, gpu, neurons, population, synapses  # noqa: E402
+from scnas.snn.gpu import layers  # noqa: E402
 from scnas.snn.neurons import exact_dtype  # noqa: E402
 from scnas.snn.torch_pass import EagerStep  # noqa: E402
 
@@ -53,9 +54,7 @@ def results(scan, c, current):
 
 def on_kernels(monkeypatch):
     """The kernels take what they would on a GPU."""
-    monkeypatch.setattr(population, "scan_on", lambda device: triton_kernels.scan)
-    monkeypatch.setattr(population, "layer_on", lambda device: triton_kernels.layer)
-    monkeypatch.setattr(synapses, "_fill_on", lambda device: triton_kernels.fill)
+    monkeypatch.setattr(devices, "kernels_on", lambda device: gpu)
 
 
 def all_of(current):
@@ -63,7 +62,7 @@ def all_of(current):
     return torch.arange(len(current), device=DEVICE)
 
 
-def compare(neuron, word, fraction, powers_of_two, module=triton_kernels):
+def compare(neuron, word, fraction, powers_of_two, module=layers):
     """Spikes that differ, the largest relative error of a gradient, spikes, and gradients not zero."""
     c, current = case(neuron, word, fraction, powers_of_two)
     pauses = bool((c.refractory > 0).any())
@@ -96,13 +95,13 @@ def test_a_recovery_that_is_clamped_passes_no_gradient(monkeypatch):
     )  # fmt: skip
     sides = [
         results(lambda x, k, run=run: run(x, [("izhikevich", all_of(x), k)], 4, False), c, given[1])
-        for run in (triton_kernels.scan, neurons.scan_reference)
+        for run in (gpu.scan, neurons.scan_reference)
     ]
     assert_alike(*sides)
-    seen, kept = [], triton_kernels._Kept
-    monkeypatch.setattr(triton_kernels, "_Kept", lambda *args: seen.append(kept(*args)) or seen[-1])
-    results(lambda x, k: triton_kernels.scan(x, [("izhikevich", all_of(x), k)], 4, False), c, given[1])
-    steady = (seen[0].membranes & triton_kernels._STEADY.value) != 0
+    seen, kept = [], layers._Kept
+    monkeypatch.setattr(layers, "_Kept", lambda *args: seen.append(kept(*args)) or seen[-1])
+    results(lambda x, k: gpu.scan(x, [("izhikevich", all_of(x), k)], 4, False), c, given[1])
+    steady = (seen[0].membranes & layers._STEADY.value) != 0
     assert steady.any() and not steady.all()
 
 
@@ -119,16 +118,16 @@ def test_blocks_lie_along_the_axis_of_the_grid_that_is_long(monkeypatch):
             return self.kernel[grid]
 
     for name in ("_forward", "_backward"):
-        monkeypatch.setattr(triton_kernels, name, Launched(getattr(triton_kernels, name)))
+        monkeypatch.setattr(layers, name, Launched(getattr(layers, name)))
     c, current = case("lif", 16, 8, True, candidates=2, n=300)
-    results(lambda x, k: triton_kernels.scan(x, [("lif", all_of(x), k)], 8, True), c, current)
+    results(lambda x, k: gpu.scan(x, [("lif", all_of(x), k)], 8, True), c, current)
     assert grids == [(4, 2)] * 2  # 3 samples of 300 neurons in blocks of 256, 2 candidates
 
 
 def test_without_a_refractory_period_too():
     c, current = case("lif", 16, 8, True)
     c = c._replace(refractory=torch.zeros_like(c.refractory))
-    ours, got = results(lambda x, k: triton_kernels.scan(x, [("lif", all_of(x), k)], 8, False), c, current)
+    ours, got = results(lambda x, k: gpu.scan(x, [("lif", all_of(x), k)], 8, False), c, current)
     reference = neurons.scan_reference
     theirs, expected = results(lambda x, k: reference(x, [("lif", all_of(x), k)], 8, False), c, current)
     assert torch.equal(ours, theirs) and ours.sum() > 100
@@ -183,7 +182,7 @@ def test_a_stack_of_all_models_is_scanned_where_it_lies(layout):
     order = order[layout]
     back = [order.index(axis) for axis in range(4)]
     given = current.permute(order).contiguous().permute(back)
-    ours, got = of_parts(triton_kernels.scan, parts, given)
+    ours, got = of_parts(gpu.scan, parts, given)
     theirs, expected = of_parts(neurons.scan_reference, parts, current)
     assert torch.equal(ours, theirs) and ours.sum() > 100 and ours[..., -1].sum() == 0
     for a, b in zip(got, expected, strict=True):
@@ -197,7 +196,7 @@ def test_a_stack_of_all_models_is_scanned_where_it_lies(layout):
 def test_without_a_gradient_nothing_is_kept_for_one():
     parts, current = mixed(refractory=0)
     with torch.no_grad():
-        ours = triton_kernels.scan(current, parts, 8, False)
+        ours = gpu.scan(current, parts, 8, False)
     assert torch.equal(ours, neurons.scan_reference(current, parts, 8, False)) and ours.sum() > 100
 
 
@@ -245,7 +244,7 @@ def fused_and_apart(neuron, c, given, fraction):
     """The results of the fused kernel, and of the reference: a product, and a scan in torch."""
     bf16 = (*given[:3], given[3].to(torch.bfloat16), *given[4:])
     members = all_of(given[3])
-    return of_layer(lambda x, k: triton_kernels.layer(*x, [(neuron, members, k)]), c, bf16), of_layer(
+    return of_layer(lambda x, k: gpu.layer(*x, [(neuron, members, k)]), c, bf16), of_layer(
         lambda x, k: neurons.scan_reference(
             synapses.Synapses.apply(*x), [(neuron, members, k)], fraction, False
         ),
@@ -305,12 +304,12 @@ def test_a_fused_layer_keeps_all_bits_of_a_sum(span):
 
 def test_without_a_gradient_a_fused_layer_writes_spikes_alone(monkeypatch):
     c, given = counted("homeostatic_lif", 16, 8, True)
-    seen, kept = [], triton_kernels._Kept
-    monkeypatch.setattr(triton_kernels, "_Kept", lambda *args: seen.append(kept(*args)) or seen[-1])
+    seen, kept = [], layers._Kept
+    monkeypatch.setattr(layers, "_Kept", lambda *args: seen.append(kept(*args)) or seen[-1])
     given[1].requires_grad_()
     bf16 = (*given[:3], given[3].to(torch.bfloat16), *given[4:])
     with torch.no_grad():
-        ours = triton_kernels.layer(*bf16, [("homeostatic_lif", all_of(given[3]), c)])
+        ours = gpu.layer(*bf16, [("homeostatic_lif", all_of(given[3]), c)])
     assert torch.equal(ours, fused_and_apart("homeostatic_lif", c, given, 8)[1][0])
     assert seen[0].membranes.numel() == seen[0].parts[0][2].numel() == 1
 
@@ -325,8 +324,8 @@ def test_what_a_step_of_a_neuron_keeps(neuron):
     current = synapses.Synapses.apply(*given)
     bf16 = (*given[:3], given[3].to(torch.bfloat16), *given[4:])
     for run, more in (
-        (lambda: triton_kernels.scan(current, parts, 8, False), 4),
-        (lambda: triton_kernels.layer(*bf16, parts), 0),
+        (lambda: gpu.scan(current, parts, 8, False), 4),
+        (lambda: gpu.layer(*bf16, parts), 0),
     ):
         found = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, to=found: to.append(t), lambda t: t):
@@ -357,11 +356,13 @@ def test_what_is_fused_in_a_stack(monkeypatch):
     seen = []
     on_kernels(monkeypatch)
 
+    fused = gpu.layer
+
     def layer(*args):
         seen.append(args[3])
-        return triton_kernels.layer(*args)
+        return fused(*args)
 
-    monkeypatch.setattr(population, "layer_on", lambda device: layer)
+    monkeypatch.setattr(gpu, "layer", layer)
     kinds = [dict(length=16), dict(length=512, fraction=12, word=20), dict(generator="lfsr")]
     group = [arch(**({"hidden": (20,), "fraction": 12, "word": 20} | kind)) for kind in kinds] * 2
     stack, plain = (population.PopulationStack(group, 0, torch.device(DEVICE)) for _ in range(2))
@@ -384,7 +385,7 @@ def test_streams_are_filled_as_the_reference_does(shared, dtype, monkeypatch):
     integers[0, 0, :4] = torch.tensor([0.0, 256, -256, float("nan")])
     tables = torch.tensor(dice.integers(0, 257, (3, 6, 257)), dtype=torch.float32, device=DEVICE)
     expected = synapses.stream_matrix(integers.cpu(), tables.cpu(), dtype, shared)
-    monkeypatch.setattr(synapses, "_fill_on", lambda device: triton_kernels.fill)
+    on_kernels(monkeypatch)
     ours = synapses.stream_matrix(integers, tables, dtype, shared)
     assert ours.dtype == dtype and ours.stride() == expected.stride()
     assert torch.equal(ours.cpu().nan_to_num(999), expected.nan_to_num(999)) and expected.isnan().sum() == 6
@@ -407,7 +408,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from scnas.contract import NEURONS
-from scnas.snn import triton_kernels as k
+from scnas.snn.gpu import layers as k
 from scnas.snn.synapses import ROWS, columns_of, tile
 
 def build(kernel, pointers, num_warps=4, **fixed):
@@ -477,7 +478,7 @@ class Unlaunched:
 def test_a_step_around_the_kernels_waits_for_nothing(seed, monkeypatch):
     on_kernels(monkeypatch)
     for name in ("_forward", "_backward", "_layer", "_streams"):
-        monkeypatch.setattr(triton_kernels, name, Unlaunched())
+        monkeypatch.setattr(layers, name, Unlaunched())
     step = EagerStep(*opened(seed))
     x, labels = minibatch(seed)
     step(x, labels, 0.7, 1.0)  # what is made once

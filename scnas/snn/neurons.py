@@ -9,14 +9,13 @@ not differentiated through (Zenke and Vogels 2021 found that this trains better)
 """
 
 import math
-from collections.abc import Callable, Sequence
-from functools import cache
-from importlib.util import find_spec
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from scnas.snn.devices import has_kernels
 from scnas.snn.kernels import ALPHA
 
 
@@ -217,39 +216,9 @@ def together(parts: Sequence[Tensor], order: Tensor) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts)).index_select(0, order)
 
 
-Scan = Callable[[Tensor, Sequence[Part], int, bool], Tensor]
-
-
-@cache
-def scan_on(device: str) -> Scan:
-    """What scans the neurons of a stack on a type of device, called like scan_reference: Triton on CUDA
-    where it is installed, as it is with torch for Linux; else the reference."""
-    if _has_kernels(device):
-        from scnas.snn import triton_kernels
-
-        return triton_kernels.scan
-    return scan_reference
-
-
-@cache
-def layer_on(device: str) -> Callable[..., Tensor] | None:
-    """What counts and scans a layer that synapses.fuses, in one kernel, on a type of device; None where there
-    is no such kernel."""
-    if _has_kernels(device):
-        from scnas.snn import triton_kernels
-
-        return triton_kernels.layer
-    return None
-
-
 def scan_bytes(device: str, fused: bool, adapts: bool) -> tuple[int, int]:
     """Of every neuron and step on a type of device, at most: what is kept for the way back, its spike and
     what the scan remembers, its current where the layer is not `fused`, and its adaptation if it `adapts`;
     and what is there besides while its layer is worked on. The kernels need as much whatever the float type.
     """
-    return (8 + 4 * (not fused) + 4 * adapts, 12) if _has_kernels(device) else (48, 48)
-
-
-@cache
-def _has_kernels(device: str) -> bool:
-    return device == "cuda" and find_spec("triton") is not None
+    return (8 + 4 * (not fused) + 4 * adapts, 12) if has_kernels(device) else (48, 48)

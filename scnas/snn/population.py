@@ -14,8 +14,9 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from scnas.randomness import integer, rng
+from scnas.snn import devices
 from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Layer, Network
-from scnas.snn.neurons import Constants, Part, exact_dtype, layer_on, scan_on, together
+from scnas.snn.neurons import Constants, Part, exact_dtype, scan_reference, together
 from scnas.snn.streams import max_weight, noise_sequence, ones_table
 from scnas.snn.synapses import Synapses, exact_in_bf16, fuses, operand_dtype, stream_matrix
 from scnas.space import Architecture
@@ -240,10 +241,10 @@ class LayerStack:
 
         generator, exact = kind
         integers, one = pick(integers), float(2**self.fraction)
-        device, fused = integers.device.type, None
-        if self.fires and fuses(kind, *integers.shape[1:], self.span, len(spikes) == 1):
-            fused = layer_on(device)
-        dtype = operand_dtype(device, exact) if fused is None else torch.bfloat16
+        kernels, fused = devices.kernels_on(integers.device.type), False
+        if kernels is not None:
+            fused = self.fires and fuses(kind, *integers.shape[1:], self.span, len(spikes) == 1)
+        dtype = torch.bfloat16 if fused else operand_dtype(integers.device.type, exact)
         if generator == "sobol":
             matrix = (integers * (one / pick(self.buffers["magnitudes"])))[:, None].to(dtype)
         else:
@@ -263,9 +264,10 @@ class LayerStack:
             half = pick(self.buffers["bound"]).float()[:, None]
             return Synapses.apply(*synapses).clamp(-half, half - 1)
         parts = self._neurons(kind, members, constants)
-        if fused is not None:
-            return fused(*synapses, parts)
-        return scan_on(device)(Synapses.apply(*synapses), parts, self.fraction, False)
+        if fused:
+            return kernels.layer(*synapses, parts)
+        scan = scan_reference if kernels is None else kernels.scan
+        return scan(Synapses.apply(*synapses), parts, self.fraction, False)
 
     def _neurons(self, kind: tuple[str, bool], members: Tensor, constants: Constants) -> list[Part]:
         """The models of some candidates, each with its places among them and its constants."""

@@ -6,11 +6,11 @@ L clocks of a stream.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
+
+from scnas.snn import devices
 
 BF16_INTEGERS = 256  # bfloat16 has 8 significant bits: the first integer that it lacks is 257
 BATCHES = 2**15  # matrices of one batched product; CUDA may refuse more than 65,535
@@ -41,7 +41,7 @@ ROWS, COLUMNS = 32, 64  # samples and neurons of one program, at most
 
 
 def fuses(kind: tuple[str, bool], inputs: int, neurons: int, span: int, shared: bool) -> bool:
-    """Whether a layer with neurons is counted and scanned in one kernel, triton_kernels.layer: where that
+    """Whether a layer with neurons is counted and scanned in one kernel, gpu.layer: where that
     moves fewer bytes.
 
     kind: its generator, and whether bfloat16 holds its matrix. span: its longest delay. shared: all
@@ -89,7 +89,8 @@ def stream_matrix(integers: Tensor, tables: Tensor, dtype: torch.dtype, shared: 
         out = integers.new_empty((steps, n_in, count, n_out), dtype=dtype).permute(2, 0, 1, 3)
     else:
         out = integers.new_empty((count, steps, n_in, n_out), dtype=dtype)
-    _fill_on(integers.device.type)(integers, tables, out)
+    kernels = devices.kernels_on(integers.device.type)
+    (_fill if kernels is None else kernels.fill)(integers, tables, out)
     return out
 
 
@@ -100,15 +101,6 @@ def _fill(integers: Tensor, tables: Tensor, out: Tensor) -> None:
         ones = tables[:, t].gather(1, magnitudes).view(integers.shape)
         # What is no number stays none, so that its candidate is seen to diverge.
         out[:, t] = torch.where(integers > 0, ones, torch.where(integers < 0, -ones, integers))
-
-
-@cache
-def _fill_on(device: str):
-    if device == "cuda" and find_spec("triton") is not None:
-        from scnas.snn import triton_kernels
-
-        return triton_kernels.fill
-    return _fill
 
 
 # -- products -----------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""What a GPU does in kernels of its own: the neuron scan, forward and back, the counts of a layer together
-with its scan, and the streams of lfsr layers.
+"""Layers on a GPU: the neuron scan, forward and back, the counts of a layer together with its scan, and the
+streams of lfsr layers.
 
 The same integers as neurons.scan_reference and the same gradients. A program owns some neurons of one
 candidate and keeps their state in registers; per neuron and step it writes a spike, and where a gradient is
@@ -10,8 +10,6 @@ and never written. The candidates of every model are taken as they lie in the st
 Multiplying and adding in one instruction changes nothing: every intermediate is an integer that its float
 type holds exactly (neurons.exact_dtype). Nothing is divided forward, since a GPU does not round a quotient of
 float32 to the nearest: constants are multiplied by `unit`, 2^-F.
-
-Without a GPU the kernels run in Triton's interpreter: TRITON_INTERPRET=1, set before this is imported.
 """
 
 import math
