@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from numba import njit
 
+from scnas.snn import devices
 from scnas.snn.population import PopulationStack
 
 BETAS, EPSILON = (0.9, 0.99), 1e-8
 
 
-class _Parameter:
+class Parameter:
     """One trained tensor, what masks it (None: nothing), its peak rate and its moments."""
 
     def __init__(self, kind: str, tensor: torch.Tensor, mask: torch.Tensor | None, rate: float):
@@ -25,7 +26,7 @@ class _Parameter:
         self.first, self.second = (torch.zeros_like(tensor, requires_grad=False) for _ in range(2))
 
 
-def _parameters(stack: PopulationStack, rates: dict[str, float]) -> list[_Parameter]:
+def _parameters(stack: PopulationStack, rates: dict[str, float]) -> list[Parameter]:
     masks = {
         id(layer.tensors[name]): layer.buffers["keep"]
         for layer in stack.layers
@@ -33,7 +34,7 @@ def _parameters(stack: PopulationStack, rates: dict[str, float]) -> list[_Parame
         if name in layer.tensors
     }
     return [
-        _Parameter(kind, tensor, masks.get(id(tensor)), rates[kind])
+        Parameter(kind, tensor, masks.get(id(tensor)), rates[kind])
         for kind, tensors in stack.parameters.items()
         for tensor in tensors
     ]
@@ -42,14 +43,18 @@ def _parameters(stack: PopulationStack, rates: dict[str, float]) -> list[_Parame
 class TorchAdam:
     """On any device, without waiting for it. rates: peak learning rate of every kind of parameter.
 
-    What changes from step to step lies on the device, so that a move can be recorded once and repeated.
+    What changes from step to step lies on the device, so that a move can be recorded once and repeated. Where
+    there are kernels, they move all parameters at once.
     """
 
     def __init__(self, stack: PopulationStack, rates: dict[str, float], clip: float):
         self.stack, self.clip, self.taken = stack, clip, 0
         self.parameters = _parameters(stack, rates)
-        one = torch.ones((), device=self.parameters[0].tensor.device)
-        self._pace, self._root = one, one.clone()
+        device = self.parameters[0].tensor.device
+        self._pace, self._root = torch.ones((), device=device), torch.ones((), device=device)
+        kernels, self._flat = devices.kernels_on(device.type), None
+        if kernels is not None:
+            self._flat = kernels.FlatAdam(self.parameters, lambda p: stack.bounds(p.kind, p.tensor))
 
     def step(self, factor: float) -> torch.Tensor:
         """Move all parameters by their gradients, at `factor` times their peak rates; returns the norms of
@@ -67,6 +72,8 @@ class TorchAdam:
     @torch.no_grad()
     def move(self) -> torch.Tensor:
         """What step does, after pace."""
+        if self._flat is not None:
+            return self._flat.move(self._pace, self._root, self.clip, BETAS, EPSILON)
         used = [p for p in self.parameters if p.tensor.grad is not None]
         for p in used:
             if p.mask is not None:

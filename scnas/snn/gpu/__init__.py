@@ -3,6 +3,7 @@
 Without a GPU they run in Triton's interpreter: TRITON_INTERPRET=1, set before this is imported.
 """
 
+from scnas.snn.gpu.adam import FlatAdam
 from scnas.snn.gpu.layers import fill, layer, scan
 
-__all__ = ["fill", "layer", "scan"]
+__all__ = ["FlatAdam", "fill", "layer", "scan"]

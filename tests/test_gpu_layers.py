@@ -1,33 +1,23 @@
-"""scnas.snn.gpu against the reference in torch: spikes with ==, gradients to 1e-5.
-
-On a machine without a GPU the kernels run in Triton's interpreter.
-"""
+"""scnas.snn.gpu.layers against the references in torch: spikes with ==, gradients to 1e-5."""
 
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from interpreter import CUDA, DEVICE, TOLERANCE, Unlaunched, on_kernels
+from test_neurons import constants, random_case
+from test_torch_pass import WITHIN, compare_with_prediction, minibatch, no_waiting, opened
+from test_training import arch
 
-CUDA = torch.cuda.is_available()
-if not CUDA:
-    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
-pytest.importorskip("triton", reason="triton is not installed")
+from scnas.contract import NEURONS
+from scnas.snn import gpu, neurons, population, synapses
+from scnas.snn.gpu import layers
+from scnas.snn.neurons import exact_dtype
+from scnas.snn.torch_pass import EagerStep
 
-import numpy as np  # noqa: E402
-from test_neurons import constants, random_case  # noqa: E402
-from test_torch_pass import WITHIN, compare_with_prediction, minibatch, no_waiting, opened  # noqa: E402
-from test_training import arch  # noqa: E402
-
-from scnas.contract import NEURONS  # noqa: E402
-from scnas.snn import devices, gpu, neurons, population, synapses  # noqa: E402
-from scnas.snn.gpu import layers  # noqa: E402
-from scnas.snn.neurons import exact_dtype  # noqa: E402
-from scnas.snn.torch_pass import EagerStep  # noqa: E402
-
-DEVICE = "cuda" if CUDA else "cpu"
-TOLERANCE = 1e-5  # of the norm of a gradient: float32 here, the float type of the neuron there
 CASES = [(16, 8, True), (8, 4, True), (16, 8, False), (24, 12, False)]
 
 
@@ -50,11 +40,6 @@ def results(scan, c, current):
     pull = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     (spikes * pull).sum().backward()
     return spikes.detach(), [torch.zeros_like(t) if t.grad is None else t.grad for t in leaves]
-
-
-def on_kernels(monkeypatch):
-    """The kernels take what they would on a GPU."""
-    monkeypatch.setattr(devices, "kernels_on", lambda device: gpu)
 
 
 def all_of(current):
@@ -465,13 +450,6 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here():
         assert (multiplied == "True") == (name == "_layer")
         # A quotient of float32 is not rounded to the nearest: none in what has to be exact.
         assert (divided == "True") == (name == "_backward")
-
-
-class Unlaunched:
-    """A kernel that is not run: what matters is what is done around it."""
-
-    def __getitem__(self, grid):
-        return lambda *args, **settings: None
 
 
 @pytest.mark.parametrize("seed", range(4))
