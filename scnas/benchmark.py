@@ -359,7 +359,7 @@ def training_cost(
     that is fused (synapses.fuses) has no currents in memory. A synapse belongs to one delay going forward and
     to all of them in the gradient of its delay. Steps of neurons are not counted as operations.
     """
-    from scnas.snn.synapses import exact_in_bf16, fuses
+    from scnas.snn.synapses import Kind, exact_in_bf16, fuses
 
     steps = epochs * math.ceil(train / batch_size)
     seen, shown = epochs * train, train + validation  # samples learned from, samples evaluated
@@ -374,7 +374,7 @@ def training_cost(
             else:
                 float32 += forward
             float32 += 2 * a.timesteps * synapses * seen * (d + 1 + deep)
-            kind = a.generators[i], exact_in_bf16(a.bitstream_lengths[i])
+            kind = Kind(a.generators[i], exact_in_bf16(a.bitstream_lengths[i]))
             current = 0 if fires and fuses(kind, n_in, n_out, a.delay_ranges[i], not deep) else 4
             remembered = 8 if a.neuron_types[i] == "homeostatic_lif" else 4
             # Forward: currents written and read, spikes written, and read by the next layer or the readout.

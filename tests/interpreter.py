@@ -1,4 +1,4 @@
-"""For tests of scnas.snn.gpu: with this imported first, its kernels run in Triton's interpreter without a GPU."""
+"""For tests of scnas.snn.gpu: without a GPU its kernels run in Triton's interpreter."""
 
 import os
 
@@ -22,7 +22,23 @@ def on_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Unlaunched:
-    """A kernel that is not run: what matters is what is done around it."""
+    """A kernel that is not run: what matters is what is done around it. launched: where its name goes."""
+
+    def __init__(self, name: str, launched: list[str]):
+        self.name, self.launched = name, launched
 
     def __getitem__(self, grid):
-        return lambda *args, **settings: None
+        return lambda *args, **settings: self.launched.append(self.name)
+
+
+def launch_nothing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """No kernel runs; returns the names of those that would have, in their order."""
+    from triton.runtime.interpreter import InterpretedFunction
+    from triton.runtime.jit import JITFunction
+
+    launched = []
+    for module in (gpu.adam, gpu.constants, gpu.layers, gpu.loss, gpu.synapses):
+        for name, value in list(vars(module).items()):
+            if isinstance(value, InterpretedFunction | JITFunction):
+                monkeypatch.setattr(module, name, Unlaunched(name, launched))
+    return launched

@@ -121,7 +121,7 @@ def test_long_streams_are_multiplied_in_float32_and_their_neighbours_are_not(mon
     assert torch.equal(TorchPass(stack).scores(spikes)[0], expected) and expected.unique().numel() > 100
     assert [dtype for dtype, *_ in products.seen] == [torch.bfloat16, torch.float32] * 2
     for layer in stack.layers:
-        layer.operands = [(generator, True) for generator, _ in layer.operands]
+        layer.operands = [kind._replace(exact=True) for kind in layer.operands]
         layer._members.clear()
     wrong = TorchPass(stack).scores(spikes)[0] != expected
     assert not wrong[:2].any() and wrong[2:].any()
@@ -312,11 +312,26 @@ def test_a_minibatch_is_taken_without_waiting():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "KERNEL_DEVICES", ())
         samples = training.Samples(VALUES.train, "rate", 8, CPU)
-    order = samples.in_order(np.array([5, 3, 9, 0]))
+    order = samples.in_order(np.array([5, 3, 9, 0]), 3)
     with no_waiting():
         x, labels = samples.batch(order[1:3])
+        last, none = samples.batch(order[3:6])
     assert np.array_equal(x.transpose(0, 1).numpy(), rate_encode(VALUES.train.x[[3, 9]], 8))
     assert labels.tolist() == VALUES.train.y[[3, 9]].tolist()
+    assert last.shape == (8, 3, 12) and none.tolist() == [VALUES.train.y[0], -1, -1]  # filled up
+    assert len(samples.in_order(np.arange(5), 8)) == 5  # one batch is as large as it is
+
+
+def test_what_fills_up_a_batch_does_not_count():
+    """Losses and gradients are those of the samples before it."""
+    (plain, _), (filled, _) = opened(1), opened(1)
+    x, labels = minibatch(1)
+    more = torch.cat([x, x[:, :4]], 1), torch.cat([labels, torch.full((4,), -1)])
+    torch.testing.assert_close(filled.gradients(*more, 0.5), plain.gradients(x, labels, 0.5))
+    for a, b in zip(filled.tensors, plain.tensors, strict=True):
+        assert (a.grad is None) == (b.grad is None)
+        if a.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)
 
 
 PLANTED = {
@@ -528,7 +543,7 @@ def test_too_little_memory_to_record_is_too_little_memory(error):
 
 
 def test_a_training_of_recorded_steps_is_the_training(monkeypatch):
-    """The whole way, with pruning, learned delays, a smaller last batch and its own schedule."""
+    """The whole way, with pruning, learned delays, a last batch that is filled up, and its own schedule."""
     monkeypatch.setattr(training, "KERNEL_DEVICES", ())
     group = [arch(hidden=(h,), delay=2, density=0.4, generator=g) for h, g in ((5, "sobol"), (7, "lfsr"))]
     budget = replace(QUICK, epochs=5, batch_size=40)  # 40, 40 and 16 samples
@@ -542,7 +557,7 @@ def test_a_training_of_recorded_steps_is_the_training(monkeypatch):
     monkeypatch.setattr(training, "open_step", recorded)
     again = training.train_group(group, VALUES, budget, 0, "cpu")
     assert [figures(r) for r in again] == [figures(r) for r in eager]
-    assert all(r.failed is None for r in again) and tapes[0].replayed == 18 and tapes[0].recorded == 4
+    assert all(r.failed is None for r in again) and tapes[0].replayed == 24 and tapes[0].recorded == 2
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -583,7 +598,6 @@ def test_a_training_that_regrows_never_differentiates_beside_its_graph(monkeypat
     monkeypatch.setattr(training, "REGROW_EVERY", 2)
     group = [arch(hidden=(h,), delay=2, density=0.4) for h in (5, 7)]
     budget = replace(QUICK, epochs=6, batch_size=24)  # four batches of 24 samples an epoch
-    assert training._last_batch(VALUES, budget) == 0
     regrown, regrow = [], training._regrow
     monkeypatch.setattr(training, "_regrow", lambda *args: (regrown.append(args), regrow(*args)))
     eager = training.train_group(group, VALUES, budget, 0, "cpu")
@@ -794,16 +808,6 @@ def test_thousands_of_small_networks_are_planned_as_one_group_of_a_large_gpu(mon
             assert training.memory_bytes(group, QUICK.batch_size, "cuda") <= gib * 2**30
         assert sum(map(len, groups[-1])) == 4096
     assert len(groups[0]) == 1 < len(groups[1]) < len(groups[2])
-
-
-def test_a_smaller_last_batch_takes_memory_beside_the_graph_of_the_others():
-    """96 samples. Of 40 a batch 16 are left, of 32 or 96 none; fewer than one are a batch of their own."""
-    for size, samples, left in ((40, None, 16), (32, None, 0), (96, None, 0), (40, 90, 10), (40, 30, 0)):
-        assert training._last_batch(VALUES, replace(QUICK, batch_size=size, samples=samples)) == left
-    group = [arch(hidden=(64,))]
-    alone, some, more = (training.memory_bytes(group, 512, "cuda", left) for left in (0, 16, 500))
-    assert alone < some < more < 2 * alone
-    assert len({training.memory_bytes(group, 512, "cpu", left) for left in (0, 16)}) == 1
 
 
 def test_memory_grows_with_all_that_takes_it():

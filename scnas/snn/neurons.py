@@ -193,21 +193,25 @@ def scan(
     return torch.stack(spikes, 1).to(current.dtype), torch.stack(trace, 1) if membranes else None
 
 
-# Candidates of one model: its name, their places in the stack [Q], their constants, whose dtype decides the
-# arithmetic.
-Part = tuple[str, Tensor, Constants]
+# Candidates of one model: its name, their places in the stack [Q], and the float type in which its updates
+# are exact, see exact_dtype.
+Part = tuple[str, Tensor, torch.dtype]
 
 
-def scan_reference(current: Tensor, parts: Sequence[Part], fraction: int, refractory: bool) -> Tensor:
+def scan_reference(
+    current: Tensor, c: Constants, parts: Sequence[Part], fraction: int, refractory: bool
+) -> Tensor:
     """Spikes [P, T, B, N] of a layer whose candidates, each in one of `parts`, have models of their own.
 
-    current: [P, T, B, N] float32, saturated here. refractory: whether any candidate has such a period.
+    current: [P, T, B, N] float32, saturated here. c: of all candidates, in the order of the stack.
+    refractory: whether any candidate has such a period.
     """
     spikes = []
-    for model, members, c in parts:
-        bound = c.bound.to(current.dtype)[:, None]
+    for model, members, dtype in parts:
+        own = c.select(members).to(dtype)
+        bound = own.bound.to(current.dtype)[:, None]
         mine = current.index_select(0, members).clamp(-bound, bound - 1)
-        spikes.append(scan(model, mine, c, fraction, refractory=refractory)[0])
+        spikes.append(scan(model, mine, own, fraction, refractory=refractory)[0])
     return together(spikes, torch.argsort(torch.cat([members for _, members, _ in parts])))
 
 

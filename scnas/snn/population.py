@@ -18,7 +18,17 @@ from scnas.snn import devices
 from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Layer, Network
 from scnas.snn.neurons import Constants, Part, exact_dtype, scan_reference, together
 from scnas.snn.streams import max_weight, noise_sequence, ones_table
-from scnas.snn.synapses import Synapses, exact_in_bf16, fuses, operand_dtype, stream_matrix
+from scnas.snn.synapses import (
+    Given,
+    Kind,
+    Synapses,
+    exact_in_bf16,
+    fuses,
+    matrices,
+    operand_dtype,
+    stream_matrix,
+    sums_up,
+)
 from scnas.space import Architecture
 
 WEIGHT_SPREAD = 0.15  # standard deviation of initial weights, as a share of the largest
@@ -59,8 +69,16 @@ class LayerStack:
         self.sparse = any(kept < a * b for kept, (a, b) in zip(self.kept, self.sizes, strict=True))
         self.tops = [max_weight(g, n) for g, n in zip(self.generators, self.lengths, strict=True)]
         self.spans = [a.delay_ranges[index] for a in architectures]
-        # Candidates whose matrices can be held alike are multiplied together.
-        self.operands = [(g, exact_in_bf16(n)) for g, n in zip(self.generators, self.lengths, strict=True)]
+        # Candidates whose matrices can be held alike are multiplied together. One whose currents must be
+        # known keeps those of all: a kind more is a product more.
+        summed = not self.fires and all(
+            sums_up(generator, n_in, self.timesteps, self.fraction, word)
+            for generator, (n_in, _), word in zip(self.generators, self.sizes, self.words, strict=True)
+        )
+        self.operands = [
+            Kind(generator, exact_in_bf16(length), summed)
+            for generator, length in zip(self.generators, self.lengths, strict=True)
+        ]
         self.span, self.word = max(self.spans), max(self.words)
         self.seeds = [integer(seed, "generator", key, index) for key in self.keys]
         self.noise_seeds = [integer(seed, "noise", key, index) for key in self.keys]
@@ -115,9 +133,12 @@ class LayerStack:
             "keep": torch.tensor(real),
             "limit": column(self.spans),
             "magnitudes": column(self.tops),
+            "units": column(one / np.array(self.tops)),
             "bound": column(half, torch.float64),
             "base": column(base, torch.float64),
             "noise": torch.tensor(self._noise(), dtype=torch.float64),
+            "neurons": torch.tensor(real.any(1, keepdims=True)),
+            "refractory": torch.zeros(count, 1, 1, dtype=torch.float64),
             **{
                 name: column([c[name] for c in self.constants], torch.float64)
                 for name in ("decay_k", "bump_k", "a_k", "b_k", "d_k", "v_rest", "v_reset", "scale")
@@ -187,30 +208,31 @@ class LayerStack:
         return hard.detach() + (soft - soft.detach())
 
     def neuron_constants(self) -> Constants:
-        b = self.buffers
-        zero = torch.zeros_like(b["bound"])
-        # Noise can drive a padded neuron over any threshold but this.
-        threshold = torch.where(b["real"].any(1, keepdim=True), self.thresholds(), math.inf)
-        return Constants(
-            threshold=threshold, leak_k=self.power("leak"), gain_k=self.power("gain"),
-            decay_k=b["decay_k"], bump_k=b["bump_k"], a_k=b["a_k"], b_k=b["b_k"], d_k=b["d_k"],
-            v_rest=b["v_rest"], v_reset=b["v_reset"], refractory=zero, bound=b["bound"],
-            noise=b["noise"], scale=b["scale"],
-        )  # fmt: skip
+        b, kernels = self.buffers, devices.kernels_on(self.tensors["weight"].device.type)
+        if kernels is not None and self.powers_of_two:
+            learned = [self.tensors[name] for name in ("threshold", "gain", "leak")]
+            threshold, gain_k, leak_k = kernels.learned(
+                *learned, b["base"], b["bound"], b["neurons"], self.fraction
+            )
+        else:
+            # Noise can drive a padded neuron over any threshold but this.
+            threshold = torch.where(b["neurons"], self.thresholds(), math.inf)
+            gain_k, leak_k = self.power("gain"), self.power("leak")
+        fixed = {name: b[name] for name in Constants._fields if name in b}
+        return Constants(threshold=threshold, gain_k=gain_k, leak_k=leak_k, **fixed)
 
     # -- forward --------------------------------------------------------------------------------
 
     def forward(self, spikes: Tensor, softness: float | Tensor) -> Tensor:
         """Spikes, [P, T, B, n_out] as the input spikes [P or 1, T, B, n_in]; where the layer only integrates,
-        its currents.
+        its currents, or where they need not be known one by one their sum, [P, 1, B, n_out].
 
         softness: how the gradient sees a delay, from 1 (half the range of the layer at once) to 0 (half a
         step).
         """
         parts = self._parts("operands", self.operands)
-        integers = self.integer_weights()
         constants = self.neuron_constants() if self.fires else None
-        outs = [self._part(kind, members, integers, constants, spikes, softness) for kind, members in parts]
+        outs = [self._part(kind, members, constants, spikes, softness) for kind, members in parts]
         return together(outs, self._orders["operands"])
 
     def _parts(self, name: str | tuple, of: Sequence) -> list[tuple]:
@@ -226,59 +248,66 @@ class LayerStack:
 
     def _part(
         self,
-        kind: tuple[str, bool],
+        kind: Kind,
         members: Tensor,
-        integers: Tensor,
         constants: Constants | None,
         spikes: Tensor,
         softness: float | Tensor,
     ) -> Tensor:
-        """What forward returns, of some candidates whose streams come from one generator; kind: it, and
-        whether bfloat16 holds their matrices."""
+        """What forward returns, of the candidates of one kind; their sum over the steps, with one step, where
+        nothing else is asked for."""
 
         def pick(x: Tensor) -> Tensor:
             return x if len(members) == self.count else x.index_select(0, members)
 
-        generator, exact = kind
-        integers, one = pick(integers), float(2**self.fraction)
-        kernels, fused = devices.kernels_on(integers.device.type), False
+        device, shared = spikes.device.type, len(spikes) == 1
+        kernels, fused = devices.kernels_on(device), False
         if kernels is not None:
-            fused = self.fires and fuses(kind, *integers.shape[1:], self.span, len(spikes) == 1)
-        dtype = torch.bfloat16 if fused else operand_dtype(integers.device.type, exact)
-        if generator == "sobol":
-            matrix = (integers * (one / pick(self.buffers["magnitudes"])))[:, None].to(dtype)
+            sizes = self.tensors["weight"].shape[1:]
+            fused = self.fires and fuses(kind, *sizes, self.span, shared)
+        dtype = torch.bfloat16 if fused else operand_dtype(device, kind.exact)
+        weights, one = pick(self.tensors["weight"]), float(2**self.fraction)
+        positions = pick(self.tensors["position"]) if "position" in self.tensors else None
+        if kind.generator == "sobol":
+            entries = matrices(
+                weights.detach(), pick(self.buffers["keep"]), pick(self.buffers["magnitudes"]),
+                pick(self.buffers["units"]), None if positions is None else positions.detach(),
+                min(self.span, self.timesteps - 1) + 1, dtype, shared and not fused,
+            )  # fmt: skip
         else:
-            matrix = stream_matrix(integers, self._tables(kind, members), dtype, len(spikes) == 1)
-        positions = self.tensors.get("position")
-        synapses = (
-            pick(spikes) if len(spikes) > 1 else spikes,
-            pick(self.tensors["weight"]),
-            None if positions is None else pick(positions),
-            matrix,
-            pick(self.buffers["limit"]),
-            pick((self.buffers["limit"] * softness / 2).clamp(min=0.5)),
-            one,
-            self.span,
-        )
+            tables = self._tables(kind, members)
+            entries = stream_matrix(pick(self.integer_weights()), tables, dtype, shared)
+        widths = (self.buffers["limit"] * softness / 2).clamp(min=0.5) if self.span else self.buffers["limit"]
+        given = Given(
+            weights, positions, entries, pick(self.buffers["limit"]), pick(widths), one, self.span,
+            kind.generator != "sobol",
+        )  # fmt: skip
+        spikes = spikes if shared else pick(spikes)
         if constants is None:
+            current = Synapses.apply(spikes, weights, positions, given, kind.summed)
+            if kind.summed:
+                return current
             half = pick(self.buffers["bound"]).float()[:, None]
-            return Synapses.apply(*synapses).clamp(-half, half - 1)
-        parts = self._neurons(kind, members, constants)
+            return current.clamp(-half, half - 1)
+        if len(members) < self.count:
+            constants = constants.select(members)
+        parts = self._neurons(kind)
         if fused:
-            return kernels.layer(*synapses, parts)
+            return kernels.layer(spikes, given, constants, parts)
         scan = scan_reference if kernels is None else kernels.scan
-        return scan(Synapses.apply(*synapses), parts, self.fraction, False)
+        return scan(
+            Synapses.apply(spikes, weights, positions, given, False), constants, parts, self.fraction, False
+        )
 
-    def _neurons(self, kind: tuple[str, bool], members: Tensor, constants: Constants) -> list[Part]:
-        """The models of some candidates, each with its places among them and its constants."""
+    def _neurons(self, kind: Kind) -> list[Part]:
+        """The models of the candidates of a kind, each with its places among them."""
         models = [model for model, other in zip(self.models, self.operands, strict=True) if other == kind]
-        parts = []
-        for model, places in self._parts(("models", kind), models):
-            dtype = exact_dtype(model, self.word, self.fraction, self.powers_of_two)
-            parts.append((model, places, constants.select(members.index_select(0, places)).to(dtype)))
-        return parts
+        return [
+            (model, places, exact_dtype(model, self.word, self.fraction, self.powers_of_two))
+            for model, places in self._parts(("models", kind), models)
+        ]
 
-    def _tables(self, kind: tuple[str, bool], members: Tensor) -> Tensor:
+    def _tables(self, kind: Kind, members: Tensor) -> Tensor:
         """Ones of every magnitude in current units of lfsr layers, [Q, T, 257]."""
         if kind not in self._lookups:
             own = np.array([self.tables[p] for p in members.tolist()])
@@ -448,19 +477,30 @@ class PopulationStack:
             fired.append(out if layer.fires else None)
         return out.sum(1, dtype=self.score_dtype), fired
 
+    @property
+    def _unit(self) -> int:
+        """What a score of 1 is, in units of a logit but for the scale."""
+        return 2**self.fraction if self.readout == "membrane" else 1
+
     def factors(self) -> Tensor:
         """What turns an integer score into a logit, [P]."""
-        unit = 2**self.fraction if self.readout == "membrane" else 1
-        return torch.exp(self.scale) / unit
+        return torch.exp(self.scale) / self._unit
 
     def losses(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of each candidate, [P], of scores [P, B, n_classes] and labels [B]."""
+        """Mean cross-entropy of each candidate, [P], of scores [P, B, n_classes] and labels [B]; samples with
+        the label -1 do not count."""
+        kernels = devices.kernels_on(scores.device.type)
+        if kernels is not None:
+            return kernels.losses(scores, self.scale, labels, self._unit)
         count, batch, classes = scores.shape
         logits = scores * self.factors().to(scores.dtype)[:, None, None]
         flat = functional.cross_entropy(
-            logits.reshape(-1, classes), labels.expand(count, -1).reshape(-1), reduction="none"
+            logits.reshape(-1, classes),
+            labels.expand(count, -1).reshape(-1),
+            ignore_index=-1,
+            reduction="none",
         )
-        return flat.view(count, batch).mean(1)
+        return flat.view(count, batch).sum(1) / (labels >= 0).sum()
 
     def bounds(self, kind: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """The range that a parameter is kept in, from..to, each [P or 1, 1, 1]."""

@@ -6,6 +6,7 @@ L clocks of a stream.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,11 +41,20 @@ MOST_INPUTS = 256  # with 64 neurons their matrix of 32 KiB stays on the chip
 ROWS, COLUMNS = 32, 64  # samples and neurons of one program, at most
 
 
-def fuses(kind: tuple[str, bool], inputs: int, neurons: int, span: int, shared: bool) -> bool:
+class Kind(NamedTuple):
+    """Of layers that are multiplied together: their generator, whether bfloat16 holds their matrices, and
+    whether their currents are summed up over the steps at once, see sums_up."""
+
+    generator: str
+    exact: bool
+    summed: bool = False
+
+
+def fuses(kind: Kind, inputs: int, neurons: int, span: int, shared: bool) -> bool:
     """Whether a layer with neurons is counted and scanned in one kernel, gpu.layer: where that
     moves fewer bytes.
 
-    kind: its generator, and whether bfloat16 holds its matrix. span: its longest delay. shared: all
+    span: its longest delay. shared: all
     candidates have the same input. Of a sample and step, in two kernels: spikes are read, 4 bytes, written as
     bfloat16 and read again, 2 and 2, for every delay copied and read once more, 6; if shared, that is nothing
     for one candidate. Currents are written and read by the scan and by the way back, 12, and for every delay
@@ -57,11 +67,10 @@ def fuses(kind: tuple[str, bool], inputs: int, neurons: int, span: int, shared: 
     it anew, 2 bytes an input for each of 32 samples; and the way back would need the current, which only a
     matrix that stays can replace (see back_through_synapses).
     """
-    generator, exact = kind
     apart = neurons * (12 + 16 * span) + (0 if shared else inputs * (8 + 6 * span))
     blocks, matrices = -(-neurons // columns_of(inputs, neurons, span)), span + 1
     fused = 4 * inputs * blocks * matrices + (2 * inputs * neurons * matrices / ROWS if span else 0)
-    return generator == "sobol" and exact and inputs <= MOST_INPUTS and fused <= apart
+    return kind.generator == "sobol" and kind.exact and inputs <= MOST_INPUTS and fused <= apart
 
 
 def columns_of(inputs: int, neurons: int, span: int) -> int:
@@ -74,7 +83,28 @@ def tile(n: int) -> int:
     return max(16, 1 << (n - 1).bit_length())
 
 
-# -- streams ------------------------------------------------------------------------------------
+# -- matrices -----------------------------------------------------------------------------------
+
+
+def matrices(
+    weights: Tensor, keep: Tensor, magnitudes: Tensor, units: Tensor, positions: Tensor | None, slices: int,
+    dtype: torch.dtype, shared: bool,
+) -> Tensor:  # fmt: skip
+    """What a spike brings to a neuron over each synapse of a sobol layer, [P, slices, n_in, n_out]: the
+    signed ones of a stream in current units, in the slice of its delay.
+
+    weights: [P, n_in, n_out] real. keep: the same, bool. magnitudes: [P, 1, 1], the largest of a weight.
+    units: [P, 1, 1], current units of a magnitude of 1. positions: [P, n_in, n_out] real delays, or None,
+    with one slice. shared: for a product with inputs that all share; the reference lays nothing out for it.
+    """
+    kernels = devices.kernels_on(weights.device.type)
+    if kernels is not None:
+        return kernels.matrices(weights, keep, magnitudes, units, positions, slices, dtype, shared)
+    entries = (torch.round(weights * magnitudes) * keep * units)[:, None]
+    if positions is not None:
+        delays = torch.arange(slices, device=weights.device).view(-1, 1, 1)
+        entries = entries * (torch.round(positions)[:, None] == delays)
+    return entries.to(dtype)
 
 
 def stream_matrix(integers: Tensor, tables: Tensor, dtype: torch.dtype, shared: bool) -> Tensor:
@@ -83,15 +113,19 @@ def stream_matrix(integers: Tensor, tables: Tensor, dtype: torch.dtype, shared: 
     integers: [P, n_in, n_out] float32, signed magnitudes. tables: [P, T, M + 1] float32, ones of each
     magnitude. shared: laid out as [T, n_in, P, n_out], for a product with inputs that all share.
     """
-    count, n_in, n_out = integers.shape
-    steps = tables.shape[1]
-    if shared:
-        out = integers.new_empty((steps, n_in, count, n_out), dtype=dtype).permute(2, 0, 1, 3)
-    else:
-        out = integers.new_empty((count, steps, n_in, n_out), dtype=dtype)
+    out = laid_out(integers, tables.shape[1], dtype, shared)
     kernels = devices.kernels_on(integers.device.type)
     (_fill if kernels is None else kernels.fill)(integers, tables, out)
     return out
+
+
+def laid_out(weights: Tensor, slices: int, dtype: torch.dtype, shared: bool) -> Tensor:
+    """Room for [P, slices, n_in, n_out]; if shared as [slices, n_in, P, n_out], so that a product of all
+    candidates takes it as it lies."""
+    count, n_in, n_out = weights.shape
+    if shared:
+        return weights.new_empty((slices, n_in, count, n_out), dtype=dtype).permute(2, 0, 1, 3)
+    return weights.new_empty((count, slices, n_in, n_out), dtype=dtype)
 
 
 def _fill(integers: Tensor, tables: Tensor, out: Tensor) -> None:
@@ -181,83 +215,135 @@ def _per_synapse(spikes: Tensor, gradient: Tensor) -> Tensor:
 # -- one layer ----------------------------------------------------------------------------------
 
 
+class Given(NamedTuple):
+    """Synapses of a layer, as Synapses takes them.
+
+    weights: [P, n_in, n_out] real. positions: [P, n_in, n_out] real delays, or None. matrices: of sobol
+    layers see matrices(), of others (`streams`) [P, T, n_in, n_out], see stream_matrix(). limits: [P, 1, 1]
+    largest delay. widths: [P, 1, 1], how softly the gradient sees a delay, in steps. one: 2^F. span: the
+    largest of limits; 0 without positions.
+    """
+
+    weights: Tensor
+    positions: Tensor | None
+    matrices: Tensor
+    limits: Tensor
+    widths: Tensor
+    one: float
+    span: int
+    streams: bool = False
+
+    def at(self, d: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Matrices of the synapses with delay d, [P, 1 or T - d, n_in, n_out], of another type if given."""
+        if not self.streams:
+            found = self.matrices[:, d : d + 1]
+        elif self.positions is None:
+            found = self.matrices[:, d:]
+        else:
+            found = self.matrices[:, d:] * (torch.round(self.positions) == d)[:, None]
+        return found if dtype is None else found.to(dtype)
+
+
 class Synapses(torch.autograd.Function):
     """Currents of a layer from its input spikes, exact; gradients to spikes, weights and delays.
 
-    spikes: [P or 1, T, B, n_in] (1: the input, shared by all). weights: [P, n_in, n_out] real.
-    positions: [P, n_in, n_out] real delays, or None. matrix: [P, 1 or T, n_in, n_out], the signed
-    ones of every stream in current units (times 2^F / L), in the type that the product is taken in.
-    limits: [P, 1, 1] largest delay. widths: [P, 1, 1], how softly the gradient sees a delay, in steps.
-    span: the largest of limits; 0 without positions.
-    returns [P, T, B, n_out]. The current is linear in a weight with slope 2^F per active spike,
-    which is exact for sobol streams but for rounding, and the mean over seeds for lfsr. Gradients are
-    float32 throughout.
+    spikes: [P or 1, T, B, n_in] (1: the input, shared by all). returns [P, T, B, n_out], or if `summed` their
+    sum over the steps, [P, 1, B, n_out], for which the spikes are counted first; see sums_up. weights and
+    positions are given once more, apart, for their gradients. The current is linear in a weight with slope
+    2^F per active spike, which is exact for sobol streams but for rounding, and the mean over seeds for lfsr.
+    Gradients are float32 throughout.
     """
 
     @staticmethod
-    def forward(ctx, spikes, weights, positions, matrix, limits, widths, one, span):
+    def forward(ctx, spikes, weights, positions, given, summed):
         timesteps = spikes.shape[1]
-        placed = None if positions is None else torch.round(positions)
-        rows, out = spikes.to(matrix.dtype), None
-        for d in range(min(span + 1, timesteps)):  # what is later never arrives
-            at = matrix if placed is None else matrix * (placed == d)[:, None]
-            part = product(rows[:, : timesteps - d], at[:, d:] if at.shape[1] > 1 else at)
+        last = min(given.span, timesteps - 1)  # what is later never arrives
+        if summed:
+            early = [spikes[:, : timesteps - d].sum(1, keepdim=True) for d in range(last + 1)]
+            spikes = early[0] if last == 0 else torch.cat(early, 1)
+        rows, out = spikes.to(given.matrices.dtype), None
+        for d in range(last + 1):
+            part = product(rows[:, d : d + 1] if summed else rows[:, : timesteps - d], given.at(d))
             if out is None:
                 out = part
+            elif summed:
+                out += part
             else:
                 out[:, d:] += part
-        ctx.save_for_backward(spikes, weights, positions, matrix, limits, widths)
-        ctx.one, ctx.span = one, span
+        ctx.save_for_backward(spikes, *given[:5])
+        ctx.rest, ctx.steps = given[5:], timesteps if summed else 0
         return out
 
     @staticmethod
     def backward(ctx, gradient):
+        spikes, *tensors = ctx.saved_tensors
         wanted = ctx.needs_input_grad[0]
-        found = back_through_synapses(gradient, *ctx.saved_tensors, ctx.one, ctx.span, wanted)
-        return *found, None, None, None, None, None
+        found = back_through_synapses(gradient, spikes, Given(*tensors, *ctx.rest), wanted, steps=ctx.steps)
+        return *found, None, None
+
+
+def sums_up(generator: str, inputs: int, timesteps: int, fraction: int, word: int) -> bool:
+    """Whether the currents of a layer that only integrates need not be known one by one: each synapse brings
+    the same in all steps, no current can leave the word, and their sums, like the counts of spikes, are exact
+    in the types of a product.
+    """
+    largest = inputs * 2**fraction
+    return (
+        generator == "sobol" and largest < 2 ** (word - 1) and timesteps * largest < 2**24
+        and timesteps <= BF16_INTEGERS
+    )  # fmt: skip
 
 
 def back_through_synapses(
-    gradient: Tensor, spikes: Tensor, weights: Tensor, positions: Tensor | None, matrix: Tensor,
-    limits: Tensor, width: Tensor, one: float, span: int, wanted: bool, drives: Tensor | None = None,
-) -> tuple[Tensor | None, Tensor, Tensor | None]:  # fmt: skip
+    gradient: Tensor, spikes: Tensor, given: Given, wanted: bool, drives: Tensor | None = None, steps: int = 0
+) -> tuple[Tensor | None, Tensor, Tensor | None]:
     """Gradients to spikes, if wanted, weights and positions of that to the currents; see Synapses.
 
-    drives: [P] float64, to which is added the sum of gradient times current, where each synapse has one
-    stream for all steps: the same as that of matrix entries times the gradients that they would have.
+    drives: [P] float64, to which is added the sum of gradient times current of a sobol layer: the same as
+    that of matrix entries times the gradients that they would have. steps: of the spikes, where what is given
+    of them are counts up to the last step from which each delay arrives, [P or 1, delays, B, n_in], and one
+    gradient for all steps; else 0.
     """
-    timesteps = spikes.shape[1]
-    to_spikes = to_positions = None
-    to_weights = torch.zeros_like(weights)
-    if wanted or drives is not None:
-        matrix = matrix.to(spikes.dtype)
-    if wanted:
-        to_spikes = torch.zeros_like(spikes)
+    timesteps = steps or spikes.shape[1]
+    last = min(given.span, timesteps - 1)
     if len(spikes) > 1:
         gradient = gradient.contiguous()
-    if positions is not None:
-        to_positions = torch.zeros_like(positions)
-        placed = torch.round(positions)
-        soft = shares(positions, limits, span, width)
-        mean = sum(share * d for d, share in enumerate(soft))
-    for d in range(min(span + 1, timesteps)):
-        late = gradient[:, d:]
-        per_synapse = _per_synapse(spikes[:, : timesteps - d], late)
-        per_weight, at = per_synapse * one, matrix
-        if positions is None:
-            to_weights += per_weight
-        else:
-            here = placed == d
-            to_weights += per_weight * here
-            # d/dposition of a softmax over exp(-(d - position)^2 / (2 width^2))
-            to_positions += per_weight * weights * soft[d] * (d - mean) / width**2
-            at = matrix * here[:, None] if wanted or drives is not None else None
-        if drives is not None:
-            drives += (at[:, 0] * per_synapse).sum((1, 2), dtype=drives.dtype)
+    found, to_spikes = [], None
+    if wanted and last:
+        to_spikes = gradient.new_zeros((len(gradient), timesteps, *spikes.shape[2:]))
+    for d in range(last + 1):
+        late = gradient if steps else gradient[:, d:]
+        found.append(_per_synapse(spikes[:, d : d + 1] if steps else spikes[:, : timesteps - d], late))
         if wanted:
-            back = product(late, (at[:, d:] if at.shape[1] > 1 else at).transpose(2, 3))
-            to_spikes[:, : timesteps - d] += back
+            back = product(late, given.at(d, spikes.dtype).transpose(2, 3))
+            if to_spikes is None:
+                to_spikes = back.expand(-1, timesteps, -1, -1)
+            else:
+                to_spikes[:, : timesteps - d] += back
+    kernels = devices.kernels_on(gradient.device.type)
+    stacked = torch.stack(found) if last else found[0][None]
+    to_weights, to_positions = (collect if kernels is None else kernels.collect)(stacked, given, drives)
     return to_spikes, to_weights, to_positions
+
+
+def collect(found: Tensor, given: Given, drives: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Gradients to weights and positions from those to the matrix of each delay, over 2^F, `found`
+    [D + 1, P, n_in, n_out]. drives: see back_through_synapses."""
+    if drives is not None:
+        for d, per_synapse in enumerate(found):
+            drives += (given.at(d, found.dtype)[:, 0] * per_synapse).sum((1, 2), dtype=drives.dtype)
+    if given.positions is None:
+        return found[0] * given.one, None
+    to_weights, to_positions = (torch.zeros_like(given.weights) for _ in range(2))
+    placed = torch.round(given.positions)
+    soft = shares(given.positions, given.limits, given.span, given.widths)
+    mean = sum(share * d for d, share in enumerate(soft))
+    for d, per_synapse in enumerate(found):
+        per_weight = per_synapse * given.one
+        to_weights += per_weight * (placed == d)
+        # d/dposition of a softmax over exp(-(d - position)^2 / (2 width^2))
+        to_positions += per_weight * given.weights * soft[d] * (d - mean) / given.widths**2
+    return to_weights, to_positions
 
 
 def shares(positions: Tensor, limits: Tensor, span: int, width: Tensor) -> list[Tensor]:

@@ -18,18 +18,23 @@ from scnas.contract import PRUNE_BY, PRUNE_PER, is_power_of_two, one_of, whole
 from scnas.randomness import rng
 from scnas.snn.adam import CpuAdam, TorchAdam
 from scnas.snn.cpu import CACHE_BYTES, CpuPass
+from scnas.snn.devices import has_kernels
 from scnas.snn.network import Network
 from scnas.snn.neurons import scan_bytes
 from scnas.snn.population import PopulationStack
 from scnas.snn.streams import van_der_corput
-from scnas.snn.synapses import exact_in_bf16, fuses
+from scnas.snn.synapses import Kind, exact_in_bf16, fuses, sums_up
 from scnas.snn.torch_pass import TorchPass, open_step
 from scnas.space import Architecture
 from scnas.tasks import Split, Task
 
 GIB = 2**30
 KERNEL_DEVICES = ("cpu",)  # where the compiled kernels work; torch works anywhere
-GROUP_OVERHEAD = 1e7  # what one step of one more group costs, in the operations of work_of()
+# What one step of one more group costs, in the operations of work_of(), by type of device. CUDA: a step is a
+# hundred or two commands of about two microseconds each, in which a large card does some 1e9 of them (six
+# floating-point operations each, at 20 TFLOP/s). Reckoned, not measured.
+GROUP_OVERHEAD = {"cuda": 1e9}
+GROUP_OVERHEAD_ELSEWHERE = 1e7
 PARTS = 16  # groups that a batch is cut into where nothing else asks for more, for as many workers
 EVALUATED = 256  # samples of a batch that is only evaluated
 ENCODED = 1024  # samples that are encoded at a time: their values take eight bytes each meanwhile
@@ -179,8 +184,8 @@ def plan_groups(
     for a in dict.fromkeys(a.training_key for a in architectures):
         kinds.setdefault((a.n_layers, a.timesteps, a.fraction, a.readout, a.word <= 16), []).append(a)
     on_kernels = torch.device(device).type in KERNEL_DEVICES
-    overhead, room = GROUP_OVERHEAD / budget.batch_size, _room_bytes(budget, device)
-    last = _last_batch(task, budget)
+    overhead = GROUP_OVERHEAD.get(torch.device(device).type, GROUP_OVERHEAD_ELSEWHERE) / budget.batch_size
+    room = _room_bytes(budget, device)
     share = max(sum(work_of(a) for kind in kinds.values() for a in kind) / parts, 20 * overhead)
     groups = []
     for kind in sorted(kinds, key=repr):
@@ -188,7 +193,7 @@ def plan_groups(
         group, envelope, useful = [], None, 0
         for a in members:
             wider, more = _widened(envelope, a), useful + work_of(a)
-            fits = _memory(wider, budget.batch_size, device, last) <= room
+            fits = _memory(wider, budget.batch_size, device) <= room
             worth = more <= share if on_kernels else wider.count * work_of(wider) <= 1.6 * more + overhead
             if group and not (fits and worth):
                 groups.append(group)
@@ -201,8 +206,9 @@ def plan_groups(
 
 class _Envelope(NamedTuple):
     """What a group of `count` is padded to: the widest layers and longest delays of all, and whether any
-    layer of that place has lfsr streams, streams too long for bfloat16, or neurons that adapt. It may hold
-    layers too large for any architecture."""
+    layer of that place has lfsr streams, streams too long for bfloat16, or neurons that adapt; and whether
+    the currents of all last layers are summed up at once. It may hold layers too large for any architecture.
+    """
 
     count: int
     timesteps: int
@@ -211,6 +217,7 @@ class _Envelope(NamedTuple):
     lfsr: tuple[bool, ...]
     long: tuple[bool, ...]
     adapts: tuple[bool, ...]
+    summed: bool
 
 
 def _widened(envelope: _Envelope | None, a: Architecture) -> _Envelope:
@@ -218,8 +225,11 @@ def _widened(envelope: _Envelope | None, a: Architecture) -> _Envelope:
     sizes, lfsr = tuple(a.layer_sizes), tuple(name == "lfsr" for name in a.generators)
     long = tuple(not exact_in_bf16(length) for length in a.bitstream_lengths)
     adapts = tuple(model == "homeostatic_lif" for model in a.neuron_types)
+    summed = not a.fires(a.n_layers - 1) and sums_up(
+        a.generators[-1], sizes[-1][0], a.timesteps, a.fraction, a.word
+    )
     if envelope is None:
-        return _Envelope(1, a.timesteps, sizes, a.delay_ranges, lfsr, long, adapts)
+        return _Envelope(1, a.timesteps, sizes, a.delay_ranges, lfsr, long, adapts, summed)
     return _Envelope(
         envelope.count + 1,
         a.timesteps,
@@ -228,6 +238,7 @@ def _widened(envelope: _Envelope | None, a: Architecture) -> _Envelope:
         tuple(map(max, envelope.lfsr, lfsr)),
         tuple(map(max, envelope.long, long)),
         tuple(map(max, envelope.adapts, adapts)),
+        envelope.summed and summed,
     )
 
 
@@ -252,58 +263,53 @@ def work(group: Sequence[Architecture]) -> int:
     return len(group) * work_of(_envelope(group))
 
 
-def memory_bytes(
-    group: Sequence[Architecture], batch_size: int, device: str = "cpu", last_batch: int = 0
-) -> int:
-    """About the peak memory of training a group on `device`, data and libraries not included. last_batch:
-    samples of one that is smaller than the others, 0 if there is none."""
-    return _memory(_envelope(group), batch_size, device, last_batch)
+def memory_bytes(group: Sequence[Architecture], batch_size: int, device: str = "cpu") -> int:
+    """About the peak memory of training a group on `device`, data and libraries not included."""
+    return _memory(_envelope(group), batch_size, device)
 
 
-def _last_batch(task: Task, budget: Budget) -> int:
-    """Samples of the last batch of an epoch if it is smaller than the others, else 0."""
-    samples = min(len(task.train.y), budget.samples or len(task.train.y))
-    return samples % budget.batch_size if samples > budget.batch_size else 0
-
-
-def _memory(a: _Envelope, batch_size: int, device: str | torch.device, last_batch: int) -> int:
+def _memory(a: _Envelope, batch_size: int, device: str | torch.device) -> int:
     """See memory_bytes. Every synapse has a weight, its gradient, two moments and two masks, and the same
     again for a delay. The kernels need besides the room of one candidate (cpu._Room). torch needs of all
     what is kept for the way back, and of one layer at a time what is only passed on: gradients, spikes as
     operands of a product, matrices of a delay; and to choose among the synapses of a layer it sorts them. On
-    CUDA a training step is a graph that holds its memory, gradients included; beside it run only the first
-    steps of the last batch, until they have a graph of their own in the same memory. Where the batches of a
-    training are small, evaluation takes more: it keeps the spikes of all layers."""
+    CUDA a training step is a graph that holds its memory, gradients included. Where the batches of a training
+    are small, evaluation takes more: it keeps the spikes of all layers."""
     synapses = sum(n_in * n_out * (1 + (max(a.delay_ranges) > 0)) for n_in, n_out in a.layer_sizes)
     parameters = 22 * a.count * synapses
     streams = [a.timesteps if lfsr else 1 for lfsr in a.lfsr]
-    if torch.device(device).type in KERNEL_DEVICES:
-        matrices = sum(
-            (8 * s + 4) * (d + 1) * n_in * n_out
-            for (n_in, n_out), d, s in zip(a.layer_sizes, a.delay_ranges, streams, strict=True)
-        )
+    layers = list(zip(a.layer_sizes, a.delay_ranges, streams, strict=True))
+    kind = torch.device(device).type
+    if kind in KERNEL_DEVICES:
+        matrices = sum((8 * s + 4) * (d + 1) * n_in * n_out for (n_in, n_out), d, s in layers)
         states = max(CACHE_BYTES, 8 * 32 * a.timesteps * sum(n for _, n in a.layer_sizes))
         inputs = max(batch_size, EVALUATED) * a.timesteps * a.layer_sizes[0][0] * 8
         return parameters + matrices + 2 * states + inputs
-    layers = list(zip(a.layer_sizes, a.delay_ranges, streams, strict=True))
-    kind, kept = torch.device(device).type, 0
+    kept = 0
+    broadest = max((n_in for n_in, _ in a.layer_sizes[1:]), default=0)
     for i, ((n_in, n), d, _) in enumerate(layers):
-        fused = fuses(("lfsr" if a.lfsr[i] else "sobol", not a.long[i]), n_in, n, d, i == 0)
+        fused = fuses(Kind("lfsr" if a.lfsr[i] else "sobol", not a.long[i]), n_in, n, d, i == 0)
         each, besides = scan_bytes(kind, fused, a.adapts[i])
         kept += n * each
+    if a.summed and has_kernels(kind):  # neither currents of the last layer, nor spikes of the one before
+        kept -= 12 * layers[-1][0][1] + 4 * layers[-1][0][0] * (len(layers) > 1)
+        broadest = max((n_in for n_in, _ in a.layer_sizes[1:-1]), default=0)
     neurons, widest = sum(n for _, n in a.layer_sizes), max(n for _, n in a.layer_sizes)
-    broadest = max(n_in for n_in, _ in a.layer_sizes)
     tables = 4 * 257 * a.timesteps * sum(a.lfsr)
-    matrices = sum(4 * s * n_in * n_out for (n_in, n_out), _, s in layers)
-    passing = max(4 * n_in * n_out * (2 * s + 2 * (d + 1) * (d > 0)) for (n_in, n_out), d, s in layers)
+    # A slice for every delay of sobol layers, a matrix for every step of others, in bfloat16 where exact.
+    size = [4 if long or not has_kernels(kind) else 2 for long in a.long]
+    matrices = sum(
+        size[i] * n_in * n_out * (s if a.lfsr[i] else d + 1) for i, ((n_in, n_out), d, s) in enumerate(layers)
+    )
+    passing = max(
+        4 * n_in * n_out * (s * (1 + (d > 0) * a.lfsr[i]) + (d + 1) * (1 + (d > 0)))
+        for i, ((n_in, n_out), d, s) in enumerate(layers)
+    )
     sorting = 48 * max(n_in * n_out for n_in, n_out in a.layer_sizes)
-    beside = last_batch if kind == "cuda" else 0
-    samples, passes = batch_size + beside, 1 + (beside > 0)
-    trained = a.timesteps * samples * (kept + besides * widest + 10 * broadest)
+    trained = a.timesteps * batch_size * (kept + besides * widest + 10 * broadest)
     evaluated = a.timesteps * EVALUATED * (4 * neurons + besides * widest + 2 * broadest)
     inputs = 12 * a.timesteps * max(batch_size, EVALUATED) * a.layer_sizes[0][0]
-    parts = tables + passes * (matrices + passing) + 4 * (passes - 1) * synapses + sorting
-    return parameters + a.count * (parts + max(trained, evaluated)) + inputs
+    return parameters + a.count * (tables + matrices + passing + sorting + max(trained, evaluated)) + inputs
 
 
 # -- data ---------------------------------------------------------------------------------------
@@ -335,19 +341,26 @@ class Samples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def in_order(self, order: np.ndarray) -> np.ndarray | Tensor:
-        """Numbers of samples where `batch` takes slices of them without waiting for the device."""
-        return order if self.on_kernels else torch.tensor(order, device=self.device)
+    def in_order(self, order: np.ndarray, size: int) -> np.ndarray | Tensor:
+        """Numbers of samples where `batch` takes slices of `size` of them without waiting for the device. For
+        torch the last slice is filled up with none, -1, so that all batches are of one shape."""
+        if self.on_kernels:
+            return order
+        missing = -len(order) % size if len(order) > size else 0
+        return torch.tensor(np.append(order, np.full(missing, -1)), device=self.device)
 
     def batch(self, index: np.ndarray | Tensor | slice) -> tuple[np.ndarray | Tensor, np.ndarray | Tensor]:
-        """Inputs and labels of some samples; index: a slice, or some of what in_order returned."""
+        """Inputs and labels of some samples; index: a slice, or some of what in_order returned, where of none
+        the label is -1."""
         if self.on_kernels:
             return self.data[index], self.labels.numpy()[index]
-        x = self.data[index]
+        x, labels = self.data[index], self.labels[index]  # of -1 what the last sample has
+        if not isinstance(index, slice):
+            labels = torch.where(index < 0, -1, labels)
         if self.ramp is not None:
             x = x > self._ramp[None, :, None]
         spikes = x.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
-        return spikes, self.labels[index]
+        return spikes, labels
 
     def batches(self, size: int) -> Iterator[tuple[np.ndarray | Tensor, np.ndarray | Tensor]]:
         """All samples in order."""
@@ -388,7 +401,7 @@ def train_group(
     """Train candidates of one kind together; each half on its own if memory runs out, or did before on a
     group as large, or is known to be too little now."""
     started = time.perf_counter()
-    needed = memory_bytes(group, budget.batch_size, device, _last_batch(task, budget))
+    needed = memory_bytes(group, budget.batch_size, device)
     if len(group) == 1 or needed < min(too_much.get(str(device), math.inf), _free_bytes(device)):
         try:
             return _train_stack(group, task, budget, seed, torch.device(device))
@@ -450,7 +463,8 @@ def _train_stack(
     regrowing = interval * math.ceil(REGROW_EVERY / interval)
     for epoch in range(budget.epochs):
         softness = max(0.0, 1 - epoch / budget.epochs / 0.7)  # of delays: broad first, sharp at the end
-        order = train.in_order(rng(seed, "minibatch", epoch).permutation(len(train))[:samples])
+        order = rng(seed, "minibatch", epoch).permutation(len(train))[:samples]
+        order = train.in_order(order, budget.batch_size)
         for i in range(steps):
             index = order[i * budget.batch_size : (i + 1) * budget.batch_size]
             taken = epoch * steps + i

@@ -1,5 +1,4 @@
-"""Layers on a GPU: the neuron scan, forward and back, the counts of a layer together with its scan, and the
-streams of lfsr layers.
+"""Neurons on a GPU: their scan, forward and back, by itself and together with the counts of a layer.
 
 The same integers as neurons.scan_reference and the same gradients. A program owns some neurons of one
 candidate and keeps their state in registers; per neuron and step it writes a spike, and where a gradient is
@@ -21,8 +20,8 @@ import triton.language as tl
 from torch import Tensor
 
 from scnas.snn.kernels import ALPHA
-from scnas.snn.neurons import Part
-from scnas.snn.synapses import ROWS, back_through_synapses, columns_of, tile
+from scnas.snn.neurons import Constants, Part
+from scnas.snn.synapses import ROWS, Given, back_through_synapses, columns_of, tile
 
 BLOCK = 256  # neurons of one program
 # Bits of what is remembered of a step: the membrane was not clamped, the neuron waits, the recovery was not
@@ -44,11 +43,13 @@ _WIDTH, _GAIN = tl.constexpr(len(_COLUMNS)), _COLUMNS.index("gain_k")
 def _start(k, unit, zero, IZHIKEVICH: tl.constexpr):
     """From a row `k` of the table the constants of _update, and the state before step 0, shaped and typed as
     `zero`: the membrane, and the recovery or adaptation."""
-    low = -tl.load(k + 10)
-    rest, reset, kb = tl.load(k + 7), tl.load(k + 8), tl.load(k + 5) * unit
+    own = zero.dtype
+    low = -tl.load(k + 10).to(own)
+    rest, reset, kb = tl.load(k + 7).to(own), tl.load(k + 8).to(own), tl.load(k + 5).to(own) * unit
     constants = (
-        tl.load(k) * unit, tl.load(k + 1) * unit, tl.load(k + 2) * unit, tl.load(k + 3),
-        tl.load(k + 4) * unit, kb, tl.load(k + 6), rest, reset, tl.load(k + 9), low, -low - 1,
+        tl.load(k).to(own) * unit, tl.load(k + 1).to(own) * unit, tl.load(k + 2).to(own) * unit,
+        tl.load(k + 3).to(own), tl.load(k + 4).to(own) * unit, kb, tl.load(k + 6).to(own), rest, reset,
+        tl.load(k + 9).to(own), low, -low - 1,
     )  # fmt: skip
     v, slow = zero + rest, zero
     if IZHIKEVICH:
@@ -108,7 +109,7 @@ def _forward(
     members, current, threshold, table, noise, spikes, membranes, adaptations, steps, neurons, count,
     per_candidate, per_step, per_sample, unit, c14,
     LEAKS: tl.constexpr, NOISY: tl.constexpr, ADAPTS: tl.constexpr, IZHIKEVICH: tl.constexpr,
-    REFRACTORY: tl.constexpr, LEARNS: tl.constexpr, BLOCK: tl.constexpr,
+    REFRACTORY: tl.constexpr, LEARNS: tl.constexpr, TYPE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One of the Q members (axis 1 of the grid, at most 65,535), one block of its `count` = B * N neurons
     (axis 0).
@@ -116,24 +117,25 @@ def _forward(
     members: [Q], their places among the P of the stack. current: [P, T, B, N] with strides per_candidate,
     per_step, per_sample and 1. spikes: [P, T, count]; only where it LEARNS membranes, int32 of the same
     shape, see _update, and if it ADAPTS adaptations, [Q, T, count], those before each step. threshold:
-    [Q, N], infinite where a neuron is padding. table: [Q, 12]. noise: [Q, T].
+    [P, N], infinite where a neuron is padding. table: [P, 12]. noise: [P, T]. All three are float64; TYPE is
+    what they are computed with.
     """
     q = tl.program_id(1).to(tl.int64)
     p = tl.load(members + q)
     here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mine = here < count
     source = current + p * per_candidate + (here // neurons).to(tl.int64) * per_sample + here % neurons
-    limit = tl.load(threshold + q * neurons + here % neurons, mine, other=0)
-    waiting = tl.zeros([BLOCK], limit.dtype)
-    constants, v, slow = _start(table + q * _WIDTH, unit, waiting, IZHIKEVICH)
+    limit = tl.load(threshold + p * neurons + here % neurons, mine, other=0).to(TYPE)
+    waiting = tl.zeros([BLOCK], TYPE)
+    constants, v, slow = _start(table + p * _WIDTH, unit, waiting, IZHIKEVICH)
     for t in range(steps):
         at = (p * steps + t) * count + here
-        given = tl.load(source, mine, other=0).to(limit.dtype)
+        given = tl.load(source, mine, other=0).to(TYPE)
         source += per_step
         if LEARNS and ADAPTS:
             tl.store(adaptations + (q * steps + t) * count + here, slow.to(tl.float32), mine)
         fired, kept, v, slow, waiting = _update(
-            given, v, slow, waiting, limit, tl.load(noise + q * steps + t), constants, unit, c14,
+            given, v, slow, waiting, limit, tl.load(noise + p * steps + t).to(TYPE), constants, unit, c14,
             LEAKS, NOISY, ADAPTS, IZHIKEVICH, REFRACTORY,
         )  # fmt: skip
         tl.store(spikes + at, tl.where(fired, 1.0, 0.0), mine)
@@ -143,33 +145,35 @@ def _forward(
 
 @triton.jit
 def _backward(
-    members, gradient, current, threshold, table, membranes, adaptations, to_current, to_threshold, to_gain,
-    to_leak, steps, neurons, count, per_candidate, per_step, per_sample, back_candidate, back_step,
-    back_sample, unit, steep, height,
+    members, gradient, current, threshold, table, membranes, adaptations, to_current, sums, steps, neurons,
+    count, everything, pull_candidate, pull_step, pull_sample, per_candidate, per_step, per_sample,
+    back_candidate, back_step, back_sample, unit, steep, height,
     LEAKS: tl.constexpr, ADAPTS: tl.constexpr, IZHIKEVICH: tl.constexpr, FUSED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The way back. gradient: [P, T, count]; to_current: [P, T, B, N] with strides back_candidate, back_step,
-    back_sample and 1; to_threshold, to_gain, to_leak: [Q, count], sums over the steps. FUSED: there is no
-    current; to_gain is then a sum over steps in which it was clamped, for the rest see _Layer."""
+    """The way back. gradient, current, to_current: [P, T, B, N], each with three strides and 1. sums: of the
+    gradients to threshold, gain_k and leak_k over the steps, [3, P, count], `everything` = P * count. FUSED:
+    there is no current; that to gain_k is then a sum over steps in which it was clamped, for the rest see
+    _Layer."""
     q = tl.program_id(1).to(tl.int64)
     p = tl.load(members + q)
     here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mine = here < count
     sample, neuron = (here // neurons).to(tl.int64), here % neurons
     last = tl.zeros([BLOCK], tl.int64) + (steps - 1)
+    pulls = gradient + p * pull_candidate + sample * pull_sample + neuron + last * pull_step
     source = current
     if not FUSED:
         source = current + p * per_candidate + sample * per_sample + neuron + last * per_step
     target = to_current + p * back_candidate + sample * back_sample + neuron + last * back_step
-    k = table + q * _WIDTH
+    k = table + p * _WIDTH
     leak, gain = (tl.load(k) * unit).to(tl.float32), (tl.load(k + 1) * unit).to(tl.float32)
     ka, kb = (tl.load(k + 4) * unit).to(tl.float32), (tl.load(k + 5) * unit).to(tl.float32)
     rest, reset = tl.load(k + 7).to(tl.float32), tl.load(k + 8).to(tl.float32)
     scale = tl.load(k + 11).to(tl.float32)
     low = -tl.load(k + 10).to(tl.float32)
     high = -low - 1
-    limit = tl.load(threshold + q * neurons + neuron, mine, other=0).to(tl.float32)
+    limit = tl.load(threshold + p * neurons + neuron, mine, other=0).to(tl.float32)
     zero = tl.zeros([BLOCK], tl.float32)
     gv, gu, threshold_sum, gain_sum, leak_sum = zero, zero, zero, zero, zero
     kept = tl.load(membranes + (p * steps + steps - 1) * count + here, mine, other=0)
@@ -187,7 +191,8 @@ def _backward(
         if ADAPTS:
             over -= tl.load(adaptations + (q * steps + t) * count + here, mine, other=0)
         z = steep * over / scale
-        gm = tl.load(gradient + at, mine, other=0) * (height / scale) / (1 + z * z)
+        gm = tl.load(pulls, mine, other=0) * (height / scale) / (1 + z * z)
+        pulls -= pull_step
         gm = tl.where((bits & _WAITING) == 0, gm, 0.0)
         through = tl.where((bits & (_WAITING + _FIRED)) == 0, gv, 0.0)
         gp = tl.where((bits & _INSIDE) != 0, gm + through, 0.0)
@@ -211,28 +216,61 @@ def _backward(
             gv = gp * (1 - leak)
         else:
             gv = gp
-    tl.store(to_threshold + q * count + here, threshold_sum, mine)
-    tl.store(to_gain + q * count + here, gain_sum * unit, mine)
-    tl.store(to_leak + q * count + here, leak_sum * unit, mine)
+    sums += p * count + here
+    tl.store(sums, threshold_sum, mine)
+    tl.store(sums + everything, gain_sum * unit, mine)
+    tl.store(sums + 2 * everything, leak_sum * unit, mine)
+
+
+@triton.jit
+def _reduce(
+    sums, gain_k, drives, to_threshold, to_gain, to_leak, batch, neurons, everything,
+    DRIVEN: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """A candidate: its part of `sums`, see _backward, over samples, and over neurons but for thresholds.
+    gain_k: a column of the table. drives: [P]. to_threshold: [P, N], to_gain, to_leak: [P]; float64.
+    DRIVEN: see _Layer."""
+    p = tl.program_id(0).to(tl.int64)
+    row, column = tl.arange(0, ROWS), tl.arange(0, COLUMNS)
+    gains, leaks = tl.zeros([COLUMNS], tl.float64), tl.zeros([COLUMNS], tl.float64)
+    for start in range(0, neurons, COLUMNS):
+        neuron = start + column
+        thresholds = tl.zeros([COLUMNS], tl.float64)
+        for first in range(0, batch, ROWS):
+            sample = first + row
+            mine = (sample < batch)[:, None] & (neuron < neurons)[None, :]
+            at = sums + (p * batch + sample[:, None]) * neurons + neuron[None, :]
+            thresholds += tl.sum(tl.load(at, mine, other=0).to(tl.float64), 0)
+            gains += tl.sum(tl.load(at + everything, mine, other=0).to(tl.float64), 0)
+            leaks += tl.sum(tl.load(at + 2 * everything, mine, other=0).to(tl.float64), 0)
+        tl.store(to_threshold + p * neurons + neuron, thresholds, neuron < neurons)
+    gain = tl.sum(gains, 0)
+    if DRIVEN:
+        gain += tl.load(drives + p) / tl.load(gain_k + p * WIDTH)
+    tl.store(to_gain + p, gain)
+    tl.store(to_leak + p, tl.sum(leaks, 0))
 
 
 class _Kept:
-    """What the way back needs of a scan: of every neuron and step `membranes`, int32 [P, T, B, N], and of
-    every part its table, its threshold and adaptations [Q, T, B, N]; a [1] stands for what is not needed."""
+    """What the way back needs of a scan: of every neuron and step `membranes`, int32 [P, T, B, N], the table
+    [P, 12], thresholds [P, N], and of every part adaptations [Q, T, B, N]; a [1] stands for what is not
+    needed."""
 
-    def __init__(self, spikes: Tensor, parts: Sequence[Part], learns: bool):
+    def __init__(self, spikes: Tensor, c: Constants, parts: Sequence[Part], learns: bool):
         self.learns = learns
         self.membranes = spikes.new_empty(spikes.shape if learns else 1, dtype=torch.int32)
-        self.parts = []
-        for model, members, c in parts:
-            table = torch.stack([getattr(c, name).reshape(-1) for name in _COLUMNS], 1)
-            adapts = learns and model == "homeostatic_lif"
-            adaptations = spikes.new_empty((len(members), *spikes.shape[1:]) if adapts else 1)
-            self.parts.append((table, c.threshold.contiguous(), adaptations))
+        self.table = torch.stack([getattr(c, name).reshape(-1) for name in _COLUMNS], 1)
+        self.threshold = c.threshold.contiguous()
+        self.adaptations = [
+            spikes.new_empty(
+                (len(members), *spikes.shape[1:]) if learns and model == "homeostatic_lif" else 1
+            )
+            for model, members, _ in parts
+        ]
 
     @property
     def tensors(self) -> list[Tensor]:
-        return [self.membranes, *(tensor for part in self.parts for tensor in part)]
+        return [self.membranes, self.table, self.threshold, *self.adaptations]
 
 
 def _kinds(model: str) -> dict[str, bool]:
@@ -247,27 +285,31 @@ def _grid(members: Tensor, count: int) -> tuple[int, int]:
     return triton.cdiv(count, BLOCK), len(members)
 
 
+def _settings(model: str, dtype: torch.dtype) -> dict:
+    """What a kernel that goes forward is compiled for besides."""
+    return dict(NOISY=model == "stochastic_lif", TYPE=tl.float64 if dtype == torch.float64 else tl.float32)
+
+
 class _Scan(torch.autograd.Function):
-    """Spikes [P, T, B, N] of currents; gradients to current and to threshold, gain_k and leak_k of every
-    part, one after another in `learned`."""
+    """Spikes [P, T, B, N] of currents; gradients to current, threshold, gain_k and leak_k."""
 
     @staticmethod
-    def forward(ctx, current, parts, fraction, refractory, *learned):
+    def forward(ctx, current, c, parts, fraction, refractory, *_):
         if current.stride(3) != 1:
             current = current.contiguous()
         _, steps, batch, neurons = current.shape
         one = float(2**fraction)
         spikes = current.new_empty(current.shape)
-        kept = _Kept(spikes, parts, any(ctx.needs_input_grad))
-        for (model, members, c), (table, threshold, adaptations) in zip(parts, kept.parts, strict=True):
+        kept = _Kept(spikes, c, parts, any(ctx.needs_input_grad))
+        for (model, members, dtype), adaptations in zip(parts, kept.adaptations, strict=True):
             _forward[_grid(members, batch * neurons)](
-                members, current, threshold, table, c.noise.contiguous(), spikes, kept.membranes, adaptations,
+                members, current, kept.threshold, kept.table, c.noise, spikes, kept.membranes, adaptations,
                 steps, neurons, batch * neurons, *current.stride()[:3], 1 / one, float(round(1.4 * one)),
-                **_kinds(model), NOISY=model == "stochastic_lif", REFRACTORY=refractory, LEARNS=kept.learns,
+                **_kinds(model), **_settings(model, dtype), REFRACTORY=refractory, LEARNS=kept.learns,
                 BLOCK=BLOCK,
             )  # fmt: skip
         ctx.save_for_backward(current, *kept.tensors)
-        ctx.parts, ctx.one = [(model, members) for model, members, _ in parts], one
+        ctx.parts, ctx.one = parts, one
         return spikes
 
     @staticmethod
@@ -276,43 +318,48 @@ class _Scan(torch.autograd.Function):
         to_current = torch.empty_like(current)  # laid out like it where that leaves no gaps
         if to_current.stride(3) != 1:
             to_current = current.new_empty(current.shape)
-        learned = _back_through_scan(ctx.parts, gradient, current, kept, to_current, ctx.one)
-        return to_current, None, None, None, *learned
+        sums = _back_through_scan(ctx.parts, gradient, current, kept, to_current, ctx.one)
+        return to_current, None, None, None, None, *_to_learned(sums, kept[1], None)
 
 
 def _back_through_scan(
-    parts: Sequence[tuple[str, Tensor]], gradient: Tensor, current: Tensor | None, kept: Sequence[Tensor],
+    parts: Sequence[Part], gradient: Tensor, current: Tensor | None, kept: Sequence[Tensor],
     to_current: Tensor, one: float,
-) -> list[Tensor | None]:  # fmt: skip
-    """Fills in the gradient to the current; returns those to threshold, gain_k and leak_k of every part.
-
-    current: None where the layer is fused; see _backward for what the gradient to gain_k is then.
-    """
-    _, steps, batch, neurons = gradient.shape
-    gradient = gradient.contiguous()
-    membranes, results = kept[0], []
-    for i, (model, members) in enumerate(parts):
-        table, threshold, adaptations = kept[3 * i + 1 : 3 * i + 4]
-        sums = [gradient.new_empty(len(members), batch, neurons) for _ in range(3)]
-        source = gradient if current is None else current
+) -> Tensor:  # fmt: skip
+    """Fills in the gradient to the current; returns the sums of _backward. current: None where the layer is
+    fused."""
+    count, steps, batch, neurons = gradient.shape
+    if gradient.stride(3) != 1:
+        gradient = gradient.contiguous()
+    membranes, table, threshold, *adaptations = kept
+    sums = gradient.new_empty(3, count, batch, neurons)
+    source = gradient if current is None else current
+    for (model, members, _), own in zip(parts, adaptations, strict=True):
         _backward[_grid(members, batch * neurons)](
-            members, gradient, source, threshold, table, membranes, adaptations, to_current, *sums, steps,
-            neurons, batch * neurons, *source.stride()[:3], *to_current.stride()[:3], 1 / one,
-            math.pi / 2 * ALPHA, ALPHA / 2, **_kinds(model), FUSED=current is None, BLOCK=BLOCK,
+            members, gradient, source, threshold, table, membranes, own, to_current, sums, steps, neurons,
+            batch * neurons, count * batch * neurons, *gradient.stride()[:3], *source.stride()[:3],
+            *to_current.stride()[:3], 1 / one, math.pi / 2 * ALPHA, ALPHA / 2, **_kinds(model),
+            FUSED=current is None, BLOCK=BLOCK,
         )  # fmt: skip
-        results.append(sums[0].sum(1, dtype=threshold.dtype).view(threshold.shape))
-        to_gain, to_leak = (x.sum((1, 2), dtype=threshold.dtype).view(-1, 1, 1) for x in sums[1:])
-        results += [to_gain, to_leak if _kinds(model)["LEAKS"] else None]
-    return results
+    return sums
 
 
-def scan(current: Tensor, parts: Sequence[Part], fraction: int, refractory: bool) -> Tensor:
-    """All T steps of a layer whose candidates have the models in `parts`; see neurons.scan_reference."""
-    return _Scan.apply(current, parts, fraction, refractory, *_learned(parts))
+def _to_learned(sums: Tensor, table: Tensor, drives: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to threshold [P, 1, N], gain_k and leak_k [P, 1, 1], float64. drives: see _Layer."""
+    _, count, batch, neurons = sums.shape
+    to_threshold = table.new_empty(count, 1, neurons)
+    to_gain, to_leak = table.new_empty(count, 1, 1), table.new_empty(count, 1, 1)
+    _reduce[(count,)](
+        sums, table[:, _GAIN], table if drives is None else drives, to_threshold, to_gain, to_leak, batch,
+        neurons, count * batch * neurons, DRIVEN=drives is not None, WIDTH=len(_COLUMNS), ROWS=32, COLUMNS=64,
+    )  # fmt: skip
+    return to_threshold, to_gain, to_leak
 
 
-def _learned(parts: Sequence[Part]) -> list[Tensor]:
-    return [getattr(c, name) for _, _, c in parts for name in ("threshold", "gain_k", "leak_k")]
+def scan(current: Tensor, c: Constants, parts: Sequence[Part], fraction: int, refractory: bool) -> Tensor:
+    """All T steps of a layer whose candidates have the models in `parts`; see neurons.scan_reference. c:
+    float64."""
+    return _Scan.apply(current, c, parts, fraction, refractory, c.threshold, c.gain_k, c.leak_k)
 
 
 # -- counts and scan in one ---------------------------------------------------------------------
@@ -330,6 +377,7 @@ def _layer(
     FACTOR: tl.constexpr, FACTOR_OUT: tl.constexpr, SPAN: tl.constexpr, INPUTS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDENED: tl.constexpr, LEAKS: tl.constexpr,
     NOISY: tl.constexpr, ADAPTS: tl.constexpr, IZHIKEVICH: tl.constexpr, LEARNS: tl.constexpr,
+    TYPE: tl.constexpr,
 ):  # fmt: skip
     """One of the Q members (axis 1 of the grid), ROWS samples of COLUMNS neurons (axis 0, those of the same
     samples one after another, so that they find the spikes in a cache).
@@ -353,9 +401,9 @@ def _layer(
     given_mine = (sample < batch)[:, None] & (i < inputs)[None, :]
     entry = i[:, None] * neurons + neuron[None, :]
     entry_mine = (i < inputs)[:, None] & (neuron < neurons)[None, :]
-    limit = tl.load(threshold + q * neurons + neuron, neuron < neurons, other=0)[None, :]
-    waiting = tl.zeros([ROWS, COLUMNS], limit.dtype)
-    constants, v, slow = _start(table + q * _WIDTH, unit, waiting, IZHIKEVICH)
+    limit = tl.load(threshold + p * neurons + neuron, neuron < neurons, other=0).to(TYPE)[None, :]
+    waiting = tl.zeros([ROWS, COLUMNS], TYPE)
+    constants, v, slow = _start(table + p * _WIDTH, unit, waiting, IZHIKEVICH)
     source += p * apart * inputs
     matrices += p * (SPAN + 1) * inputs * neurons
     matrix = tl.load(matrices + entry, entry_mine, other=0)  # stays, where it is the only one
@@ -376,7 +424,7 @@ def _layer(
         if LEARNS and ADAPTS:
             tl.store(adaptations + (q * steps + t) * batch * neurons + here, slow.to(tl.float32), mine)
         fired, kept, v, slow, waiting = _update(
-            total.to(limit.dtype), v, slow, waiting, limit, tl.load(noise + q * steps + t), constants, unit,
+            total.to(TYPE), v, slow, waiting, limit, tl.load(noise + p * steps + t).to(TYPE), constants, unit,
             c14, LEAKS, NOISY, ADAPTS, IZHIKEVICH, False,
         )  # fmt: skip
         tl.store(spikes + at, tl.where(fired, 1.0, 0.0), mine)
@@ -391,94 +439,49 @@ class _Layer(torch.autograd.Function):
     gradients to the weights, see back_through_synapses. Gradients as those of Synapses and _Scan."""
 
     @staticmethod
-    def forward(ctx, learns, spikes, weights, positions, matrix, limits, widths, one, span, parts, *learned):
-        count, _, inputs, neurons = matrix.shape
+    def forward(ctx, learns, spikes, weights, positions, given, c, parts, *_):
+        count, slices, inputs, neurons = given.matrices.shape
         steps, batch = spikes.shape[1:3]
         spikes = spikes.contiguous()
-        matrices, last = matrix, min(span, steps - 1)  # what is later never arrives
-        if span:
-            delays = torch.arange(last + 1, device=matrix.device).view(-1, 1, 1)
-            matrices = matrix * (torch.round(positions)[:, None] == delays)
         out = spikes.new_empty(count, steps, batch, neurons)
-        kept = _Kept(out, parts, learns)
+        kept = _Kept(out, c, parts, learns)
         factors = [math.gcd(n, 16) for n in (inputs, neurons)]
-        for (model, members, c), (table, threshold, adaptations) in zip(parts, kept.parts, strict=True):
-            rows = ROWS // 2 if threshold.dtype == torch.float64 else ROWS
-            columns = columns_of(inputs, neurons, last)
+        for (model, members, dtype), adaptations in zip(parts, kept.adaptations, strict=True):
+            rows = ROWS // 2 if dtype == torch.float64 else ROWS
+            columns = columns_of(inputs, neurons, slices - 1)
             grid = triton.cdiv(neurons, columns) * triton.cdiv(batch, rows), len(members)
             _layer[grid](
-                members, spikes, matrices, threshold, table, c.noise.contiguous(), out, kept.membranes,
+                members, spikes, given.matrices, kept.threshold, kept.table, c.noise, out, kept.membranes,
                 adaptations, steps, batch, inputs // factors[0], neurons // factors[1],
-                steps * batch if len(spikes) > 1 else 0, 1 / one, float(round(1.4 * one)),
-                FACTOR=factors[0], FACTOR_OUT=factors[1], SPAN=last, INPUTS=tile(inputs), ROWS=rows,
+                steps * batch if len(spikes) > 1 else 0, 1 / given.one, float(round(1.4 * given.one)),
+                FACTOR=factors[0], FACTOR_OUT=factors[1], SPAN=slices - 1, INPUTS=tile(inputs), ROWS=rows,
                 COLUMNS=columns, WIDENED=triton.knobs.runtime.interpret, **_kinds(model),
-                NOISY=model == "stochastic_lif", LEARNS=kept.learns, num_warps=_warps(rows, columns),
-                num_stages=2,
+                **_settings(model, dtype), LEARNS=kept.learns, num_warps=_warps(rows, columns), num_stages=2,
             )  # fmt: skip
-        ctx.save_for_backward(spikes, weights, positions, matrix, limits, widths, *kept.tensors)
-        ctx.parts, ctx.one, ctx.span = [(model, members) for model, members, _ in parts], one, span
+        ctx.save_for_backward(spikes, *given[:5], *kept.tensors)
+        ctx.parts, ctx.rest = parts, given[5:]
         return out
 
     @staticmethod
     def backward(ctx, gradient):
-        synapses, kept = ctx.saved_tensors[:6], ctx.saved_tensors[6:]
-        to_current = torch.empty_like(gradient, memory_format=torch.contiguous_format)
-        learned = _back_through_scan(ctx.parts, gradient, None, kept, to_current, ctx.one)
-        drives = gradient.new_zeros(len(gradient), dtype=torch.float64)
-        found = back_through_synapses(
-            to_current, *synapses, ctx.one, ctx.span, ctx.needs_input_grad[1], drives
-        )  # fmt: skip
-        for i, (_, members) in enumerate(ctx.parts):
-            gain_k = kept[3 * i + 1][:, _GAIN]
-            learned[3 * i + 1] += (drives.index_select(0, members) / gain_k).view(-1, 1, 1)
-        return None, *found, None, None, None, None, None, None, *learned
+        spikes, *tensors = ctx.saved_tensors
+        given, kept = Given(*tensors[:5], *ctx.rest), tensors[5:]
+        count, steps, batch, neurons = gradient.shape
+        if len(spikes) == 1:  # laid out for the product of all candidates
+            to_current = gradient.new_empty(steps, batch, count, neurons).permute(2, 0, 1, 3)
+        else:
+            to_current = gradient.new_empty(count, steps, batch, neurons)
+        sums = _back_through_scan(ctx.parts, gradient, None, kept, to_current, given.one)
+        drives = gradient.new_zeros(count, dtype=torch.float64)
+        found = back_through_synapses(to_current, spikes, given, ctx.needs_input_grad[1], drives)
+        return None, *found, None, None, None, *_to_learned(sums, kept[1], drives)
 
 
-def layer(
-    spikes: Tensor, weights: Tensor, positions: Tensor | None, matrix: Tensor, limits: Tensor, widths: Tensor,
-    one: float, span: int, parts: Sequence[Part],
-) -> Tensor:  # fmt: skip
-    """Spikes [P, T, B, n_out] of a layer that fuses: synapses.Synapses, whose arguments it takes, and scan
-    without a refractory period. matrix: bfloat16, one for all steps."""
+def layer(spikes: Tensor, given: Given, c: Constants, parts: Sequence[Part]) -> Tensor:
+    """Spikes [P, T, B, n_out] of a layer that fuses: synapses.Synapses, with bfloat16 matrices, and scan
+    without a refractory period."""
     # Asked here: within a function no gradient is ever enabled, and what it needs is said of leaves always.
-    learns, learned = torch.is_grad_enabled(), _learned(parts)
+    learns = torch.is_grad_enabled()
     return _Layer.apply(
-        learns, spikes, weights, positions, matrix, limits, widths, one, span, parts, *learned
-    )  # fmt: skip
-
-
-# -- streams of lfsr layers ---------------------------------------------------------------------
-
-
-@triton.jit
-def _streams(
-    integers, tables, out, steps, width, columns, count, per_candidate, per_step, per_row, BLOCK: tl.constexpr
-):
-    """One candidate (axis 1 of the grid), one block of its `count` = n_in * n_out synapses (axis 0).
-
-    integers: [P, count]. tables: [P, T, width]. out: [P, T, n_in, n_out] with strides per_candidate,
-    per_step, per_row and 1.
-    """
-    p = tl.program_id(1).to(tl.int64)
-    here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mine = here < count
-    w = tl.load(integers + p * count + here, mine, other=0)
-    magnitude = tl.where(w == w, tl.abs(w), 0.0).to(tl.int32)  # what is no number stays none, below
-    source = tables + p * steps * width + magnitude
-    target = out + p * per_candidate + (here // columns).to(tl.int64) * per_row + here % columns
-    for _ in range(steps):
-        ones = tl.load(source, mine, other=0)
-        signed = tl.where(w > 0, ones, tl.where(w < 0, -ones, w))
-        tl.store(target, signed.to(out.dtype.element_ty), mine)
-        source += width
-        target += per_step
-
-
-def fill(integers: Tensor, tables: Tensor, out: Tensor) -> None:
-    """The signed ones of every stream in every step, written once, in the layout and type of `out`; see
-    synapses.stream_matrix. integers: contiguous."""
-    count, n_in, n_out = integers.shape
-    steps, width = tables.shape[1:]
-    _streams[(triton.cdiv(n_in * n_out, BLOCK), count)](
-        integers, tables, out, steps, width, n_out, n_in * n_out, *out.stride()[:3], BLOCK=BLOCK
+        learns, spikes, given.weights, given.positions, given, c, parts, c.threshold, c.gain_k, c.leak_k
     )
