@@ -356,24 +356,31 @@ def training_cost(
     train, validation: samples; after the epochs both are evaluated. A tensor is written once, and read once
     by each product or scan that needs it; spikes, currents and gradients have four bytes, what a scan
     remembers four, of neurons that adapt eight, an entry of a matrix two where bfloat16 holds it. A layer
-    that is fused (synapses.fuses) has no currents in memory. A synapse belongs to one delay going forward and
-    to all of them in the gradient of its delay. Steps of neurons are not counted as operations.
+    that is fused (synapses.fuses) has no currents in memory. Where those of a last layer are summed up at
+    once (synapses.sums_up), nothing of it is there for every step: spikes before it are read once, and their
+    gradient is one for all steps. A synapse belongs to one delay going forward and to all of them in the
+    gradient of its delay. Steps of neurons are not counted as operations.
     """
-    from scnas.snn.synapses import Kind, exact_in_bf16, fuses
+    from scnas.snn.synapses import Kind, exact_in_bf16, fuses, sums_up
 
     steps = epochs * math.ceil(train / batch_size)
     seen, shown = epochs * train, train + validation  # samples learned from, samples evaluated
     moved = bf16 = float32 = 0
     for a in architectures:
-        learned = any(a.delay_ranges)
+        learned, last = any(a.delay_ranges), a.n_layers - 1
+        summed = not a.fires(last) and sums_up(
+            a.generators[last], a.layer_sizes[last][0], a.timesteps, a.fraction, a.word
+        )
         for i, ((n_in, n_out), d) in enumerate(zip(a.layer_sizes, a.delay_ranges, strict=True)):
             synapses, fires, deep = n_in * n_out, a.fires(i), i > 0
-            forward = 2 * a.timesteps * synapses * (seen + shown)
+            at_once = summed and i == last
+            times = 1 if at_once else a.timesteps
+            forward = 2 * times * synapses * (seen + shown)
             if exact_in_bf16(a.bitstream_lengths[i]):
                 bf16 += forward
             else:
                 float32 += forward
-            float32 += 2 * a.timesteps * synapses * seen * (d + 1 + deep)
+            float32 += 2 * times * synapses * seen * (d + 1 + deep)
             kind = Kind(a.generators[i], exact_in_bf16(a.bitstream_lengths[i]))
             current = 0 if fires and fuses(kind, n_in, n_out, a.delay_ranges[i], not deep) else 4
             remembered = 8 if a.neuron_types[i] == "homeostatic_lif" else 4
@@ -381,8 +388,10 @@ def training_cost(
             ahead = 2 * current + (4 + 4) * fires
             # Back: gradients of spikes and of currents written and read, currents, spikes and what the scan
             # remembers read; gradients of currents once more for those of the spikes before.
-            back = 4 + 4 + 4 * deep + (4 + 4 + current + 4 + 2 * remembered) * fires
-            moved += a.timesteps * n_out * (seen * (ahead + back) + shown * ahead)
+            to_spikes = 0 if summed and i == last - 1 else 4 + 4 + 4
+            back = 4 + 4 + 4 * deep + (to_spikes + current + 2 * remembered) * fires
+            if not at_once:
+                moved += a.timesteps * n_out * (seen * (ahead + back) + shown * ahead)
             # Weights, their gradients, both moments; and delays, which have the same.
             moved += steps * synapses * (4 + 8 + 16 + 8 + 1) * (1 + learned)
             entry = 2 if exact_in_bf16(a.bitstream_lengths[i]) else 4

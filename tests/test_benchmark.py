@@ -197,15 +197,19 @@ def test_the_cost_of_a_training_worked_by_hand():
     """4-3-2, T = 2, 10 samples in batches of 4 for 3 epochs: 9 steps, 30 samples seen, 15 evaluated.
 
     Layer 0 has 12 synapses: forward 2 * 2 * 12 * 45 = 2,160 operations, back 2 * 2 * 12 * 30 = 1,440. Layer 1
-    has 6: 1,080, and back to weights and spikes 2 * 2 * 6 * 30 * 2 = 1,440.
-    Bytes of layer 0, which is fused: 2 * 3 * (30 * (8 + 28) + 15 * 8) = 7,200; of layer 1: 2 * 2 * (30 * 20 +
-    15 * 8) = 2,880; of weights 9 * 18 * 37 = 5,994, of matrices 9 * 18 * 2 * 2 = 648, of the input
-    4 * 2 * 4 * 75 = 2,400.
+    has 6, and its currents are summed up at once: 540, and back to weights and spikes 2 * 6 * 30 * 2 = 720;
+    with words of 10 bits they might saturate: 1,080 and 1,440.
+    Bytes of layer 0, which is fused: 2 * 3 * (30 * (8 + 16) + 15 * 8) = 5,040, and 12 more a sample seen with
+    such words, 2,160; of layer 1 then: 2 * 2 * (30 * 20 + 15 * 8) = 2,880; of weights 9 * 18 * 37 = 5,994, of
+    matrices 9 * 18 * 2 * 2 = 648, of the input 4 * 2 * 4 * 75 = 2,400.
     """
     a = Architecture(4, (3, 2), ("lif", "lif"), (16, 16), (0, 0), timesteps=2)
     cost = training_cost([a], 10, 5, 3, 4)
-    assert (cost.bf16, cost.float32) == (2160 + 1080, 1440 + 1440)
-    assert cost.bytes == 7200 + 2880 + 5994 + 648 + 2400
+    assert (cost.bf16, cost.float32) == (2160 + 540, 1440 + 720)
+    assert cost.bytes == 5040 + 5994 + 648 + 2400
+    narrow = training_cost([replace(a, word=10)], 10, 5, 3, 4)
+    assert (narrow.bf16, narrow.float32) == (2160 + 1080, 1440 + 1440)
+    assert narrow.bytes == cost.bytes + 2160 + 2880
     twice = training_cost([a, a], 10, 5, 3, 4)
     assert twice.bf16 == 2 * cost.bf16 and twice.bytes == 2 * cost.bytes - 2400  # the input is shared
 
@@ -221,7 +225,7 @@ def test_what_makes_a_training_cost_more():
     assert lfsr.bytes == base.bytes + 9 * 12 * 4 + currents and lfsr[1:] == base[1:]
     long = replace(a, bitstream_lengths=(512, 16), fraction=12)  # no longer exact in bfloat16
     long = training_cost([long], 10, 5, 3, 4)
-    assert (long.bf16, long.float32) == (1080, base.float32 + 2160)
+    assert (long.bf16, long.float32) == (540, base.float32 + 2160)
     assert long.bytes == base.bytes + 9 * 12 * 4 + currents
     adapts = training_cost([replace(a, neuron_types=("homeostatic_lif", "lif"))], 10, 5, 3, 4)
     assert adapts.bytes == base.bytes + 2 * 3 * 30 * 8 and adapts[1:] == base[1:]

@@ -61,7 +61,7 @@ def test_what_is_exported_is_what_was_computed(monkeypatch):
     stack = layer(0)
     (threshold, gain_k, leak_k), _ = constants(stack)
     for p, (_, width) in enumerate(stack.sizes):
-        own = stack.export(p, arch(hidden=(width,)))
+        own = stack.export(p, arch(hidden=(width,)), stack.on_host())
         assert own.threshold.tolist() == threshold[p, 0, :width].tolist()
         assert (own.constants["gain_k"], own.constants["leak_k"]) == (int(gain_k[p]), int(leak_k[p]))
 

@@ -171,13 +171,13 @@ class CpuPass:
                 self._to_neurons(i, slopes, to_threshold[:, i], to_k[:, i])
         return torch.from_numpy(losses)
 
-    def scores(self, x: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-        """Integer scores [P, B, n_classes], and spikes that each layer fired, [P, layers]."""
+    def scores(self, x: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Integer scores [P, B, n_classes], and spikes that each layer fired, [P, layers] float64."""
         stack = self.stack
         self._read_parameters()
         scores = np.empty((stack.count, len(x), stack.layers[-1].sizes[0][1]))
         *_, fired = self._run(x, np.zeros(0, np.int64), np.ones(stack.count), 0.0, scores)
-        return torch.from_numpy(scores), fired.astype(np.float64)
+        return torch.from_numpy(scores), torch.from_numpy(fired).double()
 
     def judged(self, scores: torch.Tensor, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Summed cross-entropies and numbers of right answers, both [P]; see TorchPass.judged."""

@@ -7,6 +7,7 @@ behind it. Padding never fires, never counts and never learns.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -92,7 +93,8 @@ class LayerStack:
         for p, (a, b) in enumerate(self.sizes):
             dice = rng(seed, "weights", self.keys[p], index)
             weight[p, :a, :b] = (dice.standard_normal((a, b)) * WEIGHT_SPREAD).clip(-1, 1)
-            position[p, :a, :b] = dice.random((a, b)) * self.spans[p]
+            if self.spans[p]:
+                position[p, :a, :b] = dice.random((a, b)) * self.spans[p]
             real[p, :a, :b] = True
         self.constants = [
             self._fixed(model, word) for model, word in zip(self.models, self.words, strict=True)
@@ -190,19 +192,18 @@ class LayerStack:
     # -- integers -------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def integer_weights(self, p: int | slice = slice(None)) -> Tensor:
-        """Signed magnitudes w of candidates p, [..., n_in, n_out], 0 where pruned or padded."""
-        scaled = torch.round(self.tensors["weight"][p] * self.buffers["magnitudes"][p])
-        return scaled * self.buffers["keep"][p]
+    def integer_weights(self) -> Tensor:
+        """Signed magnitudes w, [P, n_in, n_out], 0 where pruned or padded."""
+        return torch.round(self.tensors["weight"] * self.buffers["magnitudes"]) * self.buffers["keep"]
 
-    def thresholds(self, p: int | slice = slice(None)) -> Tensor:
-        """[..., 1, n_out] float64 integers, 1..2^(W-1) - 1, straight through the rounding."""
-        value = _Round.apply(self.tensors["threshold"][p].double() * self.buffers["base"][p])
-        return torch.minimum(value.clamp(min=1), self.buffers["bound"][p] - 1)
+    def thresholds(self) -> Tensor:
+        """[P, 1, n_out] float64 integers, 1..2^(W-1) - 1, straight through the rounding."""
+        value = _Round.apply(self.tensors["threshold"].double() * self.buffers["base"])
+        return torch.minimum(value.clamp(min=1), self.buffers["bound"] - 1)
 
-    def power(self, name: str, p: int | slice = slice(None)) -> Tensor:
-        """gain_k or leak_k, [..., 1, 1] float64 integers: 2^F times a power of two, or rounded to Q(F)."""
-        exponent = self.tensors[name][p].double() + self.fraction
+    def power(self, name: str) -> Tensor:
+        """gain_k or leak_k, [P, 1, 1] float64 integers: 2^F times a power of two, or rounded to Q(F)."""
+        exponent = self.tensors[name].double() + self.fraction
         soft = torch.exp2(exponent)
         hard = torch.round(torch.exp2(torch.round(exponent) if self.powers_of_two else exponent))
         return hard.detach() + (soft - soft.detach())
@@ -385,22 +386,28 @@ class LayerStack:
         weight.masked_fill_(moved, 0.0)
         return moved
 
-    def export(self, p: int, architecture: Architecture) -> Layer:
+    @torch.no_grad()
+    def on_host(self) -> "OnHost":
+        """The integers of all candidates, brought from the device at once."""
+        weights, delays = self.integer_weights().to(torch.int32).cpu().numpy(), None
+        if "position" in self.tensors:
+            delays = torch.round(self.tensors["position"]).to(torch.int32).cpu().numpy()
+        if not self.fires:
+            return OnHost(weights, delays)
+        c = self.neuron_constants()  # the very numbers that spikes come from
+        return OnHost(weights, delays, *(x.cpu().numpy()[:, 0] for x in (c.threshold, c.gain_k, c.leak_k)))
+
+    def export(self, p: int, architecture: Architecture, host: "OnHost") -> Layer:
         """The integer layer of candidate p; mapping, lanes and units come from `architecture`."""
         a, b = self.sizes[p]
         index, model = self.index, self.models[p]
-        delays = np.zeros((a, b), dtype=np.int64)
-        if "position" in self.tensors:
-            delays = torch.round(self.tensors["position"][p, :a, :b]).detach().long().cpu().numpy()
-        weights = self.integer_weights(p)[:a, :b].long().cpu().numpy()
+        weights = host.weights[p, :a, :b].astype(np.int64)
+        delays = np.zeros_like(weights) if host.delays is None else host.delays[p, :a, :b]
         values = dict(self.constants[p])
+        threshold, used = np.zeros(b, dtype=np.int64), set()
         if self.fires:
-            values["leak_k"] = int(self.power("leak", p))
-            values["gain_k"] = int(self.power("gain", p))
-            threshold = self.thresholds(p)[0, :b].detach().long().cpu().numpy()
-            used = USED_CONSTANTS[model]
-        else:
-            threshold, used = np.zeros(b, dtype=np.int64), set()
+            values["leak_k"], values["gain_k"] = int(host.leak_k[p, 0]), int(host.gain_k[p, 0])
+            threshold, used = host.threshold[p, :b].astype(np.int64), USED_CONSTANTS[model]
         return Layer(
             neuron=model, generator=self.generators[p], length=self.lengths[p], seed=self.seeds[p],
             noise_seed=self.noise_seeds[p], mapping=architecture.mappings[index],
@@ -409,6 +416,17 @@ class LayerStack:
             constants={name: values[name] if name in used else 0 for name in CONSTANTS},
             units=architecture.units[index],
         )  # fmt: skip
+
+
+class OnHost(NamedTuple):
+    """Of a layer of all candidates the signed magnitudes and delays, [P, n_in, n_out], None without delays;
+    where it fires thresholds [P, n_out], gain_k and leak_k [P, 1], integers in Q(F) held in float64."""
+
+    weights: np.ndarray
+    delays: np.ndarray | None
+    threshold: np.ndarray | None = None
+    gain_k: np.ndarray | None = None
+    leak_k: np.ndarray | None = None
 
 
 SORTED = 2**25  # numbers that are put in order at once, which takes some thirty bytes for each
@@ -528,8 +546,15 @@ class PopulationStack:
         for layer, saliency in zip(self.layers, saliencies or [None] * len(self.layers), strict=True):
             layer.prune(progress, per, saliency)
 
-    def export(self, p: int, architecture: Architecture, encoder: str) -> Network:
-        """The integer network of candidate p."""
+    def on_host(self) -> list[OnHost]:
+        """The integers of all candidates, by layer."""
+        return [layer.on_host() for layer in self.layers]
+
+    def export(
+        self, p: int, architecture: Architecture, encoder: str, host: list[OnHost] | None = None
+    ) -> Network:
+        """The integer network of candidate p. host: what on_host returned, for many; None asks for it."""
+        hosts = self.on_host() if host is None else host
         return Network(
             n_inputs=architecture.n_inputs,
             timesteps=architecture.timesteps,
@@ -537,5 +562,7 @@ class PopulationStack:
             fraction=architecture.fraction,
             word=architecture.word,
             readout=architecture.readout,
-            layers=tuple(layer.export(p, architecture) for layer in self.layers),
+            layers=tuple(
+                layer.export(p, architecture, own) for layer, own in zip(self.layers, hosts, strict=True)
+            ),
         )

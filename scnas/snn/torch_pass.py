@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,21 +56,19 @@ class TorchPass:
         return losses.detach()
 
     @torch.no_grad()
-    def scores(self, spikes: Tensor) -> tuple[Tensor, np.ndarray]:
-        """Integer scores [P, B, n_classes], and spikes that each layer fired, [P, layers]."""
+    def scores(self, spikes: Tensor) -> tuple[Tensor, Tensor]:
+        """Integer scores [P, B, n_classes], and spikes that each layer fired, [P, layers] float64."""
         with full_float32():
             scores, fired = self.stack.scores(spikes)
-        counts = [
-            np.zeros(self.stack.count) if f is None else f.sum((1, 2, 3), dtype=torch.float64).cpu().numpy()
-            for f in fired
-        ]
-        return scores, np.stack(counts, 1)
+        none = torch.zeros(self.stack.count, dtype=torch.float64, device=scores.device)
+        counts = [none if f is None else f.sum((1, 2, 3), dtype=torch.float64) for f in fired]
+        return scores, torch.stack(counts, 1)
 
     def judged(self, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Of scores [P, B, n_classes] and labels [B] summed cross-entropies in nats and numbers of right
-        answers, both [P], on the CPU."""
+        answers, both [P]; nothing waits for them."""
         losses = self.stack.losses(scores, labels).double() * len(labels)
-        return losses.cpu(), (lowest_best(scores) == labels).sum(1).cpu()
+        return losses, (lowest_best(scores) == labels).sum(1)
 
 
 def lowest_best(scores: Tensor) -> Tensor:

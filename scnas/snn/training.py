@@ -490,7 +490,7 @@ def _train_stack(
     tensors = [tensor for kind in stack.parameters.values() for tensor in kind]
     numbers = [t.detach().isfinite().reshape(len(group), -1).all(1) for t in tensors]
     finite = torch.stack(numbers).all(0).tolist()
-    results = []
+    results, host = [], stack.on_host()
     for p, architecture in enumerate(group):
         figures = (
             trained_on.loss[p], trained_on.accuracy[p], seen.loss[p], seen.accuracy[p],
@@ -508,7 +508,7 @@ def _train_stack(
                 _failure(architecture, f"dead: {where} never spikes on the validation data", seconds)
             )
         else:
-            network = stack.export(p, architecture, task.encoder)
+            network = stack.export(p, architecture, task.encoder, host)
             results.append(Trained(architecture, network, *figures, seen.activity[p], None, seconds))
     return results
 
@@ -586,16 +586,17 @@ class Evaluated(NamedTuple):
 def evaluate(learner: CpuPass | TorchPass, samples: Samples, batch_size: int = EVALUATED) -> Evaluated:
     """The exact forward pass of every candidate on all samples."""
     stack = learner.stack
-    loss = torch.zeros(stack.count, dtype=torch.float64)
-    right = torch.zeros(stack.count, dtype=torch.int64)
-    fired = np.zeros((stack.count, len(stack.layers)))
+    device = torch.device("cpu") if samples.on_kernels else samples.device
+    loss = torch.zeros(stack.count, dtype=torch.float64, device=device)
+    right = torch.zeros(stack.count, dtype=torch.int64, device=device)
+    spikes = torch.zeros(stack.count, len(stack.layers), dtype=torch.float64, device=device)
     for x, y in samples.batches(batch_size):
         scores, counts = learner.scores(x)
         lost, hit = learner.judged(scores, y)
         loss += lost
         right += hit
-        fired += counts
-    rates = fired / (len(samples) * samples.timesteps)
+        spikes += counts
+    rates = spikes.cpu().numpy() / (len(samples) * samples.timesteps)
     into = np.concatenate([np.full((stack.count, 1), samples.spikes_per_step()), rates[:, :-1]], 1)
     return Evaluated(
         (loss / len(samples)).tolist(),

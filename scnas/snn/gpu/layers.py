@@ -218,8 +218,10 @@ def _backward(
             gv = gp
     sums += p * count + here
     tl.store(sums, threshold_sum, mine)
-    tl.store(sums + everything, gain_sum * unit, mine)
-    tl.store(sums + 2 * everything, leak_sum * unit, mine)
+    sums += everything  # twice, for twice as many may need more than 32 bits
+    tl.store(sums, gain_sum * unit, mine)
+    sums += everything
+    tl.store(sums, leak_sum * unit, mine)
 
 
 @triton.jit
@@ -241,8 +243,10 @@ def _reduce(
             mine = (sample < batch)[:, None] & (neuron < neurons)[None, :]
             at = sums + (p * batch + sample[:, None]) * neurons + neuron[None, :]
             thresholds += tl.sum(tl.load(at, mine, other=0).to(tl.float64), 0)
-            gains += tl.sum(tl.load(at + everything, mine, other=0).to(tl.float64), 0)
-            leaks += tl.sum(tl.load(at + 2 * everything, mine, other=0).to(tl.float64), 0)
+            at += everything
+            gains += tl.sum(tl.load(at, mine, other=0).to(tl.float64), 0)
+            at += everything
+            leaks += tl.sum(tl.load(at, mine, other=0).to(tl.float64), 0)
         tl.store(to_threshold + p * neurons + neuron, thresholds, neuron < neurons)
     gain = tl.sum(gains, 0)
     if DRIVEN:

@@ -84,7 +84,8 @@ def _collect(
         mean = mean / total
         own, pull = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
         for d in range(LAST + 1):
-            g = tl.load(found + d * everything + at, mine, other=0)
+            g = tl.load(found + at, mine, other=0)
+            found += everything
             share = tl.where(d <= limit, tl.exp(-(d - place) * (d - place) / narrow), 0.0)
             own += tl.where(placed == d, g, 0.0)
             pull += g * share * (d - mean)
