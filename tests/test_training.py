@@ -1244,8 +1244,10 @@ def test_every_sample_is_trained_on_once_an_epoch_in_an_order_of_its_own(monkeyp
     epochs = [sum(seen[:3], []), sum(seen[3:], [])]
     assert all(sorted(order) == list(range(96)) for order in epochs) and epochs[0] != epochs[1]
     seen.clear()
-    train_population([arch()], VALUES, Budget(epochs=3, samples=50, batch_size=40))
-    assert [len(index) for index in seen] == [40, 10] * 3
+    (short,) = train_population([arch()], VALUES, Budget(epochs=3, samples=50, batch_size=40))
+    assert [len(index) for index in seen] == [40, 10] * 3 + [50]
+    shown = VALUES.train.x[seen[-1]], VALUES.train.y[seen[-1]]  # as many, after the training
+    assert len(set(seen[-1])) == 50 and short.train_accuracy == accuracy(short.network, Split(*shown))
     parts = [sum(seen[i : i + 2], []) for i in (0, 2, 4)]
     assert all(len(set(part)) == 50 for part in parts) and len(set(map(tuple, parts))) == 3
 

@@ -88,7 +88,8 @@ class Budget:
 class Trained(NamedTuple):
     """One candidate after training. Losses are mean cross-entropies in nats, accuracies 0..1.
 
-    network is None and the figures are NaN when it failed; `failed` then says why.
+    network is None and the figures are NaN when it failed; `failed` then says why. Those of training are on
+    all training samples, or where an epoch has fewer on as many, the same for all candidates.
     activity: mean spikes per step at the input of each layer, on the validation data.
     """
 
@@ -362,10 +363,14 @@ class Samples:
         spikes = x.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
         return spikes, labels
 
-    def batches(self, size: int) -> Iterator[tuple[np.ndarray | Tensor, np.ndarray | Tensor]]:
-        """All samples in order."""
-        for start in range(0, len(self), size):
-            yield self.batch(slice(start, start + size))
+    def batches(
+        self, size: int, few: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray | Tensor, np.ndarray | Tensor]]:
+        """All samples in order, or those whose numbers are in `few`."""
+        order = None if few is None else self.in_order(few, 1)
+        for start in range(0, len(self) if few is None else len(few), size):
+            some = slice(start, start + size)
+            yield self.batch(some if order is None else order[some])
 
     def spikes_per_step(self) -> float:
         """Mean number of input spikes in a step."""
@@ -481,7 +486,8 @@ def _train_stack(
     _prune(stack, adam, 1.0, budget)
     seconds = (time.perf_counter() - started) / len(group)
     seen = evaluate(learner, validation)
-    trained_on = evaluate(learner, train)
+    few = None if samples == len(train) else np.sort(rng(seed, "seen").permutation(len(train))[:samples])
+    trained_on = evaluate(learner, train, few=few)
     diverged = {
         p: f"diverged: its gradient is not finite in epoch {epoch}"
         for p, epoch in enumerate(failed_in.tolist())
@@ -583,23 +589,25 @@ class Evaluated(NamedTuple):
 
 
 @torch.no_grad()
-def evaluate(learner: CpuPass | TorchPass, samples: Samples, batch_size: int = EVALUATED) -> Evaluated:
-    """The exact forward pass of every candidate on all samples."""
-    stack = learner.stack
+def evaluate(
+    learner: CpuPass | TorchPass, samples: Samples, batch_size: int = EVALUATED, few: np.ndarray | None = None
+) -> Evaluated:
+    """The exact forward pass of every candidate on all samples, or on those whose numbers are in `few`."""
+    stack, many = learner.stack, len(samples) if few is None else len(few)
     device = torch.device("cpu") if samples.on_kernels else samples.device
     loss = torch.zeros(stack.count, dtype=torch.float64, device=device)
     right = torch.zeros(stack.count, dtype=torch.int64, device=device)
     spikes = torch.zeros(stack.count, len(stack.layers), dtype=torch.float64, device=device)
-    for x, y in samples.batches(batch_size):
+    for x, y in samples.batches(batch_size, few):
         scores, counts = learner.scores(x)
         lost, hit = learner.judged(scores, y)
         loss += lost
         right += hit
         spikes += counts
-    rates = spikes.cpu().numpy() / (len(samples) * samples.timesteps)
+    rates = spikes.cpu().numpy() / (many * samples.timesteps)
     into = np.concatenate([np.full((stack.count, 1), samples.spikes_per_step()), rates[:, :-1]], 1)
     return Evaluated(
-        (loss / len(samples)).tolist(),
-        (right.double() / len(samples)).tolist(),
+        (loss / many).tolist(),
+        (right.double() / many).tolist(),
         [tuple(row) for row in into.tolist()],
     )
