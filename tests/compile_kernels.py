@@ -65,8 +65,8 @@ def main() -> None:
             rows, columns = ROWS // 2 if wide else ROWS, columns_of(inputs, neurons, span)
             build(
                 layers._layer, own, layers._warps(rows, columns), **ahead, FACTOR=math.gcd(inputs, 16),
-                FACTOR_OUT=math.gcd(neurons, 16), SPAN=span, INPUTS=tile(inputs), ROWS=rows, COLUMNS=columns,
-                WIDENED=False, LEARNS=inputs != 64,
+                FACTOR_OUT=math.gcd(neurons, 16), DELAYED=span > 0, INPUTS=tile(inputs), ROWS=rows,
+                COLUMNS=columns, WIDENED=False, LEARNS=inputs != 64,
             )  # fmt: skip
     sums = pointers("fp32", "sums") | pointers(
         "fp64", "gain_k", "drives", "to_threshold", "to_gain", "to_leak"
@@ -78,10 +78,9 @@ def main() -> None:
         "fp32", "weights", "magnitudes", "units", "positions", "found", "limits", "widths"
     ) | pointers("fp32", "to_weights", "to_positions", "drives")
     for kind, delayed in (("bf16", True), ("fp32", False)):
-        slices = 5 if delayed else 1
         every = given | pointers("i8", "keep") | pointers(kind, "out", "matrices")
-        build(synapses._matrices, every, SLICES=slices, DELAYED=delayed, BLOCK=256)
-        build(synapses._collect, every, LAST=slices - 1, SPAN=slices - 1, DRIVES=delayed, BLOCK=256)
+        build(synapses._matrices, every, DELAYED=delayed, BLOCK=256)
+        build(synapses._collect, every, DELAYED=delayed, DRIVES=delayed, BLOCK=256)
     known = pointers("fp32", "threshold", "gain", "leak", "to_threshold", "to_gain", "to_leak")
     known |= pointers("fp64", "base", "bound", "integers", "gain_k", "leak_k") | pointers("i8", "real")
     known |= pointers("fp64", "to_integers", "to_gain_k", "to_leak_k")

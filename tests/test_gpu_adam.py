@@ -6,11 +6,17 @@ from interpreter import DEVICE, on_kernels
 from test_training import RATES as RATES_OF_TWO
 from test_training import Two, arch
 
-from scnas.snn import training
+from scnas.snn import devices, training
 from scnas.snn.adam import TorchAdam
 from scnas.snn.population import PopulationStack
 
 RATES = {kind: 0.02 * (i + 1) for i, kind in enumerate(training.RATES)}
+
+
+@pytest.fixture(autouse=True)
+def widths_as_they_are(monkeypatch):
+    """Both sides have tensors of one shape."""
+    monkeypatch.setattr(devices, "width_step", lambda device: 1)
 
 
 def opened(clip: float) -> tuple[PopulationStack, TorchAdam]:

@@ -341,10 +341,19 @@ def test_what_is_fused_in_a_stack(monkeypatch):
     stack, plain = (population.PopulationStack(group, 0, torch.device(DEVICE)) for _ in range(2))
     x = (torch.rand(8, 5, 12, generator=torch.Generator().manual_seed(0)) < 0.5).float().to(DEVICE)
     scores, fired = stack.scores(x)
-    assert [tuple(m.shape) for m in seen] == [(2, 1, 12, 20)] and seen[0].dtype == torch.bfloat16
+    assert [tuple(m.shape) for m in seen] == [(2, 1, 12, 32)] and seen[0].dtype == torch.bfloat16
     monkeypatch.undo()
     expected, theirs = plain.scores(x)
-    assert torch.equal(scores, expected) and torch.equal(fired[0], theirs[0]) and fired[0].sum() > 100
+    assert torch.equal(scores, expected) and torch.equal(fired[0], theirs[0])
+    assert fired[0][..., :20].sum() > 100 and not fired[0][..., 20:].any()  # padded to what kernels are for
+
+
+def test_hidden_layers_are_padded_to_what_kernels_are_compiled_for(monkeypatch):
+    """12 inputs and 3 classes are what they are; 5 and 33 neurons become 16 and 48."""
+    on_kernels(monkeypatch)
+    stack = population.PopulationStack([arch(hidden=(5, 33))], 0, torch.device(DEVICE))
+    shapes = [tuple(layer.tensors["weight"].shape[1:]) for layer in stack.layers]
+    assert shapes == [(12, 16), (16, 48), (48, 3)]
 
 
 # --- passes ----------------------------------------------------------------------------------------

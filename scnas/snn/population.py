@@ -48,6 +48,16 @@ class _Round(torch.autograd.Function):
         return gradient
 
 
+def padded(sizes: Sequence[tuple[int, int]], index: int, depth: int, step: int) -> tuple[int, int]:
+    """Inputs and neurons that layer `index` of `depth` has room for, where candidates have `sizes`: the most,
+    of hidden neurons a multiple of `step`."""
+    n_in, n_out = (max(size[axis] for size in sizes) for axis in (0, 1))
+    return (
+        -(-n_in // step) * step if index > 0 else n_in,
+        -(-n_out // step) * step if index < depth - 1 else n_out,
+    )
+
+
 class LayerStack:
     """Layer `index` of every candidate: parameters, masks, and the integers made of them.
 
@@ -56,7 +66,10 @@ class LayerStack:
     real: [P, n_in, n_out], where a synapse is no padding. keep: the same, less what was pruned.
     """
 
-    def __init__(self, architectures: Sequence[Architecture], index: int, seed: int, powers_of_two: bool):
+    def __init__(
+        self, architectures: Sequence[Architecture], index: int, seed: int, powers_of_two: bool, step: int = 1
+    ):
+        """step: what the widths of hidden layers are padded to multiples of; see devices.width_step."""
         self.index, self.powers_of_two = index, powers_of_two
         self.sizes = [a.layer_sizes[index] for a in architectures]
         self.models = [a.neuron_types[index] for a in architectures]
@@ -84,7 +97,7 @@ class LayerStack:
         self.seeds = [integer(seed, "generator", key, index) for key in self.keys]
         self.noise_seeds = [integer(seed, "noise", key, index) for key in self.keys]
         self.count = count = len(architectures)
-        n_in, n_out = (max(size[axis] for size in self.sizes) for axis in (0, 1))
+        n_in, n_out = padded(self.sizes, index, architectures[0].n_layers, step)
         one = 2**self.fraction
 
         weight = np.zeros((count, n_in, n_out), dtype=np.float32)
@@ -467,7 +480,8 @@ class PopulationStack:
         first = architectures[0]
         self.architectures, self.count = list(architectures), len(architectures)
         self.readout, self.fraction = first.readout, first.fraction
-        self.layers = [LayerStack(architectures, i, seed, powers_of_two) for i in range(first.n_layers)]
+        step = devices.width_step(device.type)
+        self.layers = [LayerStack(architectures, i, seed, powers_of_two, step) for i in range(first.n_layers)]
         for layer in self.layers:
             layer.to(device)
         fan_in = torch.tensor([max(1.0, a.kept_synapses[-1] / a.n_outputs) for a in architectures])

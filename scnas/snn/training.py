@@ -18,10 +18,10 @@ from scnas.contract import PRUNE_BY, PRUNE_PER, is_power_of_two, one_of, whole
 from scnas.randomness import rng
 from scnas.snn.adam import CpuAdam, TorchAdam
 from scnas.snn.cpu import CACHE_BYTES, CpuPass
-from scnas.snn.devices import has_kernels
+from scnas.snn.devices import WIDTH_STEP, has_kernels
 from scnas.snn.network import Network
 from scnas.snn.neurons import scan_bytes
-from scnas.snn.population import PopulationStack
+from scnas.snn.population import PopulationStack, padded
 from scnas.snn.streams import van_der_corput
 from scnas.snn.synapses import Kind, exact_in_bf16, fuses, sums_up
 from scnas.snn.torch_pass import TorchPass, open_step
@@ -276,6 +276,10 @@ def _memory(a: _Envelope, batch_size: int, device: str | torch.device) -> int:
     operands of a product, matrices of a delay; and to choose among the synapses of a layer it sorts them. On
     CUDA a training step is a graph that holds its memory, gradients included. Where the batches of a training
     are small, evaluation takes more: it keeps the spikes of all layers."""
+    if has_kernels(torch.device(device).type):
+        depth = len(a.layer_sizes)
+        sizes = tuple(padded([size], i, depth, WIDTH_STEP) for i, size in enumerate(a.layer_sizes))
+        a = a._replace(layer_sizes=sizes)
     synapses = sum(n_in * n_out * (1 + (max(a.delay_ranges) > 0)) for n_in, n_out in a.layer_sizes)
     parameters = 22 * a.count * synapses
     streams = [a.timesteps if lfsr else 1 for lfsr in a.lfsr]

@@ -376,9 +376,9 @@ def _warps(rows: int, columns: int) -> int:
 
 @triton.jit
 def _layer(
-    members, source, matrices, threshold, table, noise, spikes, membranes, adaptations, steps, batch, inputs,
-    neurons, apart, unit, c14,
-    FACTOR: tl.constexpr, FACTOR_OUT: tl.constexpr, SPAN: tl.constexpr, INPUTS: tl.constexpr,
+    members, source, matrices, threshold, table, noise, spikes, membranes, adaptations, steps, batch, slices,
+    inputs, neurons, apart, unit, c14,
+    FACTOR: tl.constexpr, FACTOR_OUT: tl.constexpr, DELAYED: tl.constexpr, INPUTS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDENED: tl.constexpr, LEAKS: tl.constexpr,
     NOISY: tl.constexpr, ADAPTS: tl.constexpr, IZHIKEVICH: tl.constexpr, LEARNS: tl.constexpr,
     TYPE: tl.constexpr,
@@ -386,9 +386,9 @@ def _layer(
     """One of the Q members (axis 1 of the grid), ROWS samples of COLUMNS neurons (axis 0, those of the same
     samples one after another, so that they find the spikes in a cache).
 
-    source: [P or 1, T, B, inputs] float32, candidates `apart` rows apart. matrices: [P, SPAN + 1, inputs,
-    neurons] bfloat16, of each delay. inputs, neurons: divided by FACTOR, FACTOR_OUT. INPUTS: a power of two,
-    inputs and what fills up. WIDENED: operands, rounded to
+    source: [P or 1, T, B, inputs] float32, candidates `apart` rows apart. matrices: [P, slices, inputs,
+    neurons] bfloat16, of each delay, of which there is but one if not DELAYED. inputs, neurons: divided by
+    FACTOR, FACTOR_OUT. INPUTS: a power of two, inputs and what fills up. WIDENED: operands, rounded to
     bfloat16, are multiplied as float32, because the interpreter would take the bits of bfloat16 for numbers.
     The others as in _forward.
     """
@@ -409,13 +409,13 @@ def _layer(
     waiting = tl.zeros([ROWS, COLUMNS], TYPE)
     constants, v, slow = _start(table + p * _WIDTH, unit, waiting, IZHIKEVICH)
     source += p * apart * inputs
-    matrices += p * (SPAN + 1) * inputs * neurons
+    matrices += p * slices * inputs * neurons
     matrix = tl.load(matrices + entry, entry_mine, other=0)  # stays, where it is the only one
     for t in range(steps):
         total = tl.zeros([ROWS, COLUMNS], tl.float32)
-        for d in range(SPAN + 1):
+        for d in range(slices if DELAYED else 1):
             there = given_mine
-            if SPAN > 0:
+            if DELAYED:
                 matrix = tl.load(matrices + d * inputs * neurons + entry, entry_mine, other=0)
                 there = given_mine & (given_at * 0 + t >= d)
             s = tl.load(source - d * batch * inputs + given_at, there, other=0).to(tl.bfloat16)
@@ -456,9 +456,9 @@ class _Layer(torch.autograd.Function):
             grid = triton.cdiv(neurons, columns) * triton.cdiv(batch, rows), len(members)
             _layer[grid](
                 members, spikes, given.matrices, kept.threshold, kept.table, c.noise, out, kept.membranes,
-                adaptations, steps, batch, inputs // factors[0], neurons // factors[1],
+                adaptations, steps, batch, slices, inputs // factors[0], neurons // factors[1],
                 steps * batch if len(spikes) > 1 else 0, 1 / given.one, float(round(1.4 * given.one)),
-                FACTOR=factors[0], FACTOR_OUT=factors[1], SPAN=slices - 1, INPUTS=tile(inputs), ROWS=rows,
+                FACTOR=factors[0], FACTOR_OUT=factors[1], DELAYED=slices > 1, INPUTS=tile(inputs), ROWS=rows,
                 COLUMNS=columns, WIDENED=triton.knobs.runtime.interpret, **_kinds(model),
                 **_settings(model, dtype), LEARNS=kept.learns, num_warps=_warps(rows, columns), num_stages=2,
             )  # fmt: skip

@@ -16,12 +16,13 @@ _ROUND = tl.constexpr(1.5 * 2**23)
 
 @triton.jit
 def _matrices(
-    weights, keep, magnitudes, units, positions, out, columns, count, per_candidate, per_slice, per_row,
-    SLICES: tl.constexpr, DELAYED: tl.constexpr, BLOCK: tl.constexpr,
+    weights, keep, magnitudes, units, positions, out, columns, count, slices, per_candidate, per_slice,
+    per_row,
+    DELAYED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One candidate (axis 1 of the grid), one block of its `count` = n_in * n_out synapses (axis 0).
 
-    weights, keep, positions: [P, count]. magnitudes, units: [P]. out: [P, SLICES, n_in, n_out] with strides
+    weights, keep, positions: [P, count]. magnitudes, units: [P]. out: [P, slices, n_in, n_out] with strides
     per_candidate, per_slice, per_row and 1.
     """
     p = tl.program_id(1).to(tl.int64)
@@ -33,7 +34,7 @@ def _matrices(
     target = out + p * per_candidate + (here // columns).to(tl.int64) * per_row + here % columns
     if DELAYED:
         placed = (tl.load(positions + at, mine, other=0) + _ROUND) - _ROUND
-        for d in range(SLICES):
+        for d in range(slices):
             found = entry * (placed == d).to(tl.float32)
             tl.store(target, found.to(out.dtype.element_ty), mine)
             target += per_slice
@@ -50,7 +51,7 @@ def matrices(
     count, n_in, n_out = weights.shape
     _matrices[(triton.cdiv(n_in * n_out, BLOCK), count)](
         weights, keep.view(torch.uint8), magnitudes, units, weights if positions is None else positions, out,
-        n_out, n_in * n_out, *out.stride()[:3], SLICES=slices, DELAYED=positions is not None, BLOCK=BLOCK,
+        n_out, n_in * n_out, slices, *out.stride()[:3], DELAYED=positions is not None, BLOCK=BLOCK,
     )  # fmt: skip
     return out
 
@@ -58,17 +59,17 @@ def matrices(
 @triton.jit
 def _collect(
     found, weights, positions, matrices, limits, widths, to_weights, to_positions, drives, columns, count,
-    everything, one, per_candidate, per_slice, per_row,
-    LAST: tl.constexpr, SPAN: tl.constexpr, DRIVES: tl.constexpr, BLOCK: tl.constexpr,
+    everything, slices, span, one, per_candidate, per_slice, per_row,
+    DELAYED: tl.constexpr, DRIVES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """As _matrices. found: [LAST + 1, P, count], `everything` = P * count apart. matrices: as out of
-    _matrices. limits, widths: [P]. drives: [P, blocks], sums of matrix entries times gradients."""
+    """As _matrices. found: [slices, P, count], `everything` = P * count apart. matrices: as out of _matrices.
+    span: the longest delay. limits, widths: [P]. drives: [P, blocks], sums of entries times gradients."""
     p = tl.program_id(1).to(tl.int64)
     here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mine, at = here < count, p * count + here
     entry = matrices + p * per_candidate + (here // columns).to(tl.int64) * per_row + here % columns
     driven = tl.zeros([BLOCK], tl.float32)
-    if SPAN == 0:
+    if not DELAYED:
         g = tl.load(found + at, mine, other=0)
         tl.store(to_weights + at, g * one, mine)
         if DRIVES:
@@ -77,13 +78,13 @@ def _collect(
         place, limit, width = tl.load(positions + at, mine, other=0), tl.load(limits + p), tl.load(widths + p)
         placed, narrow = (place + _ROUND) - _ROUND, 2 * width * width
         total, mean = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
-        for d in range(SPAN + 1):
+        for d in range(span + 1):
             share = tl.where(d <= limit, tl.exp(-(d - place) * (d - place) / narrow), 0.0)
             total += share
             mean += share * d
         mean = mean / total
         own, pull = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
-        for d in range(LAST + 1):
+        for d in range(slices):
             g = tl.load(found + at, mine, other=0)
             found += everything
             share = tl.where(d <= limit, tl.exp(-(d - place) * (d - place) / narrow), 0.0)
@@ -109,8 +110,8 @@ def collect(found: Tensor, given: Given, drives: Tensor | None) -> tuple[Tensor,
     driven = found.new_empty((count, blocks)) if drives is not None else found
     _collect[(blocks, count)](
         found, given.weights, given.positions if delayed else found, given.matrices, given.limits,
-        given.widths, to_weights, to_positions, driven, n_out, n_in * n_out, count * n_in * n_out, given.one,
-        *given.matrices.stride()[:3], LAST=len(found) - 1, SPAN=given.span if delayed else 0,
+        given.widths, to_weights, to_positions, driven, n_out, n_in * n_out, count * n_in * n_out,
+        len(found), given.span, given.one, *given.matrices.stride()[:3], DELAYED=delayed,
         DRIVES=drives is not None, BLOCK=BLOCK,
     )  # fmt: skip
     if drives is not None:
