@@ -374,7 +374,7 @@ def _warps(rows: int, columns: int) -> int:
     return 8 if rows * columns >= 1024 else 4
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps", "batch", "slices", "inputs", "neurons", "apart"])
 def _layer(
     members, source, matrices, threshold, table, noise, spikes, membranes, adaptations, steps, batch, slices,
     inputs, neurons, apart, unit, c14,

@@ -14,7 +14,7 @@ BLOCK = 256  # synapses of one program
 _ROUND = tl.constexpr(1.5 * 2**23)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["slices"])
 def _matrices(
     weights, keep, magnitudes, units, positions, out, columns, count, slices, per_candidate, per_slice,
     per_row,
@@ -56,7 +56,7 @@ def matrices(
     return out
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["slices", "span"])
 def _collect(
     found, weights, positions, matrices, limits, widths, to_weights, to_positions, drives, columns, count,
     everything, slices, span, one, per_candidate, per_slice, per_row,
