@@ -1,6 +1,7 @@
 """For tests of scnas.snn.gpu: without a GPU its kernels run in Triton's interpreter."""
 
 import os
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -21,18 +22,39 @@ def on_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "kernels_on", lambda device: gpu)
 
 
-class Unlaunched:
-    """A kernel that is not run: what matters is what is done around it. launched: where its name goes."""
+class Launch(NamedTuple):
+    """A kernel that would have run. variant: what Triton compiles one for, its name, its settings, and of its
+    arguments the types, and of integers that it may look at whether they are 1 or can be divided by 16."""
 
-    def __init__(self, name: str, launched: list[str]):
-        self.name, self.launched = name, launched
+    name: str
+    variant: tuple
+
+
+class Unlaunched:
+    """A kernel that is not run: what matters is what is done around it. launched: where that goes."""
+
+    def __init__(self, kernel, name: str, launched: list[Launch]):
+        self.kernel, self.name, self.launched = kernel, name, launched
 
     def __getitem__(self, grid):
-        return lambda *args, **settings: self.launched.append(self.name)
+        return self._launch
+
+    def _launch(self, *args, **settings):
+        kinds = []
+        for name, value in zip(self.kernel.arg_names, args, strict=False):
+            kind = str(getattr(value, "dtype", type(value)))
+            if isinstance(value, int) and name not in WHATEVER:
+                kind += "1" if value == 1 else "16" if value % 16 == 0 else ""
+            kinds.append(kind)
+        self.launched.append(Launch(self.name, (self.name, *sorted(map(str, settings.items())), *kinds)))
 
 
-def launch_nothing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """No kernel runs; returns the names of those that would have, in their order."""
+# Arguments that no kernel is compiled for; the interpreter forgets which a kernel names in do_not_specialize.
+WHATEVER = ("steps", "batch", "slices", "inputs", "neurons", "apart", "span")
+
+
+def launch_nothing(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
+    """No kernel runs; returns those that would have, in their order."""
     from triton.runtime.interpreter import InterpretedFunction
     from triton.runtime.jit import JITFunction
 
@@ -40,5 +62,5 @@ def launch_nothing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for module in (gpu.adam, gpu.constants, gpu.layers, gpu.loss, gpu.synapses):
         for name, value in list(vars(module).items()):
             if isinstance(value, InterpretedFunction | JITFunction):
-                monkeypatch.setattr(module, name, Unlaunched(name, launched))
+                monkeypatch.setattr(module, name, Unlaunched(value, name, launched))
     return launched

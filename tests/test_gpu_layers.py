@@ -396,6 +396,17 @@ class Commands(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def opened_for(group, task):
+    """A step for a group, after a first one, in which what is made once was made; inputs, and labels."""
+    stack = population.PopulationStack(group, 0, torch.device("cpu"))
+    adam = TorchAdam(stack, dict.fromkeys(training.RATES, 0.01), 1.0)
+    step = EagerStep(TorchPass(stack), adam)
+    x = torch.tensor(rate_encode(task.train.x[:4], group[0].timesteps)).transpose(0, 1).float()
+    labels = torch.tensor(task.train.y[:4])
+    step(x, labels, 0.5, 1.0)
+    return step, x, labels
+
+
 @pytest.mark.parametrize(
     "make, most", [(uniform, 36), (ragged, 250)], ids=["uniform", "ragged"]
 )  # fmt: skip
@@ -405,12 +416,7 @@ def test_a_step_is_few_commands(make, most, monkeypatch):
     on_kernels(monkeypatch)
     launched, task = launch_nothing(monkeypatch), digits()
     group = max(training.plan_groups(make(64, 16), task, Budget(batch_size=128), "cuda", 1), key=len)
-    stack = population.PopulationStack(group, 0, torch.device("cpu"))
-    adam = TorchAdam(stack, dict.fromkeys(training.RATES, 0.01), 1.0)
-    step = EagerStep(TorchPass(stack), adam)
-    x = torch.tensor(rate_encode(task.train.x[:4], 16)).transpose(0, 1).float()
-    labels = torch.tensor(task.train.y[:4])
-    step(x, labels, 0.5, 1.0)  # what is made once
+    step, x, labels = opened_for(group, task)
     launched.clear()
     with Commands() as commands:
         step(x, labels, 0.5, 1.0)
