@@ -334,16 +334,17 @@ def collect(found: Tensor, given: Given, drives: Tensor | None) -> tuple[Tensor,
             drives += (given.at(d, found.dtype)[:, 0] * per_synapse).sum((1, 2), dtype=drives.dtype)
     if given.positions is None:
         return found[0] * given.one, None
-    to_weights, to_positions = (torch.zeros_like(given.weights) for _ in range(2))
+    to_weights, pull, moved = (torch.zeros_like(given.weights) for _ in range(3))
     placed = torch.round(given.positions)
     soft = shares(given.positions, given.limits, given.span, given.widths)
-    mean = sum(share * d for d, share in enumerate(soft))
+    mean = sum(share * (d - given.positions) for d, share in enumerate(soft))
     for d, per_synapse in enumerate(found):
-        per_weight = per_synapse * given.one
-        to_weights += per_weight * (placed == d)
-        # d/dposition of a softmax over exp(-(d - position)^2 / (2 width^2))
-        to_positions += per_weight * given.weights * soft[d] * (d - mean) / given.widths**2
-    return to_weights, to_positions
+        to_weights += per_synapse * given.one * (placed == d)
+        pull += soft[d] * per_synapse
+        moved += soft[d] * (d - given.positions) * per_synapse
+    # d/dposition of a softmax over exp(-(d - position)^2 / (2 width^2)); seen from the position, so that
+    # little is lost where the gradients of all delays are much alike.
+    return to_weights, (moved - pull * mean) * given.one * given.weights / given.widths**2
 
 
 def shares(positions: Tensor, limits: Tensor, span: int, width: Tensor) -> list[Tensor]:

@@ -78,24 +78,24 @@ def _collect(
         place, limit, width = tl.load(positions + at, mine, other=0), tl.load(limits + p), tl.load(widths + p)
         placed, narrow = (place + _ROUND) - _ROUND, 2 * width * width
         total, mean = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
+        own, pull, moved = total, total, total
         for d in range(span + 1):
-            share = tl.where(d <= limit, tl.exp(-(d - place) * (d - place) / narrow), 0.0)
-            total += share
-            mean += share * d
-        mean = mean / total
-        own, pull = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
-        for d in range(slices):
-            g = tl.load(found + at, mine, other=0)
+            there = mine & (here * 0 + d < slices)  # what is later never arrives
+            g = tl.load(found + at, there, other=0)
             found += everything
-            share = tl.where(d <= limit, tl.exp(-(d - place) * (d - place) / narrow), 0.0)
+            off = d - place
+            share = tl.where(d <= limit, tl.exp(-off * off / narrow), 0.0)
+            total += share
+            mean += share * off
+            pull += share * g
+            moved += share * off * g
             own += tl.where(placed == d, g, 0.0)
-            pull += g * share * (d - mean)
             if DRIVES:
-                driven += g * tl.load(entry, mine, other=0).to(tl.float32)
+                driven += g * tl.load(entry, there, other=0).to(tl.float32)
                 entry += per_slice
         tl.store(to_weights + at, own * one, mine)
-        pull = pull / total * one * tl.load(weights + at, mine, other=0) / (width * width)
-        tl.store(to_positions + at, pull, mine)
+        slope = (moved - pull * mean / total) / total * one / (width * width)
+        tl.store(to_positions + at, slope * tl.load(weights + at, mine, other=0), mine)
     if DRIVES:
         tl.store(drives + p * tl.num_programs(0) + tl.program_id(0), tl.sum(driven, 0))
 
