@@ -188,7 +188,8 @@ def answer(request: dict) -> dict:
 @dataclass(frozen=True)
 class Measured:
     """One side on one population. networks: how many it trained; seconds are of all of them, one entry for
-    every repeat; per_network: least processor seconds of a repeat divided by networks, on a GPU wall."""
+    every repeat; per_network: least processor seconds of a repeat divided by networks, on a GPU wall. longer:
+    of ours on a GPU, wall seconds with twice the epochs."""
 
     population: str
     side: str
@@ -198,6 +199,7 @@ class Measured:
     accuracy: float
     failed: int
     device: str = "cpu"
+    longer: tuple[float, ...] = ()
 
     @property
     def clock(self) -> str:
@@ -234,7 +236,7 @@ def compare(
         for population, make in POPULATIONS.items():
             architectures = make(size, timesteps)
             picked = for_peers(sampled(architectures, sample))
-            requests, answers = {}, {}
+            requests, answers, longer = {}, {}, []
             sides: dict[str, Side] = {}
             try:
                 for name, command in commands.items():
@@ -262,6 +264,8 @@ def compare(
                         clock = "processor_seconds" if device == "cpu" else "seconds"
                         seconds = answers[name][-1][clock]
                         say(f"{population}, repeat {repeat + 1} of {repeats}: {name} {seconds:.1f} s")
+                        if name == OURS and device == "cuda":
+                            longer.append(side.ask(requests[name] | {"epochs": 2 * epochs})["seconds"])
             finally:
                 for side in sides.values():
                     side.__exit__(None, None, None)
@@ -277,6 +281,7 @@ def compare(
                         float(np.mean(rows[0]["accuracy"])),
                         len(rows[0].get("failed", [])),
                         device,
+                        tuple(longer) if name == OURS else (),
                     )  # fmt: skip
                 )
     return measured, missing, versions
@@ -435,8 +440,12 @@ def floor_seconds(cost: Cost, rates: Rates) -> tuple[float, float]:
     return cost.bytes / rates.bytes, cost.bf16 / rates.bf16 + cost.float32 / rates.float32
 
 
-def floors(measured: Sequence[Measured], costs: dict[str, Cost], rates: Rates) -> list[str]:
-    """For each population of ours both floors, what was measured, and whether the goal was reached."""
+def floors(
+    measured: Sequence[Measured], costs: dict[str, tuple[Cost, Cost]], rates: Rates, epochs: int
+) -> list[str]:
+    """For each population of ours both floors, what was measured, and whether the goal was reached; and what
+    each epoch beyond `epochs` takes, in which nothing is set up, recorded or evaluated. costs: of the
+    training, and of an epoch more."""
     lines = [
         f"card: {rates.bytes / 1e12:.2f} TB/s copied, {rates.bf16 / 1e12:.1f} TFLOP/s in bfloat16, "
         f"{rates.float32 / 1e12:.1f} in float32"
@@ -444,7 +453,7 @@ def floors(measured: Sequence[Measured], costs: dict[str, Cost], rates: Rates) -
     for m in measured:
         if m.side != OURS:
             continue
-        cost = costs[m.population]
+        cost, further = costs[m.population]
         by_bytes, by_operations = floor_seconds(cost, rates)
         ratio = min(m.seconds) / max(by_bytes, by_operations)
         goal = FLOOR_GOAL.get(m.population)
@@ -459,6 +468,12 @@ def floors(measured: Sequence[Measured], costs: dict[str, Cost], rates: Rates) -
             f"{by_operations:.4f} s for {(cost.bf16 + cost.float32) / 1e12:.3f} TFLOP; measured "
             f"{min(m.seconds):.4f} s, {ratio:.1f} times the larger{word}"
         )
+        if m.longer:
+            seconds = (min(m.longer) - min(m.seconds)) / epochs
+            lines.append(
+                f"{m.population}: an epoch more takes {1e3 * seconds:.2f} ms, "
+                f"{seconds / max(floor_seconds(further, rates)):.1f} times its larger floor"
+            )
     return lines
 
 
@@ -547,18 +562,19 @@ def benchmark(
         import torch
 
         task, card = digits(), card_rates()
-        costs = {
-            name: training_cost(
-                make(settings.population, settings.timesteps), len(task.train.y), len(task.validation.y),
-                settings.epochs, settings.batch_size,
+        costs = {}
+        for name, make in POPULATIONS.items():
+            made = make(settings.population, settings.timesteps)
+            sizes = len(task.train.y), len(task.validation.y)
+            here, more = (
+                training_cost(made, *sizes, settings.epochs + i, settings.batch_size) for i in (0, 1)
             )
-            for name, make in POPULATIONS.items()
-        }  # fmt: skip
+            costs[name] = here, Cost(*(b - a for a, b in zip(here, more, strict=True)))
         facts |= {
             "card": torch.cuda.get_device_name(), "rates": card._asdict(),
-            "costs": {name: cost._asdict() for name, cost in costs.items()},
+            "costs": {name: cost._asdict() for name, (cost, _) in costs.items()},
         }  # fmt: skip
-        lines += floors(measured, costs, card)
+        lines += floors(measured, costs, card, settings.epochs)
     write_whole(folder / "benchmark.json", json.dumps(facts, indent=1) + "\n")
     rows = [asdict(m) | {"per_network": m.per_network} for m in measured]
     write_whole(folder / "benchmark.csv", _csv(rows))

@@ -232,23 +232,26 @@ def test_what_makes_a_training_cost_more():
 
 
 def test_the_floors_worked_by_hand():
-    """8 GB at 4 TB/s are 2 ms; 1 TFLOP at 1,000 and 0.25 at 50 are 1 + 5 = 6 ms: 24 ms are four times it."""
+    """8 GB at 4 TB/s are 2 ms; 1 TFLOP at 1,000 and 0.25 at 50 are 1 + 5 = 6 ms: 24 ms are four times it.
+    Five epochs more take 10 ms, 2 each, four times 2 GB at that rate."""
     cost, rates = Cost(8 * 10**9, 10**12, 25 * 10**10), Rates(4e12, 1e15, 5e13)
     assert floor_seconds(cost, rates) == pytest.approx((0.002, 0.006))
     measured = [
-        Measured("uniform", "scnas", 64, (0.036, 0.024), (1.0, 1.0), 0.9, 0, "cuda"),
+        Measured("uniform", "scnas", 64, (0.036, 0.024), (1.0, 1.0), 0.9, 0, "cuda", (0.04, 0.034)),
         Measured("uniform", "SpikingJelly", 8, (0.6, 0.7), (0.1, 0.1), 0.9, 0, "cuda"),
         Measured("ragged", "scnas", 64, (0.06,), (1.0,), 0.9, 0, "cuda"),
     ]
-    assert floors(measured, {"uniform": cost, "ragged": cost}, rates) == [
+    both = cost, Cost(2 * 10**9, 0, 0)
+    assert floors(measured, {"uniform": both, "ragged": both}, rates, 5) == [
         "card: 4.00 TB/s copied, 1000.0 TFLOP/s in bfloat16, 50.0 in float32",
         "uniform: floors 0.0020 s for 8.00 GB and 0.0060 s for 1.250 TFLOP; measured 0.0240 s, 4.0 times the "
         "larger; goal 5: reached",
+        "uniform: an epoch more takes 2.00 ms, 4.0 times its larger floor",
         "ragged: floors 0.0020 s for 8.00 GB and 0.0060 s for 1.250 TFLOP; measured 0.0600 s, 10.0 times the "
         "larger",
     ]
     slow = [replace(measured[0], seconds=(0.06,))]
-    assert floors(slow, {"uniform": cost}, rates)[1].endswith(
+    assert floors(slow, {"uniform": both}, rates, 5)[1].endswith(
         "10.0 times the larger; goal 5: missed by 2.00 times"
     )
     # On a GPU wall time counts: 0.6 / 8 is 200 times 0.024 / 64.
@@ -260,7 +263,9 @@ def test_the_floors_worked_by_hand():
 
 def on_cuda(monkeypatch) -> list[Measured]:
     """A benchmark whose sides are not run, on a card that is not there."""
-    measured = [Measured(name, "scnas", 2, (0.5,), (0.4,), 0.9, 0, "cuda") for name in benchmark.POPULATIONS]
+    measured = [
+        Measured(name, "scnas", 2, (0.5,), (0.4,), 0.9, 0, "cuda", (0.9,)) for name in benchmark.POPULATIONS
+    ]
     monkeypatch.setattr(benchmark, "compare", lambda *args: (measured, {}, {"asked": args[-1]}))
     monkeypatch.setattr(benchmark, "card_rates", lambda: Rates(4e12, 1e15, 5e13))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
@@ -273,6 +278,7 @@ def test_the_job_prints_and_keeps_both_floors_of_a_gpu(tmp_path, monkeypatch):
     lines = benchmark.benchmark(settings, tmp_path, say=lambda line: None, device="cuda")
     told = [line for line in lines if "times the larger" in line]
     assert [line.split(":")[0] for line in told] == ["uniform", "ragged"]
+    assert sum("an epoch more takes" in line for line in lines) == 2
     facts = json.loads((tmp_path / "benchmark.json").read_text())
     assert facts["card"] == "a card" and facts["versions"] == {"asked": "cuda"}
     task, made = digits(), uniform(settings.population, settings.timesteps)
@@ -280,6 +286,38 @@ def test_the_job_prints_and_keeps_both_floors_of_a_gpu(tmp_path, monkeypatch):
         made, len(task.train.y), len(task.validation.y), settings.epochs, settings.batch_size
     )
     assert facts["costs"]["uniform"] == cost._asdict() and facts["rates"]["bytes"] == 4e12
+
+
+class Answering:
+    """A side that answers at once: as many seconds as epochs were asked for."""
+
+    asked: list[tuple[str, int]] = []
+    missing, versions = None, {}
+
+    def __init__(self, name, command):
+        self.name = name
+
+    def ask(self, request):
+        self.asked.append((self.name, request["epochs"]))
+        return {"seconds": 1.0 * request["epochs"], "processor_seconds": 1.0, "accuracy": [0.5], "failed": []}
+
+    def __exit__(self, *args):
+        pass
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_on_a_gpu_ours_also_trains_twice_as_long(device, monkeypatch):
+    """One epoch that is not counted, then each repeat; on a GPU each once more with twice the epochs."""
+    monkeypatch.setattr(benchmark, "Side", Answering)
+    monkeypatch.setattr(Answering, "asked", [])
+    rates = {"ours": 0.1, "peers": 0.1}
+    measured, _, _ = benchmark.compare(
+        ["Norse"], Path("python"), 2, 1, 4, 3, 8, rates, 2, lambda line: None, device
+    )
+    longer = [("scnas", 6)] * (device == "cuda")
+    once = [("scnas", 1), ("Norse", 1), *[("scnas", 3), *longer, ("Norse", 3)] * 2]
+    assert Answering.asked == once * 2
+    assert [m.longer for m in measured] == [(6.0, 6.0) if longer else (), ()] * 2
 
 
 @pytest.mark.gpu
