@@ -74,9 +74,8 @@ def main() -> None:
     for driven in (False, True):
         build(layers._reduce, sums, DRIVEN=driven, WIDTH=12, ROWS=32, COLUMNS=64)
     build(synapses._streams, pointers("fp32", "integers", "tables") | pointers("bf16", "out"), BLOCK=256)
-    given = pointers(
-        "fp32", "weights", "magnitudes", "units", "positions", "found", "limits", "widths"
-    ) | pointers("fp32", "to_weights", "to_positions", "drives")
+    given = pointers("fp32", "weights", "magnitudes", "units", "positions", "found", "limits", "widths")
+    given |= pointers("fp32", "to_weights", "to_positions") | pointers("fp64", "drives")
     for kind, delayed in (("bf16", True), ("fp32", False)):
         every = given | pointers("i8", "keep") | pointers(kind, "out", "matrices")
         build(synapses._matrices, every, DELAYED=delayed, BLOCK=256)
@@ -89,7 +88,8 @@ def main() -> None:
     for kind in ("fp32", "fp64"):
         scored = pointers(kind, "scores", "losses", "slopes", "to_scale")
         scored |= pointers("fp32", "scale") | pointers("i64", "labels")
-        build(loss._losses, scored, ROWS=loss.ROWS, COLUMNS=16)
+        for classes in (10, 20, 256, loss.MOST_CLASSES):
+            build(loss._losses, scored, **loss.tile(classes))
     flat = pointers("fp32", "gradient", "ends", "squares", "norms", "value", "first", "second")
     flat |= pointers("fp32", "pace", "root") | pointers("i64", "places", "firsts") | pointers("i8", "keep")
     build(adam._squares, flat, BLOCK=adam.BLOCK)

@@ -8,6 +8,7 @@ from test_training import Two, arch
 
 from scnas.snn import devices, training
 from scnas.snn.adam import TorchAdam
+from scnas.snn.gpu import adam
 from scnas.snn.population import PopulationStack
 
 RATES = {kind: 0.02 * (i + 1) for i, kind in enumerate(training.RATES)}
@@ -36,7 +37,7 @@ def prune(stack: PopulationStack, seed: int) -> None:
 def trajectory(clip: float, steps: int = 4) -> list[list[torch.Tensor]]:
     """Norms, parameters and moments after every step. The second candidate gets a gradient that is no number
     in the second step and an infinite one in the third; leaks never get any."""
-    (stack, adam), seen = opened(clip), []
+    (stack, adam_), seen = opened(clip), []
     dice = torch.Generator().manual_seed(1)
     for step in range(steps):
         prune(stack, step)
@@ -46,8 +47,8 @@ def trajectory(clip: float, steps: int = 4) -> list[list[torch.Tensor]]:
                 tensor.grad = None if kind == "leak" else gradient
         if step in (1, 2):
             stack.scale.grad[1] = (torch.nan, torch.inf)[step - 1]
-        norms = adam.step(0.5 + step)
-        tensors = [t for p in adam.parameters for t in (p.tensor, p.first, p.second)]
+        norms = adam_.step(0.5 + step)
+        tensors = [t for p in adam_.parameters for t in (p.tensor, p.first, p.second)]
         seen.append([t.detach().clone() for t in (norms, *tensors)])
     return seen
 
@@ -63,6 +64,32 @@ def test_a_step_is_that_of_the_reference(clip, monkeypatch):
         assert bool(torch.isfinite(mine[0][1])) == (step not in (1, 2))
     assert all((a == b).all() for mine, again in zip(ours, trajectory(clip), strict=True)
                for a, b in zip(mine[1:], again[1:], strict=True))  # fmt: skip
+
+
+def test_a_candidate_of_more_blocks_than_one_turn_holds(monkeypatch):
+    """Blocks of 16 numbers, 16 at a time: a candidate of 2,500 numbers has ten turns of them."""
+    theirs = trajectory(1.0)
+    on_kernels(monkeypatch)
+    monkeypatch.setattr(adam, "BLOCK", 16)
+    for mine, other in zip(trajectory(1.0), theirs, strict=True):
+        for a, b in zip(mine, other, strict=True):
+            torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-6, equal_nan=True)
+
+
+def test_what_is_no_number_stays_none(monkeypatch):
+    """As in the reference, so that its candidate is seen to have diverged."""
+    for kernels in (False, True):
+        if kernels:
+            on_kernels(monkeypatch)
+        stack, adam_ = opened(1.0)
+        weight = stack.parameters["weight"][0]
+        with torch.no_grad():
+            weight[0, 0, 0] = torch.nan
+        for kind in stack.parameters.values():
+            for tensor in kind:
+                tensor.grad = torch.ones_like(tensor)
+        adam_.step(1.0)
+        assert weight[0, 0, 0].isnan() and weight.isnan().sum() == 1
 
 
 def test_norms_and_bounds_worked_by_hand(monkeypatch):
@@ -81,16 +108,16 @@ def test_tensors_stay_those_of_the_stack(monkeypatch):
     """Parameters and masks move in memory, once; what they are and whose they are stays."""
     plain, _ = opened(1.0)
     on_kernels(monkeypatch)
-    stack, adam = opened(1.0)
+    stack, adam_ = opened(1.0)
     for mine, theirs in zip(stack.layers, plain.layers, strict=True):
         for name, tensor in mine.tensors.items():
             assert torch.equal(tensor, theirs.tensors[name]) and tensor.requires_grad and tensor.is_leaf
         assert torch.equal(mine.buffers["keep"], theirs.buffers["keep"])
-    assert len({p.tensor.untyped_storage().data_ptr() for p in adam.parameters}) == 1
-    begins = [p.tensor.storage_offset() for p in adam.parameters]
+    assert len({p.tensor.untyped_storage().data_ptr() for p in adam_.parameters}) == 1
+    begins = [p.tensor.storage_offset() for p in adam_.parameters]
     assert len(set(begins)) == len(begins) and all(at % 64 == 0 for at in begins)  # lines of a cache
     prune(stack, 0)
-    for p in adam.parameters:
+    for p in adam_.parameters:
         if p.mask is not None:
             assert any(p.mask is layer.buffers["keep"] for layer in stack.layers) and not p.mask.all()
 

@@ -66,10 +66,25 @@ def test_what_is_exported_is_what_was_computed(monkeypatch):
         assert (own.constants["gain_k"], own.constants["leak_k"]) == (int(gain_k[p]), int(leak_k[p]))
 
 
-def test_a_parameter_that_is_no_number_hangs_nothing(monkeypatch):
+def test_a_parameter_that_is_no_number_stays_none_and_touches_nobody(monkeypatch):
     on_kernels(monkeypatch)
     stack = layer(0)
     with torch.no_grad():
         stack.tensors["gain"][0], stack.tensors["threshold"][0, 0, 1] = torch.nan, torch.nan
     (threshold, gain_k, _), _ = constants(stack)
+    assert gain_k[0].isnan().all() and threshold.isnan().sum() == 1 and threshold[0, 0, 1].isnan()
     assert torch.isfinite(gain_k[1:]).all() and torch.isfinite(threshold[1, 0, :300]).all()
+
+
+def test_gradients_may_lie_anyhow(monkeypatch):
+    """A sum sends the same number to all, which lies in memory once."""
+    slopes = []
+    for kernels in (False, True):
+        if kernels:
+            on_kernels(monkeypatch)
+        stack = layer(1)
+        c, names = stack.neuron_constants(), [stack.tensors[name] for name in NAMES]
+        pulls = [x.new_ones(()).expand(x.shape) for x in (c.threshold, c.gain_k, c.leak_k)]
+        slopes.append(torch.autograd.grad([c.threshold, c.gain_k, c.leak_k], names, pulls))
+    for a, b in zip(*slopes, strict=True):
+        assert float((a - b).norm()) <= TOLERANCE * float(b.norm()) and float(b.norm()) > 0

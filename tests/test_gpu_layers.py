@@ -34,13 +34,15 @@ def case(neuron, word, fraction, powers_of_two, batch=3, candidates=4, timesteps
     return c, given * torch.tensor([1, -1, 0.5], device=DEVICE).view(1, 1, 3, 1).floor()
 
 
-def results(run, parts, c, current, fraction, pauses):
-    """Spikes, and gradients to current, threshold, gain_k and leak_k of a random pull on them."""
+def results(run, parts, c, current, fraction, pauses, layout=(0, 1, 2, 3)):
+    """Spikes, and gradients to current, threshold, gain_k and leak_k of a random pull on them. layout: the
+    order of the axes in which the pull lies in memory."""
     leaves = [t.detach().clone().requires_grad_() for t in (current, c.threshold, c.gain_k, c.leak_k)]
     c = c._replace(threshold=leaves[1], gain_k=leaves[2], leak_k=leaves[3])
     spikes = run(leaves[0], c, parts, fraction, pauses)
     pull = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
-    (spikes * pull).sum().backward()
+    pull = pull.permute(layout).contiguous().permute([layout.index(axis) for axis in range(4)])
+    spikes.backward(pull)
     return spikes.detach(), [torch.zeros_like(t) if t.grad is None else t.grad for t in leaves]
 
 
@@ -151,7 +153,7 @@ def test_a_stack_of_all_models_is_scanned_where_it_lies(layout):
     order = order[layout]
     back = [order.index(axis) for axis in range(4)]
     given = current.permute(order).contiguous().permute(back)
-    ours, got = results(gpu.scan, parts, c, given, 8, False)
+    ours, got = results(gpu.scan, parts, c, given, 8, False, order)
     theirs, expected = results(neurons.scan_reference, parts, c, current, 8, False)
     assert torch.equal(ours, theirs) and ours.sum() > 100 and ours[..., -1].sum() == 0
     for a, b in zip(got, expected, strict=True):
@@ -173,11 +175,12 @@ def test_without_a_gradient_nothing_is_kept_for_one():
 
 
 def counted(
-    neuron, word, fraction, powers, span=0, shared=False, steps=9, batch=35, inputs=21, n=37, most=16
+    neuron, word, fraction, powers, span=0, shared=False, steps=9, batch=35, inputs=21, n=37, most=16,
+    candidates=3,
 ):  # fmt: skip
-    """What a fused layer takes: constants of 3 candidates, spikes and synapses, with float32 matrices of up
+    """What a fused layer takes: constants of candidates, spikes and synapses, with float32 matrices of up
     to `most` ones of 16 and the last input and neuron padding."""
-    c, _ = case(neuron, word, fraction, powers, candidates=3, timesteps=steps, n=n)
+    c, _ = case(neuron, word, fraction, powers, candidates=candidates, timesteps=steps, n=n)
     c = c._replace(refractory=torch.zeros_like(c.refractory), threshold=c.threshold.clone())
     c.threshold[:, :, -1] = torch.inf
     dice = torch.Generator().manual_seed(span)
@@ -185,12 +188,12 @@ def counted(
     def rand(*shape):
         return torch.rand(shape, generator=dice)
 
-    spikes = (rand(1 if shared else 3, steps, batch, inputs) < 0.4).float()
-    matrix = torch.round((rand(3, 1, inputs, n) * 2 - 1) * most) * 2**fraction / 16
+    spikes = (rand(1 if shared else candidates, steps, batch, inputs) < 0.4).float()
+    matrix = torch.round((rand(candidates, 1, inputs, n) * 2 - 1) * most) * 2**fraction / 16
     spikes[..., -1], matrix[:, :, -1], matrix[..., -1] = 0, 0, 0
-    limits = torch.tensor([span, max(0.0, span - 1), 0.0]).view(3, 1, 1)
-    positions = torch.minimum(rand(3, inputs, n) * span, limits) if span else None
-    weights, widths = rand(3, inputs, n) * 2 - 1, rand(3, 1, 1) + 0.5
+    limits = torch.tensor([span, max(0.0, span - 1), 0.0])[torch.arange(candidates) % 3].view(-1, 1, 1)
+    positions = torch.minimum(rand(candidates, inputs, n) * span, limits) if span else None
+    weights, widths = rand(candidates, inputs, n) * 2 - 1, rand(candidates, 1, 1) + 0.5
     if span:
         delays = torch.arange(min(span, steps - 1) + 1).view(-1, 1, 1)
         matrix = matrix * (torch.round(positions)[:, None] == delays)
@@ -266,6 +269,30 @@ def test_a_fused_layer_is_a_product_and_a_scan(neuron, span, shared, word, fract
 def test_a_fused_layer_of_any_size(neuron, sizes):
     """One step, one sample, whole tiles and several of them, the widest, a delay beyond the last step."""
     assert_alike(*fused_and_apart(neuron, *counted(neuron, 16, 8, True, **sizes), 8), fired=0)
+
+
+@pytest.mark.parametrize("span", [0, 2])
+def test_a_fused_layer_of_all_models(span):
+    """Members of a model lie apart in the stack, each with numbers of its own."""
+    parts, c, current = mixed(refractory=0)
+    _, spikes, given = counted("lif", 16, 8, True, span, steps=9, n=17, candidates=len(current))
+    ours, theirs = (
+        of_layer(run, c, spikes, given)
+        for run in (
+            lambda x, g, k: gpu.layer(x, in_bf16(g), k, parts),
+            lambda x, g, k: neurons.scan_reference(current_of(x, g), k, parts, 8, False),
+        )
+    )
+    assert_alike(ours, theirs)
+
+
+def test_sums_of_gradients_lose_nothing():
+    """Large numbers of either sign and a small one: 1e8 + 1 - 1e8 is 0 in float32."""
+    sums = torch.zeros(3, 2, 40, 70, device=DEVICE)
+    sums[:, :, 0], sums[:, :, 1], sums[:, :, 39] = 1e8, 1.0, -1e8
+    table = torch.ones(2, 12, dtype=torch.float64, device=DEVICE)
+    to_threshold, to_gain, to_leak = layers._to_learned(sums, table, None)
+    assert (to_threshold == 1).all() and (to_gain == 70).all() and (to_leak == 70).all()
 
 
 @pytest.mark.parametrize("span", [0, 2])

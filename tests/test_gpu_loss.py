@@ -24,7 +24,10 @@ def slopes(dtype: torch.dtype, batch: int, classes: int, missing: int) -> list[t
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("batch, classes, missing", [(1, 2, 0), (64, 10, 0), (130, 10, 35), (70, 17, 69)])
+@pytest.mark.parametrize(
+    "batch, classes, missing",
+    [(1, 2, 0), (64, 10, 0), (130, 10, 35), (70, 17, 69), (5, 700, 1), (3, 1024, 0), (3, 1025, 0)],
+)
 def test_losses_and_gradients_are_those_of_the_reference(batch, classes, missing, dtype, monkeypatch):
     expected = slopes(dtype, batch, classes, missing)
     on_kernels(monkeypatch)

@@ -25,6 +25,7 @@ from scnas.snn.population import PopulationStack
 from scnas.snn.streams import rate_encode, van_der_corput
 from scnas.snn.synapses import exact_in_bf16, full_float32, operand_dtype, product
 from scnas.snn.torch_pass import EagerStep, GraphStep, TorchPass, open_step
+from scnas.space import Architecture
 
 CPU = torch.device("cpu")
 
@@ -136,6 +137,34 @@ def test_a_product_of_bfloat16_is_asked_for_in_float32(shape, monkeypatch):
     for dtype in (torch.bfloat16, torch.float32):
         synapses._dot(torch.ones(*shape, 2, 3, dtype=dtype), torch.ones(*shape, 3, 4, dtype=dtype))
     assert asked == [(torch.bfloat16, {"out_dtype": torch.float32}), (torch.float32, {})]
+
+
+# --- sums over the steps --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "inputs, timesteps, fraction, word, sums",
+    [(127, 4, 8, 16, True), (128, 4, 8, 16, False),  # 128 * 256 = 2^15 is one more than the word holds
+     (2**15, 128, 8, 30, False), (2**15 - 1, 2, 8, 30, True),  # inputs * 2^F * T against 2^24
+     (256, 256, 8, 24, False), (255, 256, 8, 24, True),
+     (1, 256, 4, 16, True), (1, 257, 4, 16, False)],  # bfloat16 lacks 257
+)  # fmt: skip
+def test_whose_currents_are_summed_up_at_once_worked_by_hand(inputs, timesteps, fraction, word, sums):
+    assert synapses.sums_up("sobol", inputs, timesteps, fraction, word) == sums
+    assert not synapses.sums_up("lfsr", inputs, timesteps, fraction, word)
+
+
+@pytest.mark.parametrize("word", [16, 15])
+def test_scores_at_the_bound_are_the_same_summed_or_not(word):
+    """127 inputs that spike in every step over weights of 1: 127 * 256 is the highest current of a word of 16
+    bits that is summed up; with 15 it saturates, and is not."""
+    a = Architecture(127, (3,), ("lif",), (16,), (0,), timesteps=8, word=word)
+    stack = PopulationStack([a], 0, CPU)
+    assert stack.layers[0].operands[0].summed == (word == 16)
+    with torch.no_grad():
+        stack.layers[0].tensors["weight"].fill_(1.0)
+    scores, _ = TorchPass(stack).scores(torch.ones(8, 2, 127))
+    assert (scores == 8 * min(127 * 256, 2 ** (word - 1) - 1)).all()
 
 
 # --- products -------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ class TorchAdam:
         used = [p for p in self.parameters if p.tensor.grad is not None]
         for p in used:
             if p.mask is not None:
-                p.tensor.grad *= p.mask
+                p.tensor.grad.masked_fill_(~p.mask, 0.0)
         norms = torch.sqrt(sum(p.tensor.grad.reshape(len(p.tensor), -1).square().sum(1) for p in used))
         finite = torch.isfinite(norms)
         scale = torch.where(finite, (self.clip / (norms + 1e-12)).clamp(max=1.0), 0.0)

@@ -522,7 +522,7 @@ class PopulationStack:
         """Mean cross-entropy of each candidate, [P], of scores [P, B, n_classes] and labels [B]; samples with
         the label -1 do not count."""
         kernels = devices.kernels_on(scores.device.type)
-        if kernels is not None:
+        if kernels is not None and scores.shape[2] <= kernels.MOST_CLASSES:
             return kernels.losses(scores, self.scale, labels, self._unit)
         count, batch, classes = scores.shape
         logits = scores * self.factors().to(scores.dtype)[:, None, None]

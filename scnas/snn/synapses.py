@@ -331,7 +331,7 @@ def collect(found: Tensor, given: Given, drives: Tensor | None) -> tuple[Tensor,
     [D + 1, P, n_in, n_out]. drives: see back_through_synapses."""
     if drives is not None:
         for d, per_synapse in enumerate(found):
-            drives += (given.at(d, found.dtype)[:, 0] * per_synapse).sum((1, 2), dtype=drives.dtype)
+            drives += (given.at(d, drives.dtype)[:, 0] * per_synapse).sum((1, 2))
     if given.positions is None:
         return found[0] * given.one, None
     to_weights, pull, moved = (torch.zeros_like(given.weights) for _ in range(3))

@@ -7,6 +7,7 @@ the exported network, of its Verilog and of the chip.
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ KERNEL_DEVICES = ("cpu",)  # where the compiled kernels work; torch works anywhe
 # floating-point operations each, at 20 TFLOP/s). Reckoned, not measured.
 GROUP_OVERHEAD = {"cuda": 1e9}
 GROUP_OVERHEAD_ELSEWHERE = 1e7
+MOST_IN_A_GROUP = 65_535  # candidates lie along an axis that CUDA limits to as many
 PARTS = 16  # groups that a batch is cut into where nothing else asks for more, for as many workers
 EVALUATED = 256  # samples of a batch that is only evaluated
 ENCODED = 1024  # samples that are encoded at a time: their values take eight bytes each meanwhile
@@ -194,7 +196,7 @@ def plan_groups(
         group, envelope, useful = [], None, 0
         for a in members:
             wider, more = _widened(envelope, a), useful + work_of(a)
-            fits = _memory(wider, budget.batch_size, device) <= room
+            fits = _memory(wider, budget.batch_size, device) <= room and wider.count <= MOST_IN_A_GROUP
             worth = more <= share if on_kernels else wider.count * work_of(wider) <= 1.6 * more + overhead
             if group and not (fits and worth):
                 groups.append(group)
@@ -413,7 +415,8 @@ def train_group(
     needed = memory_bytes(group, budget.batch_size, device)
     if len(group) == 1 or needed < min(too_much.get(str(device), math.inf), _free_bytes(device)):
         try:
-            return _train_stack(group, task, budget, seed, torch.device(device))
+            with torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext():
+                return _train_stack(group, task, budget, seed, torch.device(device))
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise

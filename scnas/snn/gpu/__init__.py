@@ -6,7 +6,9 @@ Without a GPU they run in Triton's interpreter: TRITON_INTERPRET=1, set before t
 from scnas.snn.gpu.adam import FlatAdam
 from scnas.snn.gpu.constants import learned
 from scnas.snn.gpu.layers import layer, scan
-from scnas.snn.gpu.loss import losses
+from scnas.snn.gpu.loss import MOST_CLASSES, losses
 from scnas.snn.gpu.synapses import collect, fill, matrices
 
-__all__ = ["FlatAdam", "collect", "fill", "layer", "learned", "losses", "matrices", "scan"]
+__all__ = [
+    "MOST_CLASSES", "FlatAdam", "collect", "fill", "layer", "learned", "losses", "matrices", "scan",
+]  # fmt: skip

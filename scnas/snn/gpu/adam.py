@@ -70,7 +70,8 @@ def _move(
     x += m * (tl.load(ends) * tl.load(pace)) / (tl.sqrt_rn(v) / tl.load(root) + tiny)
     tl.store(first + at, m, mine)
     tl.store(second + at, v, mine)
-    tl.store(value + at, tl.minimum(tl.maximum(x, low), high), mine)
+    x = tl.minimum(x, high, tl.PropagateNan.ALL)  # what is no number is to be seen
+    tl.store(value + at, tl.maximum(x, low, tl.PropagateNan.ALL), mine)
 
 
 class FlatAdam:
@@ -110,16 +111,18 @@ class FlatAdam:
         self._firsts = torch.tensor(firsts, device=device)
         self._squares = torch.zeros(len(table), device=device)
         self._norms = torch.zeros(len(firsts) - 1, device=device)
-        self._parameters = list(parameters)
+        self._parameters, self._learning = list(parameters), None
 
     def move(
         self, pace: Tensor, root: Tensor, clip: float, betas: tuple[float, float], tiny: float
     ) -> Tensor:
         """TorchAdam.move; returns norms [P] that the next move overwrites. A parameter without a gradient has
         none in any move."""
-        used = [(p.tensor.grad, to) for p, to in zip(self._parameters, self._slopes, strict=True)]
-        used = [(gradient, to) for gradient, to in used if gradient is not None]
-        torch._foreach_copy_([to for _, to in used], [gradient for gradient, _ in used])
+        learning = [i for i, p in enumerate(self._parameters) if p.tensor.grad is not None]
+        assert self._learning in (None, learning)
+        self._learning = learning
+        gradients = [self._parameters[i].tensor.grad for i in learning]
+        torch._foreach_copy_([self._slopes[i] for i in learning], gradients)
         grid, keep = (len(self._squares),), self._keep.view(torch.uint8)
         _squares[grid](self._gradient, keep, self._places, self._squares, BLOCK=BLOCK)
         _move[grid](

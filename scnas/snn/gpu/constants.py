@@ -15,9 +15,10 @@ _ROUND = tl.constexpr(1.5 * 2**52)
 @triton.jit
 def _power(exponent, fraction):
     """2^fraction times a power of two, float64, from a float32 exponent; exact, for it is an integer."""
-    whole = (exponent.to(tl.float64) + fraction + _ROUND) - _ROUND
-    whole = tl.where(whole == whole, whole, 0.0).to(tl.int64)
-    return (tl.zeros_like(whole) + 1 << whole).to(tl.float64)
+    given = (exponent.to(tl.float64) + fraction + _ROUND) - _ROUND
+    whole = tl.where(given == given, given, 0.0).to(tl.int64)
+    power = (tl.zeros_like(whole) + 1 << whole).to(tl.float64)
+    return tl.where(given == given, power, given)  # what is no number stays none
 
 
 @triton.jit
@@ -31,7 +32,8 @@ def _learned(
         here = start + tl.arange(0, BLOCK)
         mine, at = here < neurons, p * neurons + here
         whole = (tl.load(threshold + at, mine, other=0).to(tl.float64) * unit + _ROUND) - _ROUND
-        whole = tl.minimum(tl.maximum(whole, 1.0), most)
+        whole = tl.maximum(whole, 1.0, tl.PropagateNan.ALL)
+        whole = tl.minimum(whole, most, tl.PropagateNan.ALL)
         whole = tl.where(tl.load(real + at, mine, other=0) != 0, whole, float("inf"))
         tl.store(integers + at, whole, mine)
     tl.store(gain_k + p, _power(tl.load(gain + p), fraction))

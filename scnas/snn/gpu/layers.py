@@ -419,10 +419,10 @@ def _layer(
                 matrix = tl.load(matrices + d * inputs * neurons + entry, entry_mine, other=0)
                 there = given_mine & (given_at * 0 + t >= d)
             s = tl.load(source - d * batch * inputs + given_at, there, other=0).to(tl.bfloat16)
+            own = matrix
             if WIDENED:
-                total = tl.dot(s.to(tl.float32), matrix.to(tl.float32), total)
-            else:
-                total = tl.dot(s, matrix, total)
+                s, own = s.to(tl.float32), matrix.to(tl.float32)
+            total = tl.dot(s, own, total)
         source += batch * inputs
         at = (p * steps + t) * batch * neurons + here
         if LEARNS and ADAPTS:

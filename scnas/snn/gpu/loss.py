@@ -5,7 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-ROWS = 64  # samples of one turn
+ROWS, NUMBERS = 64, 1024  # samples of one turn, and scores of them, at most: more do not fit the registers
+MOST_CLASSES = NUMBERS  # of which there is one sample a turn
 
 
 @triton.jit
@@ -45,6 +46,12 @@ def _losses(
     tl.store(to_scale + p, tl.sum(pull, 0))
 
 
+def tile(classes: int) -> dict[str, int]:
+    """Rows and columns of what a program takes at a time."""
+    columns = triton.next_power_of_2(classes)
+    return dict(ROWS=min(ROWS, NUMBERS // columns), COLUMNS=columns)
+
+
 class _Losses(torch.autograd.Function):
     @staticmethod
     def forward(ctx, scores, scale, labels, unit):
@@ -52,9 +59,8 @@ class _Losses(torch.autograd.Function):
         losses, to_scale = scores.new_empty(count), scores.new_empty(count)
         slopes = torch.empty_like(scores)
         _losses[(count,)](
-            scores, scale, labels, losses, slopes, to_scale, batch, classes, 1 / unit, ROWS=ROWS,
-            COLUMNS=triton.next_power_of_2(classes),
-        )  # fmt: skip
+            scores, scale, labels, losses, slopes, to_scale, batch, classes, 1 / unit, **tile(classes)
+        )
         ctx.save_for_backward(slopes, to_scale, scale)
         return losses
 
@@ -66,5 +72,6 @@ class _Losses(torch.autograd.Function):
 
 def losses(scores: Tensor, scale: Tensor, labels: Tensor, unit: float) -> Tensor:
     """Mean cross-entropy of each candidate, [P], of scores [P, B, n_classes], float32 or float64, labels [B],
-    and scale [P], the logarithm of what turns a score in units of `unit`, a power of two, into a logit."""
+    and scale [P], the logarithm of what turns a score in units of `unit`, a power of two, into a logit. At
+    most MOST_CLASSES."""
     return _Losses.apply(scores.contiguous(), scale, labels, float(unit))

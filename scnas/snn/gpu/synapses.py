@@ -68,12 +68,12 @@ def _collect(
     here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mine, at = here < count, p * count + here
     entry = matrices + p * per_candidate + (here // columns).to(tl.int64) * per_row + here % columns
-    driven = tl.zeros([BLOCK], tl.float32)
+    driven = tl.zeros([BLOCK], tl.float64)  # what is large of either sign cancels in it
     if not DELAYED:
         g = tl.load(found + at, mine, other=0)
         tl.store(to_weights + at, g * one, mine)
         if DRIVES:
-            driven += g * tl.load(entry, mine, other=0).to(tl.float32)
+            driven += g.to(tl.float64) * tl.load(entry, mine, other=0).to(tl.float64)
     else:
         place, limit, width = tl.load(positions + at, mine, other=0), tl.load(limits + p), tl.load(widths + p)
         placed, narrow = (place + _ROUND) - _ROUND, 2 * width * width
@@ -91,7 +91,7 @@ def _collect(
             moved += share * off * g
             own += tl.where(placed == d, g, 0.0)
             if DRIVES:
-                driven += g * tl.load(entry, there, other=0).to(tl.float32)
+                driven += g.to(tl.float64) * tl.load(entry, there, other=0).to(tl.float64)
                 entry += per_slice
         tl.store(to_weights + at, own * one, mine)
         slope = (moved - pull * mean / total) / total * one / (width * width)
@@ -107,7 +107,7 @@ def collect(found: Tensor, given: Given, drives: Tensor | None) -> tuple[Tensor,
     to_weights = torch.empty_like(given.weights)
     to_positions = torch.empty_like(given.weights) if delayed else to_weights
     blocks = triton.cdiv(n_in * n_out, BLOCK)
-    driven = found.new_empty((count, blocks)) if drives is not None else found
+    driven = found.new_empty((count, blocks), dtype=torch.float64) if drives is not None else found
     _collect[(blocks, count)](
         found, given.weights, given.positions if delayed else found, given.matrices, given.limits,
         given.widths, to_weights, to_positions, driven, n_out, n_in * n_out, count * n_in * n_out,
@@ -115,7 +115,7 @@ def collect(found: Tensor, given: Given, drives: Tensor | None) -> tuple[Tensor,
         DRIVES=drives is not None, BLOCK=BLOCK,
     )  # fmt: skip
     if drives is not None:
-        drives += driven.sum(1, dtype=drives.dtype)
+        drives += driven.sum(1)
     return to_weights, to_positions if delayed else None
 
 
