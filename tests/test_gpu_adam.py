@@ -67,10 +67,10 @@ def test_a_step_is_that_of_the_reference(clip, monkeypatch):
 
 
 def test_a_candidate_of_more_blocks_than_one_turn_holds(monkeypatch):
-    """Blocks of 16 numbers, 16 at a time: a candidate of 2,500 numbers has ten turns of them."""
+    """Blocks of 64 numbers, 64 at a time: those of a candidate of 4,000 numbers take two turns."""
     theirs = trajectory(1.0)
     on_kernels(monkeypatch)
-    monkeypatch.setattr(adam, "BLOCK", 16)
+    monkeypatch.setattr(adam, "BLOCK", 64)
     for mine, other in zip(trajectory(1.0), theirs, strict=True):
         for a, b in zip(mine, other, strict=True):
             torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-6, equal_nan=True)
