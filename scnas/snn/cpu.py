@@ -6,7 +6,7 @@ floating-point sums, the gradients: tests hold the two together.
 Letters: P candidates, T steps, B samples, n_in and n_out of a layer.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -131,6 +131,28 @@ def _whole(n: int) -> int:
     return -(-n // kernels.TILE) * kernels.TILE
 
 
+class _Fixed(NamedTuple):
+    """What training leaves alone of the neurons of a layer. base, bound: [P, 1] float64, what thresholds are
+    multiples of, and 2^(W - 1). scale: [P, n_out], base, 0 where a neuron is padding. leak_used,
+    leak_learned: [P] bool, whether the model has a leak and whether a gradient reaches it."""
+
+    base: np.ndarray
+    bound: np.ndarray
+    scale: np.ndarray
+    leak_used: np.ndarray
+    leak_learned: np.ndarray
+
+    @classmethod
+    def of(cls, layer: "LayerStack") -> "_Fixed":
+        base, bound = (layer.buffers[name].numpy()[:, 0] for name in ("base", "bound"))
+        real = layer.buffers["neurons"].numpy()[:, 0]
+        used, learned = (
+            np.array([model not in without for model in layer.models])
+            for without in (("if",), ("if", "izhikevich"))
+        )
+        return cls(base, bound, base * real, used, learned)
+
+
 class CpuPass:
     """Works on the tensors of `stack`, whose gradients it fills in.
 
@@ -219,6 +241,7 @@ class CpuPass:
         self._threshold = np.zeros((*shape, self._widest))
         self._noise = np.zeros((*shape, self.timesteps))
         self._views, self._rounded = [], [np.empty(0)] * len(stack.layers)
+        self._fixed = [_Fixed.of(layer) for layer in stack.layers]
         for i, layer in enumerate(stack.layers):
             views = {name: tensor.detach().numpy() for name, tensor in layer.tensors.items()}
             views["keep"] = layer.buffers["keep"].numpy()
@@ -263,28 +286,32 @@ class CpuPass:
         """Thresholds, gains and leaks as the integers that they stand for."""
         for i, layer in enumerate(self.stack.layers):
             if layer.fires:
-                base, bound = (layer.buffers[name].numpy()[:, 0] for name in ("base", "bound"))
-                value = self._rounded[i] = np.rint(self._views[i]["threshold"][:, 0] * base)
-                self._threshold[:, i, : value.shape[1]] = np.minimum(np.maximum(value, 1), bound - 1)
-                self._k[:, i, kernels.GAIN] = layer.power("gain").numpy().reshape(-1)
-                leaks = layer.power("leak").numpy().reshape(-1)
-                self._k[:, i, kernels.LEAK] = leaks * [model != "if" for model in layer.models]
+                fixed, views = self._fixed[i], self._views[i]
+                value = self._rounded[i] = np.rint(views["threshold"][:, 0] * fixed.base)
+                limited = np.minimum(np.maximum(value, 1), fixed.bound - 1)
+                self._threshold[:, i, : value.shape[1]] = limited
+                for name, column, used in (
+                    ("gain", kernels.GAIN, 1),
+                    ("leak", kernels.LEAK, fixed.leak_used),
+                ):
+                    if layer.powers_of_two:  # exact, whoever computes it
+                        power = np.exp2(np.rint(views[name][:, 0, 0].astype(np.float64) + layer.fraction))
+                    else:
+                        power = layer.power(name).numpy()[:, 0, 0]
+                    self._k[:, i, column] = power * used
 
     def _to_neurons(
         self, i: int, slopes: dict[str, np.ndarray], to_threshold: np.ndarray, to_k: np.ndarray
     ) -> None:
         """Gradients to threshold_j [P, widest], gain_k and leak_k [P, 2] of layer i, carried on to the
         parameters behind them, as autograd would through LayerStack.thresholds and .power."""
-        layer, views, value = self.stack.layers[i], self._views[i], self._rounded[i]
-        base, bound = (layer.buffers[name].numpy()[:, 0] for name in ("base", "bound"))
+        layer, views, value, fixed = self.stack.layers[i], self._views[i], self._rounded[i], self._fixed[i]
         # A clamp passes what it leaves alone, torch.minimum half of what equals its bound.
-        passed = (value >= 1) * np.where(value < bound - 1, 1.0, np.where(value == bound - 1, 0.5, 0.0))
-        real = np.arange(value.shape[1]) < np.array([[n_out] for _, n_out in layer.sizes])
-        slopes["threshold"][:, 0] = to_threshold[:, : value.shape[1]] * (base * passed * real)
-        leaks = [model not in ("if", "izhikevich") for model in layer.models]
-        for name, slope in (("gain", to_k[:, 0]), ("leak", to_k[:, 1] * leaks)):
-            soft = np.exp2(views[name].astype(np.float64) + layer.fraction)
-            slopes[name][:] = slope.reshape(-1, 1, 1) * soft * np.log(2)
+        passed = (value >= 1) * (0.5 * (value < fixed.bound - 1) + 0.5 * (value <= fixed.bound - 1))
+        slopes["threshold"][:, 0] = to_threshold[:, : value.shape[1]] * (fixed.scale * passed)
+        for name, slope in (("gain", to_k[:, 0]), ("leak", to_k[:, 1] * fixed.leak_learned)):
+            soft = np.exp2(views[name][:, 0, 0].astype(np.float64) + layer.fraction)
+            slopes[name][:, 0, 0] = slope * soft * np.log(2)
 
     def _run(
         self, x: np.ndarray, labels: np.ndarray, factors: np.ndarray, softness: float, scores: np.ndarray

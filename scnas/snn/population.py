@@ -401,21 +401,23 @@ class LayerStack:
 
     @torch.no_grad()
     def on_host(self) -> "OnHost":
-        """The integers of all candidates, brought from the device at once."""
-        weights, delays = self.integer_weights().to(torch.int32).cpu().numpy(), None
-        if "position" in self.tensors:
-            delays = torch.round(self.tensors["position"]).to(torch.int32).cpu().numpy()
+        """What export needs of all candidates, brought from the device at once."""
+        learned = self.tensors["weight"], self.buffers["keep"], self.tensors.get("position")
+        synapses = [None if x is None else x.cpu().numpy() for x in learned]
         if not self.fires:
-            return OnHost(weights, delays)
+            return OnHost(*synapses)
         c = self.neuron_constants()  # the very numbers that spikes come from
-        return OnHost(weights, delays, *(x.cpu().numpy()[:, 0] for x in (c.threshold, c.gain_k, c.leak_k)))
+        return OnHost(*synapses, *(x.cpu().numpy()[:, 0] for x in (c.threshold, c.gain_k, c.leak_k)))
 
     def export(self, p: int, architecture: Architecture, host: "OnHost") -> Layer:
         """The integer layer of candidate p; mapping, lanes and units come from `architecture`."""
         a, b = self.sizes[p]
-        index, model = self.index, self.models[p]
-        weights = host.weights[p, :a, :b].astype(np.int64)
-        delays = np.zeros_like(weights) if host.delays is None else host.delays[p, :a, :b]
+        index, model, own = self.index, self.models[p], (p, slice(a), slice(b))
+        # As integer_weights and the matrices have them: products with a power of two, to the nearest, even.
+        weights = (np.rint(host.weight[own] * np.float32(self.tops[p])) * host.keep[own]).astype(np.int64)
+        delays = np.zeros_like(weights)
+        if host.position is not None:
+            delays = np.rint(host.position[own]).astype(np.int64)
         values = dict(self.constants[p])
         threshold, used = np.zeros(b, dtype=np.int64), set()
         if self.fires:
@@ -432,11 +434,12 @@ class LayerStack:
 
 
 class OnHost(NamedTuple):
-    """Of a layer of all candidates the signed magnitudes and delays, [P, n_in, n_out], None without delays;
+    """Of a layer of all candidates what its synapses learn, see LayerStack, position None without delays;
     where it fires thresholds [P, n_out], gain_k and leak_k [P, 1], integers in Q(F) held in float64."""
 
-    weights: np.ndarray
-    delays: np.ndarray | None
+    weight: np.ndarray
+    keep: np.ndarray
+    position: np.ndarray | None
     threshold: np.ndarray | None = None
     gain_k: np.ndarray | None = None
     leak_k: np.ndarray | None = None

@@ -490,7 +490,8 @@ def _train_stack(
             norms = step(*batch, softness, rate(progress))
             failed_in = torch.where((failed_in < 0) & ~torch.isfinite(norms), epoch, failed_in)
     step.close()
-    _prune(stack, adam, 1.0, budget)
+    if sparse:
+        _prune(stack, adam, 1.0, budget)
     seconds = (time.perf_counter() - started) / len(group)
     seen = evaluate(learner, validation)
     few = None if samples == len(train) else np.sort(rng(seed, "seen").permutation(len(train))[:samples])
