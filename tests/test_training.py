@@ -1201,6 +1201,18 @@ _apply = Synapses.apply
 # --- the small parts, by hand ---------------------------------------------------------------------
 
 
+def test_a_split_is_encoded_once(monkeypatch):
+    monkeypatch.setattr(training, "HELD", 2)
+    monkeypatch.setattr(training, "_held", {})
+    first = training.encoded(VALUES.train, "rate", 8, CPU)
+    assert training.encoded(VALUES.train, "rate", 8, CPU) is first
+    other = training.encoded(VALUES.train, "rate", 4, CPU)
+    assert other.timesteps == 4 and training.encoded(VALUES.train, "rate", 8, CPU) is first
+    twin = Split(VALUES.train.x, VALUES.train.y)
+    assert training.encoded(twin, "rate", 8, CPU) is not first
+    assert training.encoded(VALUES.train, "rate", 4, CPU) is not other  # used longest ago
+
+
 def test_samples_are_the_encoded_split():
     samples = Samples(VALUES.validation, "rate", 8, CPU)
     levels, labels = samples.batch(slice(0, 5))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -378,11 +379,28 @@ class Samples:
             some = slice(start, start + size)
             yield self.batch(some if order is None else order[some])
 
+    @cached_property
     def spikes_per_step(self) -> float:
         """Mean number of input spikes in a step."""
         return float(self.data.sum(dtype=np.int64 if self.on_kernels else torch.int64)) / (
             len(self) * self.timesteps
         )
+
+
+HELD = 8  # splits that stay encoded on a device, for the groups to come
+_held: dict[tuple, tuple[Split, Samples]] = {}
+
+
+def encoded(split: Split, encoder: str, timesteps: int, device: torch.device) -> Samples:
+    """Samples of a split, those of an earlier call where they are still held; HELD used last are."""
+    key = id(split), encoder, timesteps, str(device), device.type in KERNEL_DEVICES
+    found = _held.pop(key, None)
+    if found is None or found[0] is not split:
+        found = split, Samples(split, encoder, timesteps, device)
+    _held[key] = found
+    while len(_held) > HELD:
+        del _held[next(iter(_held))]
+    return found[1]
 
 
 def open_pass(stack: PopulationStack, samples: Samples) -> CpuPass | TorchPass:
@@ -459,8 +477,8 @@ def _train_stack(
     started = time.perf_counter()
     stack = PopulationStack(group, seed, device, budget.powers_of_two)
     timesteps = group[0].timesteps
-    train = Samples(task.train, task.encoder, timesteps, device)
-    validation = Samples(task.validation, task.encoder, timesteps, device)
+    train = encoded(task.train, task.encoder, timesteps, device)
+    validation = encoded(task.validation, task.encoder, timesteps, device)
     learner = open_pass(stack, train)
     adam = open_adam(stack, train, budget)
     step = open_step(learner, adam)
@@ -613,7 +631,7 @@ def evaluate(
         right += hit
         spikes += counts
     rates = spikes.cpu().numpy() / (many * samples.timesteps)
-    into = np.concatenate([np.full((stack.count, 1), samples.spikes_per_step()), rates[:, :-1]], 1)
+    into = np.concatenate([np.full((stack.count, 1), samples.spikes_per_step), rates[:, :-1]], 1)
     return Evaluated(
         (loss / many).tolist(),
         (right.double() / many).tolist(),
