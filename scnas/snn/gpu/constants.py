@@ -22,20 +22,27 @@ def _power(exponent, fraction):
 
 
 @triton.jit
+def _rounded(threshold, start, neurons, unit, BLOCK: tl.constexpr):
+    """The thresholds of a candidate's neurons from `start` on as whole numbers, not limited yet, float64;
+    where they lie, and which are there."""
+    at = start + tl.arange(0, BLOCK)
+    mine = at < neurons
+    return (tl.load(threshold + at, mine, other=0).to(tl.float64) * unit + _ROUND) - _ROUND, at, mine
+
+
+@triton.jit
 def _learned(
     threshold, gain, leak, base, bound, real, integers, gain_k, leak_k, neurons, fraction, BLOCK: tl.constexpr
 ):
     """A candidate. threshold, real: [P, neurons]; gain, leak, base, bound: [P]; the others float64."""
     p = tl.program_id(0).to(tl.int64)
-    unit, most = tl.load(base + p), tl.load(bound + p) - 1
+    unit, most, own = tl.load(base + p), tl.load(bound + p) - 1, p * neurons
     for start in range(0, neurons, BLOCK):
-        here = start + tl.arange(0, BLOCK)
-        mine, at = here < neurons, p * neurons + here
-        whole = (tl.load(threshold + at, mine, other=0).to(tl.float64) * unit + _ROUND) - _ROUND
+        whole, at, mine = _rounded(threshold + own, start, neurons, unit, BLOCK)
         whole = tl.maximum(whole, 1.0, tl.PropagateNan.ALL)
         whole = tl.minimum(whole, most, tl.PropagateNan.ALL)
-        whole = tl.where(tl.load(real + at, mine, other=0) != 0, whole, float("inf"))
-        tl.store(integers + at, whole, mine)
+        whole = tl.where(tl.load(real + own + at, mine, other=0) != 0, whole, float("inf"))
+        tl.store(integers + own + at, whole, mine)
     tl.store(gain_k + p, _power(tl.load(gain + p), fraction))
     tl.store(leak_k + p, _power(tl.load(leak + p), fraction))
 
@@ -47,16 +54,15 @@ def _back(
 ):  # fmt: skip
     """The way back; to_integers, to_gain_k and to_leak_k are float64."""
     p = tl.program_id(0).to(tl.int64)
-    unit, most = tl.load(base + p), tl.load(bound + p) - 1
+    unit, most, own = tl.load(base + p), tl.load(bound + p) - 1, p * neurons
     for start in range(0, neurons, BLOCK):
-        here = start + tl.arange(0, BLOCK)
-        mine, at = here < neurons, p * neurons + here
-        whole = (tl.load(threshold + at, mine, other=0).to(tl.float64) * unit + _ROUND) - _ROUND
+        whole, at, mine = _rounded(threshold + own, start, neurons, unit, BLOCK)
         # A clamp passes what it leaves alone, torch.minimum half of what equals its bound.
         passed = tl.where(whole < most, 1.0, tl.where(whole == most, 0.5, 0.0))
-        passed = tl.where((whole >= 1) & (tl.load(real + at, mine, other=0) != 0), passed, 0.0)
-        pull = tl.load(to_integers + at, mine, other=0)
-        tl.store(to_threshold + at, tl.where(passed > 0, pull * passed * unit, 0.0).to(tl.float32), mine)
+        passed = tl.where((whole >= 1) & (tl.load(real + own + at, mine, other=0) != 0), passed, 0.0)
+        pull = tl.load(to_integers + own + at, mine, other=0)
+        found = tl.where(passed > 0, pull * passed * unit, 0.0)
+        tl.store(to_threshold + own + at, found.to(tl.float32), mine)
     tl.store(to_gain + p, (tl.load(to_gain_k + p) * _slope(tl.load(gain + p), fraction)).to(tl.float32))
     tl.store(to_leak + p, (tl.load(to_leak_k + p) * _slope(tl.load(leak + p), fraction)).to(tl.float32))
 
