@@ -564,7 +564,7 @@ class PopulationStack:
             layer.prune(progress, per, saliency)
 
     def on_host(self) -> list[OnHost]:
-        """The integers of all candidates, by layer."""
+        """What export needs of all candidates, by layer."""
         return [layer.on_host() for layer in self.layers]
 
     def export(
