@@ -17,6 +17,18 @@ DEVICE = "cuda" if CUDA else "cpu"
 TOLERANCE = 1e-5  # of the norm of a gradient: float32 here, the float type of the neuron there
 
 
+# For what lies on a CPU whatever there is.
+without_gpu = pytest.mark.skipif(
+    CUDA, reason="the kernels take what lies on a GPU here, this lies on the CPU"
+)
+
+
+@pytest.fixture(autouse=True)
+def references(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The references do the work, on a GPU as well, until a test asks for the kernels; for who imports it."""
+    monkeypatch.setattr(devices, "kernels_on", lambda device: None)
+
+
 def on_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernels take what they would on a GPU."""
     monkeypatch.setattr(devices, "kernels_on", lambda device: gpu)

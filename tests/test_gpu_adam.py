@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from interpreter import DEVICE, on_kernels
+from interpreter import DEVICE, on_kernels, references, without_gpu  # noqa: F401
 from test_training import RATES as RATES_OF_TWO
 from test_training import Two, arch
 
@@ -92,6 +92,7 @@ def test_what_is_no_number_stays_none(monkeypatch):
         assert weight[0, 0, 0].isnan() and weight.isnan().sum() == 1
 
 
+@without_gpu
 def test_norms_and_bounds_worked_by_hand(monkeypatch):
     """As of the reference, see test_training: norms 5, 0.5 and none; steps as long as the rate, one at its
     bound."""

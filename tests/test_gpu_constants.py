@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from interpreter import DEVICE, TOLERANCE, on_kernels
+from interpreter import DEVICE, TOLERANCE, on_kernels, references  # noqa: F401
 from test_training import arch
 
 from scnas.snn.population import LayerStack

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from interpreter import CUDA, DEVICE, TOLERANCE, launch_nothing, on_kernels
+from interpreter import CUDA, DEVICE, TOLERANCE, launch_nothing, on_kernels, references, without_gpu  # noqa: F401
 from test_neurons import constants, random_case
 from test_torch_pass import WITHIN, compare_with_prediction, minibatch, no_waiting, opened
 from test_training import arch
@@ -450,6 +450,7 @@ def test_a_step_is_few_commands(make, most, monkeypatch):
     assert len(commands.names) + len(launched) <= most and len(launched) > 10, (commands.names, launched)
 
 
+@without_gpu  # there test_torch_pass.py compares whole passes
 @pytest.mark.parametrize("seed", range(3))
 def test_a_pass_with_kernels_is_the_pass_without(seed, monkeypatch):
     """Scores and spikes of whole networks with ==, and gradients."""

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from interpreter import DEVICE, on_kernels
+from interpreter import DEVICE, on_kernels, references  # noqa: F401
 
 from scnas.snn.population import PopulationStack
 

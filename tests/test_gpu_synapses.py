@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from interpreter import DEVICE, TOLERANCE, on_kernels
+from interpreter import DEVICE, TOLERANCE, on_kernels, references  # noqa: F401
 
 from scnas.snn import gpu, synapses
 
