@@ -6,7 +6,7 @@ import torch
 from interpreter import CUDA, DEVICE, TOLERANCE, launch_nothing, on_kernels, references, without_gpu  # noqa: F401
 from test_neurons import constants, random_case
 from test_torch_pass import WITHIN, compare_with_prediction, minibatch, no_waiting, opened
-from test_training import arch
+from test_training import VALUES, accuracy, arch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scnas.benchmark import ragged, uniform
@@ -448,6 +448,29 @@ def test_a_step_is_few_commands(make, most, monkeypatch):
     with Commands() as commands:
         step(x, labels, 0.5, 1.0)
     assert len(commands.names) + len(launched) <= most and len(launched) > 10, (commands.names, launched)
+
+
+@without_gpu  # there test_training.py trains on it
+@pytest.mark.parametrize("powers_of_two", [True, False])
+def test_a_training_with_kernels_gives_the_network_that_it_scored(powers_of_two, monkeypatch):
+    """The whole way: pruning, regrowth, delays, a last batch that is filled up, padded widths, export. The
+    accuracies are those of the exported network, and what is pruned is 0 in it."""
+    on_kernels(monkeypatch)
+    monkeypatch.setattr(training, "KERNEL_DEVICES", ())
+    monkeypatch.setattr(training, "REGROW_EVERY", 2)
+    group = [
+        arch(neuron=n, hidden=(5 + i,), delay=i % 3, density=0.5, generator=("sobol", "lfsr")[i == 3])
+        for i, n in enumerate(NEURONS)
+    ]
+    budget = Budget(epochs=3, batch_size=40, learning_rate=0.05, powers_of_two=powers_of_two)
+    results = training.train_group(group, VALUES, budget, 1, "cpu")
+    good = [r for r in results if r.failed is None]
+    assert len(good) >= 4 and max(r.validation_accuracy for r in good) > 0.6
+    for r in good:
+        for split, figure in ((VALUES.validation, r.validation_accuracy), (VALUES.train, r.train_accuracy)):
+            assert figure == accuracy(r.network, split), r.architecture
+        kept = [np.count_nonzero(layer.weights) for layer in r.network.layers]
+        assert all(n <= most for n, most in zip(kept, r.architecture.kept_synapses, strict=True))
 
 
 @without_gpu  # there test_torch_pass.py compares whole passes
