@@ -52,9 +52,11 @@ def attempt(
     fault: Callable[[], object] | None = None,
     kill_after: float | None = None,
     interrupt_after: float | None = None,
+    kill_when: Callable[[], bool] | None = None,
+    interrupt_when: Callable[[], bool] | None = None,
 ) -> End:
     """Run the tiny search in `folder`, in a process of its own that calls fault() first, and is killed or
-    interrupted after so many seconds."""
+    interrupted after so many seconds, or as soon as a function says so."""
     settings = config.load([*TINY, *overrides])
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile() as said:
@@ -62,12 +64,12 @@ def attempt(
         pid = os.fork()
         if pid == 0:
             os._exit(_child(settings, folder, said.fileno(), fault))
-        stop_at = min(kill_after or 1e9, interrupt_after or 1e9, 900.0)
-        stop = signal.SIGINT if interrupt_after else signal.SIGKILL
+        stop_at, when = min(kill_after or 1e9, interrupt_after or 1e9, 900.0), kill_when or interrupt_when
+        stop = signal.SIGINT if interrupt_after or interrupt_when else signal.SIGKILL
         while (done := os.waitpid(pid, os.WNOHANG))[0] == 0:
-            if time.monotonic() - begun >= stop_at:
+            if time.monotonic() - begun >= stop_at or (when is not None and when()):
                 os.kill(pid, stop)
-                stop, stop_at = signal.SIGKILL, 900.0
+                stop, stop_at, when = signal.SIGKILL, 900.0, None
             time.sleep(0.002)
         said.seek(0)
         text = said.read().decode(errors="replace")
