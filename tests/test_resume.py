@@ -32,8 +32,13 @@ def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(share, whole, 
     """share: of the groups that a whole run trains, after which it is killed; a time would not do, for the
     second run on a machine may be three times as fast as the first."""
     expected, before = whole
-    folder, enough = tmp_path / "run", share * groups(before)
-    assert attempt(folder, kill_when=lambda: groups(folder) >= enough).code == -9
+    enough = share * groups(before)
+    for i in range(5):  # a run of half a second may end before a busy machine looks
+        folder = tmp_path / str(i)
+        if attempt(folder, kill_when=lambda folder=folder: groups(folder) >= enough).code == -9:
+            break
+    else:
+        pytest.fail("none of five runs was killed")
     kept = groups(folder)
     assert enough <= kept
     end = finish(folder)
@@ -118,9 +123,15 @@ def test_two_at_a_time_are_refused(whole):
 
 def test_ctrl_c_keeps_what_there_is_and_the_run_goes_on_later(whole, tmp_path):
     expected, before = whole
-    folder, enough = tmp_path / "run", 0.6 * groups(before)
-    end = attempt(folder, interrupt_when=lambda: groups(folder) >= enough)
-    assert end.code == 0 and "Interrupted; what there was" in end.text, end
+    enough = 0.6 * groups(before)
+    for i in range(5):
+        folder = tmp_path / str(i)
+        end = attempt(folder, interrupt_when=lambda folder=folder: groups(folder) >= enough)
+        assert end.code in (0, 130), end
+        if "Interrupted; what there was" in end.text:
+            break
+    else:
+        pytest.fail("none of five runs was interrupted")
     assert groups(folder) >= enough
     assert finish(folder).code == 0
     assert differing(expected, left(folder)) == []
