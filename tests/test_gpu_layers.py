@@ -434,6 +434,16 @@ def opened_for(group, task):
     return step, x, labels
 
 
+def test_a_group_more_is_dear_on_a_gpu():
+    """The ragged population in 13 groups instead of 41 of one to four networks, almost one by one, as where
+    launching costs less."""
+    counts = [
+        len(training.plan_groups(ragged(64, 16), digits(), Budget(batch_size=128, memory_gib=100), device, 1))
+        for device in ("cuda", "mps")
+    ]
+    assert counts[0] <= 13 < counts[1]
+
+
 @pytest.mark.parametrize(
     "make, most", [(uniform, 36), (ragged, 250)], ids=["uniform", "ragged"]
 )  # fmt: skip
