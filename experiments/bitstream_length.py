@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from scnas import config, tasks
+from scnas import tasks
+from scnas.build import accuracy
 from scnas.contract import GENERATORS, NEURONS
-from scnas.hardware import cost
-from scnas.snn.training import Budget, train_population
+from scnas.hardware.cost.price import measure
+from scnas.settings import compose
+from scnas.snn.budget import Budget
+from scnas.snn.training import train_population
 from scnas.space import Architecture
 from scnas.tasks import Task
-from scnas.winner import accuracy
 
 HERE = Path(__file__).resolve().parent
 ROWS = HERE / "bitstream_length.csv"
@@ -53,7 +55,7 @@ def trained(task: Task, networks: list[Architecture], seed: int, budget: Budget)
             "network": found.network,
         }  # fmt: skip
         if found.network is not None:
-            price = cost.measure(found.network, TARGET)
+            price = measure(found.network, TARGET)
             row |= {
                 "validation": round(found.validation_accuracy, 4), "synapses": found.network.n_synapses,
                 "luts": price.luts, "ffs": price.ffs, "latency_clocks": price.latency_clocks,
@@ -174,7 +176,7 @@ def main() -> None:
     if given.mnist:
         where, hidden, steps, epochs = ["task=mnist", f"task.path={given.mnist}"], 64, 4, 6
         where.append(f"task.train_limit={1000 if given.reduced else 10_000}")
-    task = tasks.load(config.load(where).task)
+    task = tasks.load(compose.load(where).task)
     networks = [network(task, hidden, steps, m, g, n) for m in NEURONS for g in GENERATORS for n in lengths]
     budget = Budget(epochs=3 if given.reduced else epochs, learning_rate=0.02)
     table = []

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from scnas.files import write_whole
-from scnas.hardware import cost
-from scnas.hardware.calibration import drawn_network
-from scnas.hardware.synthesis import synthesize_network
+from scnas.hardware.cost import price
+from scnas.hardware.cost.plan import drawn_network
+from scnas.hardware.tools.synthesis import synthesize_network
 from scnas.space import Architecture
 
 PATH = Path(__file__).with_name("cost_genes.csv")
@@ -55,7 +55,7 @@ def main(cache: str | None = None) -> None:
             real.append(
                 dict(luts=found.luts, ffs=found.ffs, brams=found.brams, latency_clocks=design.latency_clocks)
             )
-            modelled.append(cost.measure(network, "ice40"))
+            modelled.append(price.measure(network, "ice40"))
         writer.writerow(
             [gene, *(json.dumps(a.to_dict(), separators=(",", ":")) for a in designs)]
             + [each[f] for f in FIGURES for each in real]

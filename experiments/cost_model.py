@@ -9,7 +9,8 @@ python experiments/cost_model.py ice40_up5k --designs 6 --publish  # another chi
 import argparse
 from pathlib import Path
 
-from scnas.hardware import calibration, cost, targets
+from scnas.hardware import targets
+from scnas.hardware.cost import calibration, plan, price
 
 HERE = Path(__file__).parent
 DESIGNS = {1: 90, 2: 90, 3: 72}  # of each plan: with another number its designs are others
@@ -18,7 +19,7 @@ DESIGNS = {1: 90, 2: 90, 3: 72}  # of each plan: with another number its designs
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("target", choices=targets.TARGETS)
-    parser.add_argument("--plan", type=int, default=1, choices=calibration.PLANS)
+    parser.add_argument("--plan", type=int, default=1, choices=plan.PLANS)
     parser.add_argument("--first", type=int, default=0, help="of the plan, to be built")
     parser.add_argument("--designs", type=int, default=90, help="how many of the plan")
     parser.add_argument("--level", default="route", help="route for cells and the clock, pack for cells")
@@ -31,7 +32,7 @@ def main() -> None:
     path = HERE / f"cost_model_{settings.target}.csv"
     if not settings.fit_only:
         calibration.collect(
-            calibration.plan(DESIGNS[settings.plan], settings.plan)[settings.first :][: settings.designs],
+            plan.plan(DESIGNS[settings.plan], settings.plan)[settings.first :][: settings.designs],
             settings.target,
             path,
             first=100 * settings.plan + settings.first,
@@ -40,7 +41,7 @@ def main() -> None:
         )
     rows = calibration.read_rows(path)
     family = targets.target(settings.target).family
-    if cost.FITTED.get(family, {}).get("target", settings.target) != settings.target:
+    if price.FITTED.get(family, {}).get("target", settings.target) != settings.target:
         check_another_chip(rows, settings.target, settings.publish)
         return
     found = calibration.fit(rows, settings.target)

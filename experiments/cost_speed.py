@@ -12,7 +12,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np
 
-from scnas.hardware.cost import estimate, estimate_many
+from scnas.hardware.cost.price import estimate, estimate_many
 from scnas.hardware.targets import TARGETS
 from scnas.space import SearchSpace
 

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from scnas import config, tasks
-from scnas.hardware import cost
-from scnas.snn.training import Budget, train_population
+from scnas import tasks
+from scnas.build import accuracy
+from scnas.hardware.cost.price import measure
+from scnas.settings import compose
+from scnas.snn.budget import Budget
+from scnas.snn.training import train_population
 from scnas.space import Architecture
 from scnas.tasks import Task
-from scnas.winner import accuracy
 
 HERE = Path(__file__).resolve().parent
 TARGET = "ecp5_25k"
@@ -48,7 +50,7 @@ def rows(task: Task, name: str, hidden: int, delays: tuple[int, ...], seeds: int
     for seed, trained in found:
         if trained.network is None:
             raise SystemExit(f"{name}, {trained.architecture.name}: {trained.failed}")
-        price = cost.measure(trained.network, TARGET)
+        price = measure(trained.network, TARGET)
         table.append({
             "task": name,
             "delays": trained.architecture.delay_ranges[0],
@@ -94,7 +96,7 @@ def main() -> None:
 
     def load(*overrides: str) -> Task:
         limit = ["task.train_limit=400"] if given.reduced else []
-        return tasks.load(config.load([*overrides, *limit]).task)
+        return tasks.load(compose.load([*overrides, *limit]).task)
 
     table = rows(load("task=delay_detection"), "delay detection", 64, (0, 7), seeds, epochs)
     spoken = ("task=fsdd", f"task.path={given.fsdd}")

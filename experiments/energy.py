@@ -18,22 +18,17 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import nnls
 
-from scnas import config, tasks
+from scnas import tasks
 from scnas.files import write_whole
-from scnas.hardware import (
-    calibration,
-    cosimulation,
-    cost,
-    energy,
-    schedule,
-    structure,
-    synthesis,
-    targets,
-    toggles,
-)
-from scnas.hardware.verilog import write_design
+from scnas.hardware import schedule, targets
+from scnas.hardware.circuit.top import write_design
+from scnas.hardware.cost import blocks, energy, folding, price, structure
+from scnas.hardware.cost import plan as planning
+from scnas.hardware.cost.expected import of_architectures
+from scnas.hardware.tools import cosimulation, synthesis, toggles
 from scnas.randomness import rng
-from scnas.search import describe
+from scnas.search.evaluation import describe
+from scnas.settings import saved
 from scnas.snn.network import Network
 from scnas.space import Architecture
 
@@ -100,11 +95,11 @@ def add_row(row: dict) -> None:
 def count_drawn(target: str, designs: int) -> None:
     """Counts the first `designs` of the plan that take seconds rather than minutes."""
     known = {(row["design"], row["target"]) for row in read_rows() if row["status"] == "counted"}
-    plan = [(i, a, cost.estimate(a, target)) for i, a in enumerate(calibration.plan(90, PLAN), start=FIRST)]
+    plan = [(i, a, price.estimate(a, target)) for i, a in enumerate(planning.plan(90, PLAN), start=FIRST)]
     quick = [(c.luts, i, a) for i, a, c in plan if c.latency_clocks <= MOST_CLOCKS and c.luts <= MOST_LUTS]
     for _, i, architecture in sorted(quick)[:designs]:  # small ones first
         if (str(i), target) not in known:
-            network = calibration.drawn_network(architecture, i)
+            network = planning.drawn_network(architecture, i)
             add_row(count_one(str(i), network, stimulus(network, i), target, architecture))
 
 
@@ -112,7 +107,7 @@ def count_drawn(target: str, designs: int) -> None:
 
 
 def held_out(row: dict) -> bool:
-    return int(row["design"]) % 9 in calibration.HELD_OUT
+    return int(row["design"]) % 9 in planning.HELD_OUT
 
 
 def table(target: str) -> list[dict]:
@@ -122,14 +117,14 @@ def table(target: str) -> list[dict]:
         if row["target"] != target or row["status"] != "counted":
             continue
         architecture = Architecture(**json.loads(row["architecture"]))
-        network = calibration.drawn_network(architecture, int(row["design"]))
+        network = planning.drawn_network(architecture, int(row["design"]))
         verilog = "\n".join(synthesis.design_for(network, target).sources.values())
         if hashlib.sha256(verilog.encode()).hexdigest()[:16] != row["verilog"]:
             print(f"{row['design']}: the design is another one now, left out")
             continue
-        seen = replace(cost.structure_of(network, chip), spikes=np.array(row["spikes"].split(), dtype=float))
+        seen = replace(price.structure_of(network, chip), spikes=np.array(row["spikes"].split(), dtype=float))
         clocks = schedule.byte_clocks(network.n_inputs) if chip.byte_serial(network.n_inputs) else 0
-        expected = structure.of_architectures([architecture], [clocks])
+        expected = of_architectures([architecture], [clocks])
         rows.append(
             {
                 "design": row["design"],
@@ -146,7 +141,7 @@ def table(target: str) -> list[dict]:
 
 def totals(x: structure.Structure, family: str) -> np.ndarray:
     """Features of all layers together, in the order of energy.PRIOR."""
-    found = energy.features(x, cost.blocks(x, family), structure.folding_of(x, family))
+    found = energy.features(x, blocks.blocks(x, family), folding.folding_of(x, family))
     return np.array([found[name].sum() for name in energy.PRIOR])
 
 
@@ -232,7 +227,7 @@ def error_table(record: dict) -> str:
 
 def trained(folder: Path, most: int) -> None:
     """Prints counted and modelled toggles of the front of a finished run, on its validation samples."""
-    settings = config.read(folder / "settings.yaml")
+    settings = saved.read(folder / "settings.yaml")
     x = tasks.load(settings.task).validation.x[: SAMPLES[1]]
     target = settings.target.name
     chip = targets.target(target)
@@ -242,9 +237,9 @@ def trained(folder: Path, most: int) -> None:
         network = Network.load(folder / member["network"])
         architecture = Architecture(**member["architecture"])
         row = count_one(member["network"], network, x, target, architecture)
-        seen = replace(cost.structure_of(network, chip), spikes=np.array(row["spikes"].split(), dtype=float))
+        seen = replace(price.structure_of(network, chip), spikes=np.array(row["spikes"].split(), dtype=float))
         clocks = schedule.byte_clocks(network.n_inputs) if chip.byte_serial(network.n_inputs) else 0
-        expected = structure.of_architectures([architecture], [clocks])
+        expected = of_architectures([architecture], [clocks])
         modelled = [totals(x, chip.family) @ figures / row["toggles"] - 1 for x in (seen, expected)]
         print(f"| {member['network']} {describe(architecture)} | {row['toggles']:,.0f} "
               f"| {modelled[0]:+.0%} | {modelled[1]:+.0%} |", flush=True)  # fmt: skip

@@ -24,13 +24,14 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
 from networks import random_layer
 
 from scnas import resources
-from scnas.equiv import composition, machine, obligations, tools, winner
-from scnas.hardware.verilog import write_design
+from scnas.equiv import composition, machine, obligations, tools
+from scnas.equiv import verdict as verdicts
+from scnas.hardware.circuit.top import write_design
 from scnas.snn.network import Network
 
 TABLE = Path(__file__).with_suffix(".csv")
@@ -147,7 +148,7 @@ def trees() -> None:
                 rng, fan_in, 1, neuron="lif", generator=generator, length=16, max_delay=0, density=1
             )
             network = Network(fan_in, 8, "rate", 8, 16, "spikes", (layer,))
-            tasks = winner.obligations(network, write_design(network).sources)
+            tasks = verdicts.obligations(network, write_design(network).sources)
             (task,) = [task for task in tasks.values() if task["kind"] == "counts"]
             status, detail, took = run(obligations.counts, task, 400)
             rows.append(
@@ -355,7 +356,7 @@ def generated() -> None:
             sources = write_design(net).sources
             for what, text in slips(sources["design.v"], 30, 7):
                 start, changed = time.monotonic(), sources | {"design.v": text}
-                verdict = winner.check_design(net, changed, timeout_s=60, workers=2, cache=cache)
+                verdict = verdicts.check_design(net, changed, timeout_s=60, workers=2, cache=cache)
                 took = round(time.monotonic() - start, 2)
                 bad = next(o for o in verdict.obligations if o.status == verdict.status)
                 name = f"slip, {mapping} layers and top"
@@ -365,7 +366,7 @@ def generated() -> None:
 def whole(network: Network, sources: dict[str, str]) -> tuple[str, str, float]:
     """The composition of a design: the answer of its first layer that is not proved."""
     seconds = 0.0
-    for task in winner.obligations(network, sources).values():
+    for task in verdicts.obligations(network, sources).values():
         if task["kind"] == "composition":
             status, detail, took = run(composition.composition, task, 60)
             seconds += took
@@ -404,7 +405,7 @@ def netlist_neuron(task: dict, folder: Path, deadline: float) -> tuple[str, str]
     `proved` here means that the fault changes nothing that can be seen, ever.
     """
     from scnas.equiv import induction
-    from scnas.equiv.check import Hidden, generate_miter, hidden_state, miter_script
+    from scnas.equiv.cells import Hidden, generate_miter, hidden_state, miter_script
 
     obligations._write(task["sources"], folder)
     word = (task["data_width"], task["fraction"])
@@ -482,7 +483,7 @@ def designs() -> None:
         with tempfile.TemporaryDirectory() as folder:
             start = time.monotonic()
             design = write_design(network)
-            verdict = winner.check_design(network, design.sources, timeout_s=600, cache=folder)
+            verdict = verdicts.check_design(network, design.sources, timeout_s=600, cache=folder)
             wall = time.monotonic() - start
             synapses = sum(layer.n_synapses for layer in layers)
             what = f"random weights, {synapses} synapses, T=8, L=16, {design.latency_clocks} clocks"

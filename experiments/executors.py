@@ -15,12 +15,15 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from scnas.executor import Executor, Finished, Job, Local, Trainer
 from scnas.hardware import targets
-from scnas.search import Evaluator, Feed, Reference, capacity, evolve, evolve_steady, likely_to_fit
-from scnas.snn.training import Budget
+from scnas.search.evaluation import Evaluator, Reference, capacity
+from scnas.search.evolve import evolve, likely_to_fit
+from scnas.search.steady import Feed, evolve_steady
+from scnas.snn.budget import Budget
 from scnas.space import SearchSpace
 from scnas.tasks.digits import digits
+from scnas.trials.executor import Executor, Finished, Job, Local
+from scnas.trials.trainer import Trainer
 
 HERE = Path(__file__).resolve().parent
 SIZE, GENERATIONS = 8, 3
@@ -90,7 +93,7 @@ def main() -> None:
     if find_spec("ray") is None:
         print("ray is not installed, so only this machine's processes are measured", file=sys.stderr)
     else:
-        from scnas.cluster import Cluster
+        from scnas.trials.cluster import Cluster
 
         places["ray"] = lambda n: Cluster(task, n, "cpu")
     plan = [(place, mode, workers) for place in places for mode in ("generational", "steady")]

@@ -22,13 +22,14 @@ from typing import NamedTuple
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests" / "helpers")]
 
 import broken_runs as broken
 
-from scnas import config, run
-from scnas.archive import Archive
+from scnas import run
 from scnas.randomness import rng
+from scnas.settings import compose
+from scnas.trials.archive import Archive
 
 
 class Trial(NamedTuple):
@@ -280,7 +281,7 @@ def main() -> None:
     begun = time.monotonic()
     try:
         (root / "warm").mkdir()
-        run.run(config.load(broken.TINY), root / "warm")  # so that what is forked finds everything compiled
+        run.run(compose.load(broken.TINY), root / "warm")  # so that what is forked finds everything compiled
         end = broken.attempt(root / "whole")
         whole = Whole(root / "whole", broken.left(root / "whole"), end.seconds)
         assert end.code == 0 and not broken.differing(whole.left, broken.left(root / "warm")), end

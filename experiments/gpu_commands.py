@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+sys.path[:0] = [str(HERE.parent / "tests" / folder) for folder in ("helpers", "snn")]
 
 from interpreter import launch_nothing, on_kernels
 from test_gpu_layers import Commands, opened_for
 
 from scnas.benchmark import POPULATIONS, training_cost
 from scnas.files import write_whole
-from scnas.snn.training import Budget, memory_bytes, plan_groups
+from scnas.snn.budget import Budget
+from scnas.snn.groups import memory_bytes, plan_groups
 from scnas.tasks.digits import digits
 
 SIZE, TIMESTEPS, BUDGET = 64, 16, Budget(epochs=5, batch_size=128, memory_gib=100)

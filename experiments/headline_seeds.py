@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from scnas import config, front, tasks
+from scnas import tasks
+from scnas.build import accuracy
 from scnas.randomness import integer
+from scnas.record import front
 from scnas.run import budget
+from scnas.settings import saved
 from scnas.snn.training import train_population
-from scnas.winner import accuracy
 
 HERE = Path(__file__).resolve().parent
 COLUMNS = ("run", "architecture", "seed", "train", "validation", "test", "synapses")
@@ -26,7 +28,7 @@ COLUMNS = ("run", "architecture", "seed", "train", "validation", "test", "synaps
 def of_run(folder: Path, seeds: int) -> list[dict]:
     """A row for every seed."""
     found = front.read(folder, networks=False)
-    settings = config.read(folder / "settings.yaml")
+    settings = saved.read(folder / "settings.yaml")
     task = tasks.load(settings.task)
     test = task.open_test()
     architecture = found.members[found.winner].architecture

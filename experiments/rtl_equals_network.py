@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests" / "helpers")]
 
 from networks import random_input, random_network
 
-from scnas.hardware.cosimulation import cosimulate, expectation
-from scnas.hardware.verilog import write_design
+from scnas.hardware.circuit.top import write_design
+from scnas.hardware.tools.cosimulation import cosimulate, expectation
 
 PLAIN = dict(widths=(64, 32, 10), mapping="parallel", neuron="lif", generator="sobol", length=16, max_delay=0)
 DESIGNS = {

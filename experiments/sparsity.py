@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scnas import config, tasks
-from scnas.snn.training import Budget, Trained, train_population
+from scnas import tasks
+from scnas.build import accuracy
+from scnas.settings import compose
+from scnas.snn.budget import Budget
+from scnas.snn.training import Trained, train_population
 from scnas.space import Architecture
 from scnas.tasks import Task
-from scnas.winner import accuracy
 
 HERE = Path(__file__).resolve().parent
 COLUMNS = (
@@ -90,9 +92,9 @@ def main() -> None:
         seeds, digits_seeds, epochs = 1, 1, 3
     limit = ["task.train_limit=3000"] if given.reduced else []
     mnist = tasks.load(
-        config.load(["task=mnist", f"task.path={given.mnist}", "task.validation=0.1", *limit]).task
+        compose.load(["task=mnist", f"task.path={given.mnist}", "task.validation=0.1", *limit]).task
     )
-    digits = tasks.load(config.load(["task=digits"]).task)
+    digits = tasks.load(compose.load(["task=digits"]).task)
     runs: list[Run] = []
     for density, ways in ((1.0, ["dense"]), (0.03, SPARSE), (0.01, SPARSE)):
         for way in ways:

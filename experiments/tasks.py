@@ -10,7 +10,8 @@ import sys
 
 import numpy as np
 
-from scnas import config, tasks
+from scnas import tasks
+from scnas.settings import compose
 from scnas.tasks import Task
 
 T_OF_VALUES = 8
@@ -25,7 +26,7 @@ def spikes(task: Task) -> float:
 
 
 def row(name: str, *overrides: str) -> str:
-    task = tasks.load(config.load([f"task={name}", *overrides]).task)
+    task = tasks.load(compose.load([f"task={name}", *overrides]).task)
     counts = " / ".join(f"{len(part.y):,}" for part in (task.train, task.validation, task.open_test()))
     steps = task.timesteps or f"{T_OF_VALUES} (free)"
     found = spikes(task)

@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scnas import config
 from scnas.benchmark import benchmark
-from scnas.executor import pick_device
+from scnas.settings import compose
+from scnas.trials.executor import pick_device
 
 HERE = Path(__file__).parent
 RECORD = {
@@ -24,7 +24,7 @@ RECORD = {
 
 
 def main() -> None:
-    settings = config.load(["job=benchmark", *sys.argv[1:]])
+    settings = compose.load(["job=benchmark", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as folder:
         device = pick_device(settings.executor.device)
         for line in benchmark(settings.benchmark, Path(folder), device=device):

@@ -11,35 +11,38 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scnas.hardware.cost import Cost, estimate, estimate_many, measure
+    from scnas.evaluation import Evaluation
+    from scnas.hardware.cost.price import Cost, estimate, estimate_many, measure
     from scnas.hardware.targets import Target, target
-    from scnas.search import Evaluation, NASResult, NothingFitsError, nas
+    from scnas.search.evaluation import NothingFitsError
+    from scnas.search.nas import NASResult, nas
+    from scnas.snn.budget import Budget
     from scnas.snn.module import IntegerNetwork, load_network
     from scnas.snn.network import Layer, Network
-    from scnas.snn.training import Budget, Trained, train_population
+    from scnas.snn.training import Trained, train_population
     from scnas.space import Architecture, SearchSpace
     from scnas.tasks import Split, Task
 
 _HOME = {
     "Architecture": "scnas.space",
-    "Budget": "scnas.snn.training",
-    "Cost": "scnas.hardware.cost",
-    "Evaluation": "scnas.search",
+    "Budget": "scnas.snn.budget",
+    "Cost": "scnas.hardware.cost.price",
+    "Evaluation": "scnas.evaluation",
     "IntegerNetwork": "scnas.snn.module",
     "Layer": "scnas.snn.network",
-    "NASResult": "scnas.search",
+    "NASResult": "scnas.search.nas",
     "Network": "scnas.snn.network",
-    "NothingFitsError": "scnas.search",
+    "NothingFitsError": "scnas.search.evaluation",
     "SearchSpace": "scnas.space",
     "Split": "scnas.tasks",
     "Target": "scnas.hardware.targets",
     "Task": "scnas.tasks",
     "Trained": "scnas.snn.training",
-    "estimate": "scnas.hardware.cost",
-    "estimate_many": "scnas.hardware.cost",
+    "estimate": "scnas.hardware.cost.price",
+    "estimate_many": "scnas.hardware.cost.price",
     "load_network": "scnas.snn.module",
-    "measure": "scnas.hardware.cost",
-    "nas": "scnas.search",
+    "measure": "scnas.hardware.cost.price",
+    "nas": "scnas.search.nas",
     "target": "scnas.hardware.targets",
     "train_population": "scnas.snn.training",
 }

@@ -26,7 +26,9 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from scnas import config, record, resources, sweep
+from scnas import resources
+from scnas.record import begin
+from scnas.settings import compose, folders, saved, sweep, words
 
 DONE, FAULT, REFUSED, INTERRUPTED = 0, 1, 2, 130  # sweep.CODES says which status of a job is which
 # What the machine refuses, whoever asks: these are no faults of the program.
@@ -50,7 +52,7 @@ def main() -> int:
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     here = os.getpid()
     codes: list[int] = []  # of the jobs that ran in this process
-    config.FolderWatch.sweep = None
+    folders.FolderWatch.sweep = None
 
     def job(cfg: DictConfig) -> None:
         name, code, error = _run_job(cfg)
@@ -70,18 +72,18 @@ def main() -> int:
     except SystemExit as end:  # Hydra, after --help and the like
         return REFUSED if end.code else DONE
     except Exception as error:  # nothing of ours: jobs keep theirs
-        if isinstance(error, OSError) and not isinstance(error, config.HYDRA_ERRORS):
+        if isinstance(error, OSError) and not isinstance(error, words.HYDRA_ERRORS):
             error = ValueError(f"the output folder (hydra.run.dir) cannot be made: {_line(error)}")
         return _tell("", error, REFUSED, wants_traceback)
     finally:
-        if config.FolderWatch.sweep is not None:
+        if folders.FolderWatch.sweep is not None:
             try:
-                codes = _end_of_sweep(config.FolderWatch.sweep, here)
+                codes = _end_of_sweep(folders.FolderWatch.sweep, here)
             except ValueError as error:
                 _say(str(error))
                 codes = [REFUSED]
         if all(code != DONE for code in codes):
-            config.FolderWatch.take_away()
+            folders.FolderWatch.take_away()
     if interrupted:
         return INTERRUPTED
     return min((code for code in codes if code != DONE), default=DONE)  # a fault outranks a refusal
@@ -113,7 +115,7 @@ def _end_of_sweep(folder: Path, here: int) -> list[int]:
 def _arguments() -> int | None:
     """None if Hydra may read sys.argv; otherwise the exit code, everything said."""
     if "--version" in sys.argv[1:]:
-        print(f"scnas {record.version()}")
+        print(f"scnas {begin.version()}")
         return DONE
     said = io.StringIO()
     try:
@@ -126,7 +128,7 @@ def _arguments() -> int | None:
         _say("--experimental-rerun is not offered: it executes what a pickle file says")
         return REFUSED
     try:
-        config.refuse_lists(arguments.overrides)
+        compose.refuse_lists(arguments.overrides)
         if arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides:
             named = [w.partition("=")[2] for w in arguments.overrides if w.startswith("hydra.sweep.dir=")]
             folder = named[-1].strip("'\"") if named else sweep.default_folder(arguments.overrides)
@@ -189,7 +191,7 @@ def _run_once(cfg: DictConfig, folder: Path) -> tuple[int, Exception | None]:
         there = {p.name for p in folder.iterdir()}
         new, in_sweep = there <= {"job.json"}, "job.json" in there
         with _interrupts() as interrupted:
-            settings = config.from_hydra(cfg)
+            settings = compose.from_hydra(cfg)
             from scnas.run import run  # torch takes seconds to load; a wrong setting need not wait for it
 
             run(settings, folder)
@@ -200,24 +202,24 @@ def _run_once(cfg: DictConfig, folder: Path) -> tuple[int, Exception | None]:
         if not _is_for_user(error):
             return FAULT, error
         if new:
-            record.abandon(folder)
+            begin.abandon(folder)
         return REFUSED, error
 
 
 def _is_done(before: sweep.Job, job: sweep.Job, cfg: DictConfig, folder: Path) -> bool:
     """Whether the record in `folder` is that of a search with these very settings, and its front is there."""
-    settings = config.from_hydra(cfg)
+    settings = compose.from_hydra(cfg)
     if settings.job != "search" or before.overrides != job.overrides or not (folder / "front.json").exists():
         return False
-    there, here = config.flat(config.read(folder / "settings.yaml")), config.flat(settings)
-    return all(there[name] == here[name] or name in record.FREE for name in here)
+    there, here = saved.flat(saved.read(folder / "settings.yaml")), saved.flat(settings)
+    return all(there[name] == here[name] or name in begin.FREE for name in here)
 
 
 def _best_accuracy(folder: Path) -> float | None:
     """Of the front that a job left; None where there is none."""
     if not (folder / "front.json").exists():
         return None
-    from scnas import front
+    from scnas.record import front
 
     try:
         return max(member.metrics["accuracy"] for member in front.read(folder, networks=False).members)
@@ -253,7 +255,7 @@ def _is_for_user(error: Exception) -> bool:
     True for what our own code raised on purpose (ValueError, OSError), and for what the machine refuses.
     A ValueError out of NumPy, or out of an expression of ours, is a fault and keeps its traceback.
     """
-    if isinstance(error, config.HYDRA_ERRORS):
+    if isinstance(error, words.HYDRA_ERRORS):
         return True
     if isinstance(error, OSError) and error.errno in _REFUSALS:
         return True
@@ -279,8 +281,8 @@ def _tell(name: str, error: Exception, code: int, wants_traceback: bool) -> int:
 
 
 def _line(error: Exception) -> str:
-    if isinstance(error, config.HYDRA_ERRORS):
-        return config.explain(error)
+    if isinstance(error, words.HYDRA_ERRORS):
+        return words.explain(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'the machine'}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -37,7 +37,7 @@ from scnas.tasks import Task
 from scnas.tasks.digits import digits
 
 if TYPE_CHECKING:
-    from scnas.config import Benchmark
+    from scnas.settings.schema import Benchmark
 
 OURS = "scnas"
 REFERENCE = "SpikingJelly"  # the peer that the goals are set against
@@ -165,10 +165,11 @@ class Side:
 def answer(request: dict) -> dict:
     """Our side of peers.train: `population` named in the request, trained together."""
     from scnas.snn import training
+    from scnas.snn.budget import Budget
 
     task = digits()
     architectures = POPULATIONS[request["population"]](request["size"], request["timesteps"])
-    budget = training.Budget(
+    budget = Budget(
         epochs=request["epochs"], batch_size=request["batch_size"], learning_rate=request["learning_rate"]
     )
     wall, processor = time.perf_counter(), time.process_time()
@@ -366,7 +367,7 @@ def training_cost(
     gradient is one for all steps. A synapse belongs to one delay going forward and to all of them in the
     gradient of its delay. Steps of neurons are not counted as operations.
     """
-    from scnas.snn.synapses import Kind, exact_in_bf16, fuses, sums_up
+    from scnas.snn.reference.synapses import Kind, exact_in_bf16, fuses, sums_up
 
     steps = epochs * math.ceil(train / batch_size)
     seen, shown = epochs * train, train + validation  # samples learned from, samples evaluated
@@ -411,7 +412,7 @@ def card_rates() -> Rates:
     """Measured on the CUDA device: the best of ten."""
     import torch
 
-    from scnas.snn.synapses import full_float32
+    from scnas.snn.reference.synapses import full_float32
 
     def best(run: Callable[[], object]) -> float:
         least = math.inf
@@ -487,6 +488,7 @@ def curves(populations: Sequence[int], say: Callable[[str], None] = print, devic
     Rows: axis, value, networks, seconds and networks per second, of one epoch of digits in batches of 128.
     """
     from scnas.snn import training
+    from scnas.snn.budget import Budget
 
     task, rows = digits(), []
 
@@ -497,7 +499,7 @@ def curves(populations: Sequence[int], say: Callable[[str], None] = print, devic
     cases += [("width", w, base(width=w), 8) for w in (8, 16, 32, 64, 128, 256)]
     cases += [("timesteps", t, base(timesteps=t), 8) for t in (1, 2, 4, 8, 16, 32, 64)]
     cases += [("delay", d, base(delay=d), 8) for d in (0, 1, 2, 4, 8)]
-    budget = training.Budget(epochs=1, batch_size=128)
+    budget = Budget(epochs=1, batch_size=128)
     for axis, value, architecture, count in cases:
         group = [architecture] * count
         least = math.inf

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 import moocore
 import numpy as np
 
-from scnas import config, front
+from scnas.evaluation import Evaluation
 from scnas.files import write_whole
 from scnas.hardware import targets
 from scnas.hardware.targets import Target
-from scnas.search import Evaluation, Reference, describe, pareto_front
+from scnas.record import front
+from scnas.search.evaluation import Reference, describe, pareto_front
+from scnas.settings import saved
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +49,7 @@ class Run:
 
     @property
     def seed(self) -> int:
-        return self.settings["search.seed"]
+        return self.settings["evaluation.seed"]
 
     @property
     def best_accuracy(self) -> float:
@@ -79,7 +81,7 @@ def compare(paths: Sequence[str], folder: Path) -> Iterator[str]:
     write_whole(folder / "compare.csv", _merged_csv(found))
     write_whole(folder / "attainment.csv", _attainment_csv(found))
     write_whole(folder / "compare.md", page(found))
-    from scnas.record import png
+    from scnas.record.figures import png
 
     write_whole(folder / "compare.png", png(figure(found)))
     for label, runs in found.groups.items():
@@ -100,7 +102,7 @@ def load(paths: Sequence[str]) -> Comparison:
     for path in paths:
         if not (Path(path) / "front.json").is_file():
             raise ValueError(f"runs must name folders of finished runs, got {path}: no front.json in it")
-        settings = config.flat(config.read(Path(path) / "settings.yaml"))
+        settings = saved.flat(saved.read(Path(path) / "settings.yaml"))
         runs.append(Run(str(path), settings, front.read(path, networks=False)))
     for run in runs[1:]:
         _refuse_difference(runs[0], run)

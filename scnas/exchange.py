@@ -501,12 +501,14 @@ def load(path: str | Path, choices: Choices = Choices()) -> Imported:  # noqa: B
 def build(imported: Imported, target: str, folder: str | Path) -> list[str]:
     """Leave network.json, design.v with its cells, and import.json in `folder`; what was lost and what it
     costs on `target`, a line each."""
-    from scnas.hardware import cost, synthesis, targets
+    from scnas.hardware import targets
+    from scnas.hardware.cost.price import measure
+    from scnas.hardware.tools import synthesis
 
     folder, chip = Path(folder), targets.target(target)
     folder.mkdir(parents=True, exist_ok=True)
     network = imported.network
-    price = cost.measure(network, chip)
+    price = measure(network, chip)
     network.save(folder / "network.json")
     design = synthesis.design_for(network, chip)
     design.write(folder)

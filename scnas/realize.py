@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from scnas import archive, front, record
-from scnas.hardware import calibration, synthesis, targets
+from scnas.hardware import targets
+from scnas.hardware.cost import calibration
+from scnas.hardware.cost.feedback import Feedback
+from scnas.hardware.tools import synthesis
+from scnas.record import figures, front, written
+from scnas.trials import archive
 
 DESIGNS = 90  # of a calibration
 _DID = {"route": "routed", "pack": "packed", "synthesis": "synthesised"}
@@ -24,7 +28,7 @@ def synthesize(run_folder: Path, timeout_s: float) -> Iterator[str]:
     chip = replace(targets.target(found.target), clock_mhz=found.clock_mhz)
     members, winner = list(found.members), found.members[found.winner]
     others = archive.searched(run_folder)
-    feedback = calibration.Feedback(run_folder, chip)
+    feedback = Feedback(run_folder, chip)
     off = []
     for i, member in enumerate(members):
         if member.network is None:
@@ -40,8 +44,8 @@ def synthesize(run_folder: Path, timeout_s: float) -> Iterator[str]:
         won = member is winner
         members[i] = replace(member, metrics={**member.metrics, **built.figures})
         winner = members[i] if won else winner
-        figure = record.front_figure(members, chip, found.task, others, winner)
-        record.write_front(run_folder, members, winner, figure, found.objectives, found.task, chip)
+        figure = figures.front_figure(members, chip, found.task, others, winner)
+        written.write_front(run_folder, members, winner, figure, found.objectives, found.task, chip)
         modelled = member.metrics.get("published_luts", member.metrics["luts"])  # of no fit to this run
         told = f"{found.files[i]}: {modelled:,.0f} {chip.lut_unit}s modelled, "
         if built.luts is None:
@@ -60,7 +64,7 @@ def synthesize(run_folder: Path, timeout_s: float) -> Iterator[str]:
 
 
 def _published(name: str) -> str:
-    from scnas.hardware.cost import FITTED
+    from scnas.hardware.cost.price import FITTED
 
     fitted = FITTED.get(targets.target(name).family)
     if fitted is None:
@@ -73,7 +77,7 @@ def calibrate(target: str, folder: Path, timeout_s: float, designs: int = DESIGN
     """Build a plan of designs on `target`, fit the cost model to them, and say how far off it is.
 
     Leaves calibration.csv, which grows as designs are built and is taken up again by the same command
-    with the same folder, figures.json for scnas.hardware.cost, and parity.png. Raises ValueError where a
+    with the same folder, figures.json for hardware.cost.price, and parity.png. Raises ValueError where a
     tool is not installed or too few designs were built.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,18 @@
-"""Where the files that are not Python lie: conf/ and hdl/."""
+"""Where the files of scnas lie: the package, conf/ and hdl/."""
 
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+
+
+def package() -> Path:
+    """The folder of the package's Python files."""
+    return _PACKAGE
+
+
+def checkout() -> Path:
+    """The folder that holds the package: the root of a checkout."""
+    return _PACKAGE.parent
 
 
 def conf() -> Path:

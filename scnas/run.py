@@ -7,28 +7,25 @@ from pathlib import Path
 
 import numpy as np
 
-from scnas import archive, benchmark, cluster, compare, config, executor, realize, record, tasks, winner
-from scnas.archive import Archive
-from scnas.config import Config, Winner
-from scnas.hardware import calibration, cost, targets
-from scnas.hardware.synthesis import Synthesis
+from scnas import benchmark, build, compare, realize, tasks
+from scnas.evaluation import Evaluation, Generation
+from scnas.hardware import targets
+from scnas.hardware.cost import calibration, price
+from scnas.hardware.cost.feedback import Feedback
+from scnas.hardware.tools.synthesis import Synthesis
 from scnas.randomness import integer
-from scnas.search import (
-    Evaluation,
-    Evaluator,
-    Feed,
-    Generation,
-    Reference,
-    capacity,
-    describe,
-    evolve,
-    evolve_steady,
-    likely_to_fit,
-    nothing_fits,
-    pareto_front,
-)
-from scnas.snn.training import Budget
+from scnas.record import begin
+from scnas.record.recorder import Recorder
+from scnas.search.evaluation import Evaluator, Reference, capacity, describe, nothing_fits, pareto_front
+from scnas.search.evolve import evolve, likely_to_fit
+from scnas.search.steady import Feed, evolve_steady
+from scnas.settings import schema
+from scnas.settings.schema import Config, Winner
+from scnas.snn.budget import Budget
 from scnas.space import Architecture
+from scnas.trials import archive, cluster, executor, repair
+from scnas.trials.archive import Archive
+from scnas.trials.trainer import Trainer
 
 
 def run(settings: Config, folder: Path) -> None:
@@ -42,13 +39,13 @@ def run(settings: Config, folder: Path) -> None:
             finished = Path(settings.run)
             match job:
                 case "verify":
-                    lines = winner.verify(finished, settings.build)
+                    lines = build.verify(finished, settings.build)
                 case "synthesize":
                     lines = realize.synthesize(finished, settings.build.timeout_s)
                 case "export":
                     lines = archive.export(finished)
                 case "repair":
-                    lines = archive.repair(finished)
+                    lines = repair.repair(finished)
             for line in lines:
                 print(line, flush=True)
             if not any(folder.iterdir()):  # what these jobs find lies with the run they look at
@@ -85,7 +82,7 @@ def search(settings: Config, folder: Path) -> None:
     reference = Reference(tuple(settings.search.objectives), task.n_classes, chip)
     seed = settings.search.seed
     data = archive.fingerprint(task)
-    record.begin(folder, settings)
+    begin.begin(folder, settings)
     with ExitStack() as stack:
         stack.enter_context(archive.held(folder))
         workers = stack.enter_context(executor_for(task, settings.executor))
@@ -99,8 +96,8 @@ def search(settings: Config, folder: Path) -> None:
         shared = None
         if settings.search.archive is not None:
             shared = stack.enter_context(Archive(settings.search.archive, data))
-        trainer = executor.Trainer(task, workers, kept, shared)
-        recorder = stack.enter_context(record.Recorder(folder, settings, chip, reference))
+        trainer = Trainer(task, workers, kept, shared)
+        recorder = stack.enter_context(Recorder(folder, settings, chip, reference))
         brief = budget(settings, settings.train.epochs, settings.train.samples)
         evaluator = Evaluator(chip, budgets, train=lambda batch: trainer.train(batch, brief, [seed])[0])
         generation, interrupted = None, False
@@ -146,12 +143,12 @@ def search(settings: Config, folder: Path) -> None:
         except KeyboardInterrupt:
             interrupted, chosen = True, by_rule(front, settings.search.winner)[0]
         test = task.open_test()
-        front = [_with(m, {"test_accuracy": winner.accuracy(m.network, test)}) for m in front]
+        front = [_with(m, {"test_accuracy": build.accuracy(m.network, test)}) for m in front]
         recorder.stage(f"building {describe(chosen.architecture)}")
 
-        def built_with(build: config.Build) -> winner.Built:
-            return winner.build(
-                chosen.network, chosen.architecture.name, test, chip, build, folder / "winner",
+        def built_with(how: schema.Build) -> build.Built:
+            return build.build(
+                chosen.network, chosen.architecture.name, test, chip, how, folder / "winner",
                 folder / "synthesis", found,
             )  # fmt: skip
 
@@ -169,7 +166,7 @@ def search(settings: Config, folder: Path) -> None:
             kept.mark("finished", "yes")
 
 
-def executor_for(task: tasks.Task, settings: config.Executor) -> executor.Local | cluster.Cluster:
+def executor_for(task: tasks.Task, settings: schema.Executor) -> executor.Local | cluster.Cluster:
     """Where the trainings of a run take place; ValueError, one line, if that place is not there."""
     where = (task, settings.workers, settings.device, settings.timeout_s)
     match settings.name:
@@ -198,7 +195,7 @@ def retrain(
     front: Sequence[Evaluation],
     number: int,
     evaluator: Evaluator,
-    trainer: executor.Trainer,
+    trainer: Trainer,
     kept: Archive,
     settings: Config,
 ) -> list[Evaluation]:
@@ -253,7 +250,7 @@ def choose(
     budgets: Mapping[str, float | None],
     settings: Config,
     folder: Path,
-    recorder: record.Recorder,
+    recorder: Recorder,
 ) -> tuple[list[Evaluation], Evaluation, Synthesis | None]:
     """The front, its winner by the rule, and what the tools made of the winner's design if they were asked.
 
@@ -266,7 +263,7 @@ def choose(
     if not settings.build.synthesize:
         return front, by_rule(front, rule)[0], None
     (folder / calibration.RUN_FILE).unlink(missing_ok=True)  # of this run, broken off: it comes again
-    feedback = calibration.Feedback(folder, chip)
+    feedback = Feedback(folder, chip)
     routed: dict[Architecture, Synthesis] = {}
     while front:
         chosen = by_rule(front, rule)[0]
@@ -274,7 +271,7 @@ def choose(
             return front, chosen, routed[chosen.architecture]
         told = describe(chosen.architecture)
         recorder.stage(f"placing and routing {told}")
-        found = winner.route(
+        found = build.route(
             chosen.network, chosen.architecture.name, chip, settings.build, folder / "synthesis"
         )
         routed[chosen.architecture] = found
@@ -289,7 +286,7 @@ def choose(
             for name, limit in budgets.items()
             if limit is not None and real.get(f"routed_{name}", 0) > limit
         ]
-        if found.status in winner.TOO_LARGE or over:
+        if found.status in build.TOO_LARGE or over:
             why = f"exceeds its budgets routed ({', '.join(over)})" if over else "does not route"
             recorder.note(f"{told} {why}, the next by the rule is taken")
             front = [m for m in front if m.architecture != chosen.architecture]
@@ -299,7 +296,7 @@ def choose(
         feedback.add(chosen.network, chosen.architecture, found)
         if feedback.figures != before:
             recorder.note(feedback.note)
-            luts = [cost.measure(m.network, chip, figures=feedback.figures).luts for m in front]
+            luts = [price.measure(m.network, chip, figures=feedback.figures).luts for m in front]
             front = [_repriced(m, n) for m, n in zip(front, luts, strict=True)]
             front = pareto_front(front, settings.search.objectives)
     raise ValueError(

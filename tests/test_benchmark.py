@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from scnas import benchmark, config, peers
+from scnas import benchmark, peers
 from scnas.benchmark import (
     Cost,
     Measured,
@@ -27,6 +27,7 @@ from scnas.benchmark import (
     verdicts,
 )
 from scnas.contract import NEURONS
+from scnas.settings import compose, schema
 from scnas.snn.streams import rate_encode
 from scnas.space import Architecture
 from scnas.tasks.digits import digits
@@ -107,8 +108,8 @@ def test_what_is_not_installed_is_missing():
         assert side.missing == "/nowhere/python: No such file or directory (make peers)"
 
 
-def small(*more: str) -> config.Benchmark:
-    return config.load(
+def small(*more: str) -> schema.Benchmark:
+    return compose.load(
         ["benchmark.population=2", "benchmark.sample=1", "benchmark.epochs=1", "benchmark.repeats=1",
          "benchmark.timesteps=4", "benchmark.curve=0", f"benchmark.python={sys.executable}", *more]
     ).benchmark  # fmt: skip
@@ -177,7 +178,7 @@ def test_the_table_and_the_verdict_worked_by_hand():
 )
 def test_a_wrong_setting_is_refused(setting, message):
     with pytest.raises(ValueError, match=message):
-        config.load([setting])
+        compose.load([setting])
 
 
 def test_the_curves_have_every_axis(tmp_path, monkeypatch):

@@ -362,7 +362,8 @@ def test_a_step_needs_its_seconds(dt):
 
 
 def test_the_command_leaves_a_network_its_cost_and_its_verilog(tmp_path, capsys):
-    from scnas.hardware import cost, synthesis
+    from scnas.hardware.cost import price
+    from scnas.hardware.tools import synthesis
 
     nir.write(tmp_path / "mine.nir", foreign(np.random.default_rng(0), "lif"))
     folder = tmp_path / "out"
@@ -382,7 +383,7 @@ def test_the_command_leaves_a_network_its_cost_and_its_verilog(tmp_path, capsys)
     network = Network.load(folder / "network.json")
     report = json.loads((folder / "import.json").read_text())
     assert (folder / "design.v").read_text() == synthesis.design_for(network, "ice40").text
-    assert report["modelled"]["luts"] == cost.measure(network, "ice40").luts and report["losses"]
+    assert report["modelled"]["luts"] == price.measure(network, "ice40").luts and report["losses"]
     assert (
         "weights, as a share of the largest, off by at most 0.1" in said and "iCE40 HX8K, modelled:" in said
     )

@@ -16,13 +16,16 @@ from hypothesis import strategies as st
 from networks import random_network
 
 import scnas
-from scnas import config, files, front, realize, winner
-from scnas.archive import Archive
+from scnas import build, files, realize
 from scnas.equiv import check_winner
-from scnas.hardware import foreign, synthesis, targets
-from scnas.hardware.verilog import write_design
+from scnas.hardware import targets
+from scnas.hardware.circuit.top import write_design
+from scnas.hardware.tools import foreign, synthesis
+from scnas.record import front
+from scnas.settings import compose, saved, schema
 from scnas.snn.network import Network
 from scnas.space import Architecture
+from scnas.trials.archive import Archive
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
 QUICK = settings(max_examples=250, suppress_health_check=list(HealthCheck), phases=PHASES)
@@ -42,7 +45,7 @@ def make_run(folder: Path) -> Path:
     for name in ("front/00.json", "front/01.json", "winner/network.json"):
         network.save(folder / name)
     (folder / "front.json").write_text(json.dumps(hostile.FRONT))
-    (folder / "settings.yaml").write_text(config.to_yaml(config.load()))
+    (folder / "settings.yaml").write_text(saved.to_yaml(compose.load()))
     write_design(network, folder / "winner", name="a")
     hostile.fill_archive(folder / "archive.sqlite")
     return folder
@@ -93,10 +96,10 @@ def archive_of(path: Path) -> list:
     return found
 
 
-def settings_of(path: Path) -> config.Config:
+def settings_of(path: Path) -> schema.Config:
     """The settings of a file; nothing in them was resolved."""
-    found = config.read(path)
-    assert isinstance(found, config.Config) and "${" not in repr(found)
+    found = saved.read(path)
+    assert isinstance(found, schema.Config) and "${" not in repr(found)
     return found
 
 
@@ -197,7 +200,7 @@ def test_a_network_of_a_billion_neurons_is_refused_before_it_takes_memory(tmp_pa
 
 def test_what_is_not_a_regular_file_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "settings.yaml")  # reading it would wait for ever
-    for load in (config.read, files.read_text, files.read_json):
+    for load in (saved.read, files.read_text, files.read_json):
         with pytest.raises(ValueError, match="settings.yaml: no such file"), hostile.limited(1):
             load(tmp_path / "settings.yaml")
 
@@ -206,7 +209,7 @@ def test_a_monster_is_refused_unread(tmp_path):
     with open(tmp_path / "settings.yaml", "wb") as file:
         file.truncate(2**40)  # a hole: it takes no space
     for load, most in (
-        (config.read, config.MAX_SETTINGS_BYTES),
+        (saved.read, saved.MAX_SETTINGS_BYTES),
         (Network.load, files.MAX_JSON_BYTES),
         (files.read_text, files.MAX_TEXT_BYTES),
     ):
@@ -225,7 +228,7 @@ def test_many_empty_lists_are_refused_unparsed(tmp_path, monkeypatch):
 def test_settings_resolve_nothing(tmp_path, text):
     (tmp_path / "settings.yaml").write_text(text)
     with pytest.raises(ValueError, match="interpolations and aliases are not read") as refusal:
-        config.read(tmp_path / "settings.yaml")
+        saved.read(tmp_path / "settings.yaml")
     assert os.environ["HOME"] not in str(refusal.value)
 
 
@@ -238,7 +241,7 @@ def test_a_link_out_of_the_folder_is_refused_and_nothing_is_written_through_it(t
     shutil.move(folder / "front", outside)
     (folder / "front").symlink_to(outside)
     before = {p.name: p.read_bytes() for p in outside.iterdir()}
-    for job in (realize.synthesize(folder, 60.0), winner.verify(folder, config.load(["build=none"]).build)):
+    for job in (realize.synthesize(folder, 60.0), build.verify(folder, compose.load(["build=none"]).build)):
         with pytest.raises(ValueError, match="'front' leads out of it"):
             list(job)
     assert {p.name: p.read_bytes() for p in outside.iterdir()} == before
@@ -292,7 +295,7 @@ def test_a_design_that_acts_reaches_no_tool(what, tmp_path, monkeypatch):
     foreign.read_sources(folder / "winner")  # as it was
     design.write_text(design.read_text() + ACTING[what] + "\n", encoding="utf-8")
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a tool was started"))
-    verifying = winner.verify(folder, config.load().build)
+    verifying = build.verify(folder, compose.load().build)
     for check in (lambda: check_winner(folder), lambda: list(verifying)):
         with pytest.raises(ValueError, match="no tool gets to read it|must be plain ASCII") as refusal:
             check()
@@ -340,7 +343,7 @@ def test_arrays_that_carry_objects_are_refused(tmp_path):
 
     x = np.array([[Acts()], [Acts()]], dtype=object)
     np.savez(tmp_path / "data.npz", x=x, y=np.array([0, 1]))
-    settings_ = config.load(["task=npz", f"task.path={tmp_path / 'data.npz'}"])
+    settings_ = compose.load(["task=npz", f"task.path={tmp_path / 'data.npz'}"])
     with pytest.raises(ValueError, match="allow_pickle=False"):
         scnas.tasks.load(settings_.task)
     assert not (tmp_path / "pwned").exists()

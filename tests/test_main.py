@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import scnas.__main__ as command
-from scnas import config
+from scnas.settings import compose, saved
 
 
 @pytest.fixture
@@ -139,9 +139,9 @@ def test_a_package_that_is_not_there_is_refused(scnas):
 
 
 REFUSING = """
-from scnas import record
+from scnas.record import begin
 def run(settings, folder):
-    record.begin(folder, settings)
+    begin.begin(folder, settings)
     raise ValueError("task.path must name a folder,\\n got nowhere")
 """
 
@@ -155,7 +155,7 @@ def test_a_refusal_takes_away_nothing_that_was_there_before(scnas, tmp_path):
     (tmp_path / "mine").mkdir()
     assert scnas("hydra.run.dir=mine", run=REFUSING)[0] == 2
     assert files(tmp_path) == {"mine"}
-    (tmp_path / "mine" / "settings.yaml").write_text(config.to_yaml(config.load()))
+    (tmp_path / "mine" / "settings.yaml").write_text(saved.to_yaml(compose.load()))
     assert scnas("hydra.run.dir=mine", run=REFUSING)[0] == 2
     assert "mine/settings.yaml" in files(tmp_path)
 
@@ -201,7 +201,7 @@ def test_a_sweep_goes_on_after_a_refused_job_and_says_which_it_was(scnas, tmp_pa
 
 
 def test_a_sweep_of_refused_jobs_leaves_nothing(scnas, tmp_path):
-    assert scnas("-m", "search.population_size=0,1")[0] == 2
+    assert scnas("-m", "evaluation.population_size=0,1")[0] == 2
     assert files(tmp_path) == set()
 
 

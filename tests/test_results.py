@@ -46,7 +46,7 @@ import pytest
 
 import scnas
 from scnas.equiv import check_winner
-from scnas.hardware.verilog import write_design
+from scnas.hardware.circuit.top import write_design
 
 HERE = Path(__file__).resolve().parent
 RECORD = HERE / "results.json"

@@ -12,12 +12,16 @@ import pytest
 from oracle import infer
 
 import scnas
-from scnas import config, run, tasks, winner
-from scnas.hardware import calibration, cost, targets
-from scnas.hardware.synthesis import Synthesis
-from scnas.nsga2 import pareto_front
-from scnas.search import Evaluation, scores
-from scnas.snn.training import Budget
+from scnas import build, run, tasks
+from scnas.evaluation import Evaluation
+from scnas.hardware import targets
+from scnas.hardware.cost import calibration, plan
+from scnas.hardware.cost.price import measure
+from scnas.hardware.tools.synthesis import Synthesis
+from scnas.search.evaluation import scores
+from scnas.search.nsga2 import pareto_front
+from scnas.settings import compose, schema
+from scnas.snn.budget import Budget
 
 SMALL = [
     "+experiment=smoke", "search.population_size=8", "search.generations=3", "executor.workers=1",
@@ -29,7 +33,7 @@ SMALL = [
 def finished(tmp_path_factory):
     """The folder of one small run."""
     folder = tmp_path_factory.mktemp("run")
-    run.run(config.load([*SMALL, "build=simulated"]), folder)
+    run.run(compose.load([*SMALL, "build=simulated"]), folder)
     return folder
 
 
@@ -50,7 +54,7 @@ def test_a_run_leaves_what_it_promises(finished):
 
 
 def test_the_oracle_recomputes_every_accuracy_of_the_front(finished):
-    task = tasks.load(config.load(SMALL).task)
+    task = tasks.load(compose.load(SMALL).task)
     x, y = task.open_test()
     for i, row in enumerate(rows(finished)):
         network = json.loads((finished / "front" / f"{i:02d}.json").read_text())
@@ -83,12 +87,12 @@ def test_the_cost_in_the_table_is_that_of_the_network_file(finished):
 
 def test_the_winner_is_the_network_of_its_row(finished):
     place = [row["winner"] for row in rows(finished)].index("1")
-    winner = (finished / "winner" / "network.json").read_bytes()
-    assert winner == (finished / "front" / f"{place:02d}.json").read_bytes()
+    build = (finished / "winner" / "network.json").read_bytes()
+    assert build == (finished / "front" / f"{place:02d}.json").read_bytes()
 
 
 def test_the_same_command_finds_the_same_front(finished, tmp_path):
-    run.run(config.load(SMALL), tmp_path)
+    run.run(compose.load(SMALL), tmp_path)
     assert (tmp_path / "front.csv").read_text() == (finished / "front.csv").read_text()
 
 
@@ -98,16 +102,16 @@ def test_the_winner_follows_the_rule_by_hand():
         return Evaluation(a, {"accuracy": accuracy, "error": 1 - accuracy, "luts": luts}, 0.0, True)
 
     front = [member(0.97, 90), member(0.965, 60), member(0.96, 30), member(0.955, 10)]
-    rule = config.Winner(within=0.01, smallest="luts")
+    rule = schema.Winner(within=0.01, smallest="luts")
     assert run.by_rule(front, rule)[0].metrics["luts"] == 30  # a full point below the best still counts
-    assert run.by_rule(front, config.Winner(within=0.0, smallest="luts"))[0].metrics["luts"] == 90
+    assert run.by_rule(front, schema.Winner(within=0.0, smallest="luts"))[0].metrics["luts"] == 90
 
 
 def test_nothing_that_fits_is_one_line_and_no_front(tmp_path):
     with pytest.raises(
         ValueError, match=r"no feasible architecture among \d+ evaluated: luts must be at most 1"
     ):
-        run.run(config.load([*SMALL, "search.budgets.luts=1"]), tmp_path)
+        run.run(compose.load([*SMALL, "search.budgets.luts=1"]), tmp_path)
     assert not (tmp_path / "front.csv").exists()
 
 
@@ -119,7 +123,7 @@ def test_a_custom_task_from_arrays(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     changes = ["task=npz", f"task.path={tmp_path / 'mine.npz'}", "task.train_limit=null"]
-    run.run(config.load([*SMALL, *changes]), folder)
+    run.run(compose.load([*SMALL, *changes]), folder)
     assert float(rows(folder)[0]["test_accuracy"]) > 0.9
 
 
@@ -158,10 +162,10 @@ class Listener:
 @pytest.fixture
 def front():
     """Three members, modelled LUTs rising; the rule allows all of them."""
-    architectures = calibration.plan(90)[:3]
-    networks = [calibration.drawn_network(a, i) for i, a in enumerate(architectures)]
+    architectures = plan.plan(90)[:3]
+    networks = [plan.drawn_network(a, i) for i, a in enumerate(architectures)]
     priced = sorted(
-        ((cost.measure(n, "ice40").luts, a, n) for a, n in zip(architectures, networks, strict=True)),
+        ((measure(n, "ice40").luts, a, n) for a, n in zip(architectures, networks, strict=True)),
         key=lambda row: row[0],
     )
     return [
@@ -187,8 +191,8 @@ def chosen(front, monkeypatch, tmp_path, luts=None, status="done", budgets=None)
         now = status if isinstance(status, str) else status[i]
         return Synthesis("ice40", now, luts=real, ffs=1, brams=0, dsps=0, tools={"pyosys": "1"}, flags=("x",))
 
-    monkeypatch.setattr(winner, "route", route)
-    settings = config.load([*SMALL, "build=full"])
+    monkeypatch.setattr(build, "route", route)
+    settings = compose.load([*SMALL, "build=full"])
     found, best, _ = run.choose(front, targets.target("ice40"), budgets or {}, settings, tmp_path, said)
     return asked, said.notes, found, best
 
@@ -245,12 +249,12 @@ def test_a_winner_far_larger_than_modelled_reprices_the_front(front, monkeypatch
 
 def test_every_setting_of_training_reaches_it():
     said = ["prune_by=magnitude", "prune_per=neuron", "regrow=0.1", "batch_size=7", "learning_rate=0.25"]
-    settings = config.load([f"train.{word}" for word in said] + ["executor.memory_gib=0.5"])
+    settings = compose.load([f"train.{word}" for word in said] + ["executor.memory_gib=0.5"])
     budget = run.budget(settings, 3, 11)
     assert (budget.prune_by, budget.prune_per, budget.regrow) == ("magnitude", "neuron", 0.1)
     assert (budget.batch_size, budget.learning_rate, budget.memory_gib) == (7, 0.25, 0.5)
     assert (budget.epochs, budget.samples) == (3, 11)
-    standard = run.budget(config.load([]), 1)
+    standard = run.budget(compose.load([]), 1)
     usual = Budget()
     assert [getattr(standard, n) for n in ("prune_by", "prune_per", "regrow")] == [
         getattr(usual, n) for n in ("prune_by", "prune_per", "regrow")

@@ -4,7 +4,7 @@
 `python -m scnas.equiv` runs the pre-built proofs of all cells.
 """
 
-from scnas.equiv.check import EquivResult, check_equivalence, generate_miter, generate_sby
+from scnas.equiv.cells import EquivResult, check_equivalence, generate_miter, generate_sby
 
 __all__ = [
     "EquivResult",
@@ -20,7 +20,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:  # these bring the hardware generator with them
     if name in ("Obligation", "Verdict", "check_design", "check_winner"):
-        from scnas.equiv import winner
+        from scnas.equiv import verdict
 
-        return getattr(winner, name)
+        return getattr(verdict, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scnas import resources
 from scnas.equiv import tools
-from scnas.equiv.check import Hidden, generate_miter, generate_sby, hidden_state, verdict
+from scnas.equiv.cells import Hidden, generate_miter, generate_sby, hidden_state, verdict
 
 SECONDS = 300.0
 

@@ -17,7 +17,9 @@ from scnas.equiv.composition import elaborate
 from scnas.equiv.machine import NotUnderstood, Terms, Word, bits, known
 from scnas.equiv.obligations import Sum
 from scnas.hardware import schedule
-from scnas.hardware.verilog import Leaf, Tree, adder_tree, ending, lane_leaves, plan_tree, unsigned_bits
+from scnas.hardware.circuit.folded import ending, lane_leaves
+from scnas.hardware.circuit.signal import unsigned_bits
+from scnas.hardware.circuit.tree import Leaf, Tree, adder_tree, plan_tree
 from scnas.snn.network import Layer, Network
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from bitwuzla import Kind, Result
 
 from scnas.equiv import induction, machine
-from scnas.equiv.check import Hidden, generate_miter, hidden_state, miter_script
+from scnas.equiv.cells import Hidden, generate_miter, hidden_state, miter_script
 from scnas.equiv.machine import Machine, Terms, bits
 
 

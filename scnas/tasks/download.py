@@ -16,13 +16,13 @@ from scnas.contract import one_line
 from scnas.files import write_whole
 
 if TYPE_CHECKING:
-    from scnas import config
+    from scnas.settings import schema
 
 
 OPENML_TRAIN = 60_000  # the rows of the training split come first
 
 
-def tonic_set(settings: "config.Task", name: str, parts: Sequence[dict]) -> None:
+def tonic_set(settings: "schema.Task", name: str, parts: Sequence[dict]) -> None:
     """Fetch the set that tonic calls `name`, part by part; ValueError, one line, if it cannot be had."""
 
     def fetch(folder: Path) -> Path:
@@ -41,7 +41,7 @@ def tonic_set(settings: "config.Task", name: str, parts: Sequence[dict]) -> None
     _into_place(settings, fetch)
 
 
-def openml_images(settings: "config.Task", name: str) -> None:
+def openml_images(settings: "schema.Task", name: str) -> None:
     """Fetch 28 x 28 images from OpenML and leave them as four IDX files; ValueError, one line, if they
     cannot be had."""
 
@@ -72,7 +72,7 @@ def idx(array: np.ndarray) -> bytes:
     return bytes((0, 0, 8, array.ndim)) + sizes + array.astype(np.uint8).tobytes()
 
 
-def _into_place(settings: "config.Task", fetch: Callable[[Path], Path]) -> None:
+def _into_place(settings: "schema.Task", fetch: Callable[[Path], Path]) -> None:
     if settings.path is None:
         raise ValueError("task.path must name a folder for task.download=true, got null")
     target = Path(settings.path).expanduser().absolute()

@@ -26,7 +26,7 @@ from scnas.randomness import rng
 from scnas.tasks.task import Split, Task, check_size, existing_folder, limited, set_aside
 
 if TYPE_CHECKING:
-    from scnas import config
+    from scnas.settings import schema
 
 NAME = re.compile(r"([0-9])_([A-Za-z]+)_([0-9]+)\.wav")
 RATE = 8000  # samples a second
@@ -39,7 +39,7 @@ OFFICIAL_TEST = range(5)  # the recordings n = 0..4 of every speaker and digit, 
 HOLDS = "the recordings <digit>_<speaker>_<n>.wav (github.com/Jakobovski/free-spoken-digit-dataset)"
 
 
-def load(settings: "config.Task") -> Task:
+def load(settings: "schema.Task") -> Task:
     """The task in the folder settings.path, or in its folder `recordings`; ValueError, one line naming the
     file, if it is none."""
     folder = existing_folder(settings, HOLDS)
@@ -82,7 +82,7 @@ def _parts(path: Path) -> tuple[int, str, int]:
 
 
 def by_speaker(
-    folder: Path, speakers: np.ndarray, settings: "config.Task"
+    folder: Path, speakers: np.ndarray, settings: "schema.Task"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Indices of train, validation and test: whole speakers, drawn by the seed of the splits.
 

@@ -23,7 +23,7 @@ from scnas.randomness import rng
 from scnas.tasks.task import Split, Task, check_size, limited, set_aside
 
 if TYPE_CHECKING:
-    from scnas import config
+    from scnas.settings import schema
 
 TERMS = 10  # of a Fourier series
 ALPHA = 2.0  # how fast its terms fall
@@ -31,7 +31,7 @@ SOURCE_RATE = 0.1  # spikes of a source per step
 LOST = 0.1  # share of the repeated spikes that are replaced by others
 
 
-def randman(settings: "config.Task") -> Task:
+def randman(settings: "schema.Task") -> Task:
     """Random manifolds; ValueError where the settings leave no task."""
     y = _labels(settings)
     grid = np.linspace(0, 1, 1001)
@@ -54,7 +54,7 @@ def randman(settings: "config.Task") -> Task:
     return _task(settings, x, y)
 
 
-def delay_detection(settings: "config.Task") -> Task:
+def delay_detection(settings: "schema.Task") -> Task:
     """Which delay lies between the two halves; ValueError where the settings leave no task."""
     if settings.channels % 2:
         raise ValueError(
@@ -77,7 +77,7 @@ def delay_detection(settings: "config.Task") -> Task:
     return _task(settings, np.concatenate([sources[:, before:], copies], 2).astype(np.uint8), y)
 
 
-def _labels(settings: "config.Task") -> np.ndarray:
+def _labels(settings: "schema.Task") -> np.ndarray:
     if settings.path is not None:
         raise ValueError(f"task.path must be null for {settings.name}, got {settings.path}")
     if settings.samples < 3 * settings.classes:
@@ -88,7 +88,7 @@ def _labels(settings: "config.Task") -> np.ndarray:
     return np.arange(settings.samples, dtype=np.int64) % settings.classes
 
 
-def _task(settings: "config.Task", x: np.ndarray, y: np.ndarray) -> Task:
+def _task(settings: "schema.Task", x: np.ndarray, y: np.ndarray) -> Task:
     rest, tested = set_aside(y, settings.test, settings.seed, "test")
     kept, aside = set_aside(y[rest], settings.validation / (1 - settings.test), settings.seed, "validation")
     trained = rest[kept][limited(y[rest[kept]], settings.train_limit, settings.seed)]

@@ -23,7 +23,7 @@ from scnas.tasks import download
 from scnas.tasks.task import Split, Task, checked_labels, count_classes, existing_folder, limited, raster
 
 if TYPE_CHECKING:
-    from scnas import config
+    from scnas.settings import schema
 
 CHANNELS = 700
 SECONDS = {"shd": 1.4, "ssc": 1.0}
@@ -38,7 +38,7 @@ class Recordings(NamedTuple):
     speakers: np.ndarray | None
 
 
-def shd(settings: "config.Task") -> Task:
+def shd(settings: "schema.Task") -> Task:
     """Spiking Heidelberg Digits in the folder settings.path; ValueError, one line, if it is none."""
     if settings.download:
         download.tonic_set(settings, "SHD", [{"train": True}, {"train": False}])
@@ -53,7 +53,7 @@ def shd(settings: "config.Task") -> Task:
     return _task(folder, settings, *parts, Split(test.x, test.y))
 
 
-def ssc(settings: "config.Task") -> Task:
+def ssc(settings: "schema.Task") -> Task:
     """Spiking Speech Commands in the folder settings.path; ValueError, one line, if it is none."""
     if settings.download:
         download.tonic_set(settings, "SSC", [{"split": part} for part in ("train", "valid", "test")])
@@ -64,7 +64,7 @@ def ssc(settings: "config.Task") -> Task:
     return _task(folder, settings, *(Split(part.x, part.y) for part in found))
 
 
-def _task(folder: Path, settings: "config.Task", train: Split, validation: Split, test: Split) -> Task:
+def _task(folder: Path, settings: "schema.Task", train: Split, validation: Split, test: Split) -> Task:
     n_classes = count_classes(f"{folder}: labels of the training recordings", train.y)
     for name, part in (("validation", validation), ("test", test)):
         if part.y.max() >= n_classes:
@@ -87,7 +87,7 @@ def speakers_for(path: Path, speakers: np.ndarray, share: float, seed: int) -> n
     return names[order[: min(enough, len(names) - 1)]]
 
 
-def read(path: Path, settings: "config.Task") -> Recordings:
+def read(path: Path, settings: "schema.Task") -> Recordings:
     """The recordings of one HDF5 file; ValueError, one line naming the file, if it is missing or damaged."""
     try:
         import h5py
@@ -123,7 +123,7 @@ def read(path: Path, settings: "config.Task") -> Recordings:
 
 
 def _recordings(
-    path: Path, labels: np.ndarray, speakers: np.ndarray | None, lists: Iterator, settings: "config.Task"
+    path: Path, labels: np.ndarray, speakers: np.ndarray | None, lists: Iterator, settings: "schema.Task"
 ) -> Recordings:
     y = checked_labels(f"{path}: labels", labels, len(labels))
     if len(y) == 0:

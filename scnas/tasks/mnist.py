@@ -29,7 +29,7 @@ from scnas.tasks.task import (
 )
 
 if TYPE_CHECKING:
-    from scnas import config
+    from scnas.settings import schema
 
 MAX_BYTES = 2**34
 HOLDS = "train-images-idx3-ubyte(.gz), train-labels-idx1-ubyte(.gz) and the two t10k files"
@@ -43,7 +43,7 @@ BEND, KNOTS = 0.8, 6
 AT_ONCE = 256  # images that are warped together: so many stay in the cache
 
 
-def load(settings: "config.Task") -> Task:
+def load(settings: "schema.Task") -> Task:
     """The task in the folder settings.path; ValueError, one line naming the file, if it is none."""
     if settings.download:
         download.openml_images(settings, OPENML[settings.name])

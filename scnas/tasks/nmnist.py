@@ -19,7 +19,7 @@ from scnas.tasks import download
 from scnas.tasks.task import Split, Task, existing_folder, limited, raster, set_aside
 
 if TYPE_CHECKING:
-    from scnas import config
+    from scnas.settings import schema
 
 SIDE = 34
 DURATION_US = 310_000
@@ -28,7 +28,7 @@ MAX_BYTES = 5 * 2**20  # of one recording; the real ones take 5,000 to 40,000
 HOLDS = "Train/<digit>/<n>.bin and Test/<digit>/<n>.bin of N-MNIST (garrickorchard.com/datasets/n-mnist)"
 
 
-def load(settings: "config.Task") -> Task:
+def load(settings: "schema.Task") -> Task:
     """The task in the folder settings.path; ValueError, one line naming the file, if it is none."""
     if settings.download:
         download.tonic_set(settings, "NMNIST", [{"train": True}, {"train": False}])
@@ -42,7 +42,7 @@ def load(settings: "config.Task") -> Task:
     return Task("nmnist", "events", everything.x.shape[2], 10, settings.steps, *parts, test)
 
 
-def _split(folder: Path, settings: "config.Task") -> Split:
+def _split(folder: Path, settings: "schema.Task") -> Split:
     x, y = [], []
     for digit in range(10):
         paths = sorted((folder / str(digit)).glob("*.bin"))

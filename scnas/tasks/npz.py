@@ -25,13 +25,13 @@ from scnas.tasks.task import (
 )
 
 if TYPE_CHECKING:
-    from scnas import config
+    from scnas.settings import schema
 
 LAYOUTS = (("x", "y"), ("x_train", "y_train", "x_test", "y_test"))
 MAX_BYTES = 2**36
 
 
-def load(settings: "config.Task") -> Task:
+def load(settings: "schema.Task") -> Task:
     """The task in the file settings.path; ValueError, one line naming file and array, if it is none."""
     if settings.path is None:
         raise ValueError("task.path must name an .npz file for task=npz, got null")

@@ -13,7 +13,7 @@ from scnas.contract import ENCODERS, MAX_TIMESTEPS, MAX_WIDTH, one_of, whole
 from scnas.randomness import rng
 
 if TYPE_CHECKING:
-    from scnas import config
+    from scnas.settings import schema
 
 MAX_EVENTS = 2**31  # entries of a raster, a byte each
 
@@ -85,7 +85,7 @@ class Task:
 # -- from foreign files and arrays to splits --------------------------------------------------------
 
 
-def existing_folder(settings: "config.Task", holds: str) -> Path:
+def existing_folder(settings: "schema.Task", holds: str) -> Path:
     """The folder settings.path; ValueError that says what it should hold."""
     if settings.path is None:
         raise ValueError(f"task.path must name a folder with {holds} for task={settings.name}, got null")

@@ -1,4 +1,4 @@
-"""A step of Adam for all parameters of a population in three commands; see scnas.snn.adam.TorchAdam.
+"""A step of Adam for all parameters of a population in three commands; see snn.reference.adam.TorchAdam.
 
 All parameters lie one behind the other in memory, and so do their moments and masks. A program owns a block
 of one parameter of one candidate. The sum of squares of a candidate is taken block by block and then over its
@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from scnas.snn.adam import Parameter
+    from scnas.snn.reference.adam import Parameter
 
 BLOCK = 1024  # numbers of one program
 LINE = 64  # parameters begin at multiples of so many numbers

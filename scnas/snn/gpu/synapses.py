@@ -1,5 +1,5 @@
 """Matrices of a layer from its parameters, and their gradients back, each in one command; see
-scnas.snn.synapses, where the references stand.
+scnas.snn.reference.synapses, where the references stand.
 """
 
 import torch
@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from scnas.snn.synapses import Given, laid_out
+from scnas.snn.reference.synapses import Given, laid_out
 
 BLOCK = 256  # synapses of one program
 # Adding and subtracting it rounds a float32 of up to 2^22 to the nearest whole number, ties to even.
@@ -46,7 +46,7 @@ def matrices(
     weights: Tensor, keep: Tensor, magnitudes: Tensor, units: Tensor, positions: Tensor | None, slices: int,
     dtype: torch.dtype, shared: bool,
 ) -> Tensor:  # fmt: skip
-    """See scnas.snn.synapses.matrices; shared: laid out for a product of all candidates."""
+    """See scnas.snn.reference.synapses.matrices; shared: laid out for a product of all candidates."""
     out = laid_out(weights, slices, dtype, shared)
     count, n_in, n_out = weights.shape
     _matrices[(triton.cdiv(n_in * n_out, BLOCK), count)](
@@ -101,7 +101,7 @@ def _collect(
 
 
 def collect(found: Tensor, given: Given, drives: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """See scnas.snn.synapses.collect."""
+    """See scnas.snn.reference.synapses.collect."""
     count, n_in, n_out = given.weights.shape
     found, delayed = found.contiguous(), given.positions is not None
     to_weights = torch.empty_like(given.weights)

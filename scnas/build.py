@@ -1,0 +1,262 @@
+"""The chosen network becomes hardware: design, simulation, place and route; and all of it again on demand."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from scnas import tasks
+from scnas.equiv import Verdict, check_winner
+from scnas.files import write_whole
+from scnas.hardware.circuit.top import Design
+from scnas.hardware.cost import energy, price
+from scnas.hardware.targets import Target
+from scnas.hardware.tools import cosimulation, foreign, synthesis, testbench, toggles
+from scnas.hardware.tools.cosimulation import CosimulationResult
+from scnas.hardware.tools.synthesis import Synthesis
+from scnas.hardware.tools.toggles import Toggles
+from scnas.record import front
+from scnas.settings import saved, schema
+from scnas.snn.module import IntegerNetwork
+from scnas.snn.network import Network
+from scnas.tasks import Split
+
+DESIGN = "// scnas design"  # what design.v begins with; the name of the architecture follows
+TOO_LARGE = ("does_not_fit", "not_routed")  # states of a synthesis
+BENCH_SAMPLES = 1000  # how many of the test samples go into the testbench's files
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the tools said of a design. None: not asked for."""
+
+    design: Design
+    manual: str  # ports, clocks, how to run the testbench and build a bitstream
+    simulation: CosimulationResult | None
+    routed: Synthesis | None
+    verdict: Verdict | None
+    toggles: Toggles | None = None
+    simulated: Mapping[str, float] = field(default_factory=dict)  # metrics of the energy of those toggles
+
+    @property
+    def page(self) -> str:
+        """The hardware's part of winner/README.md: its manual and what was checked."""
+        checks = "".join(f"- {line}\n" for line in self.lines()) or "- nothing (build=none)\n"
+        return f"{self.manual}\n## What was checked\n\n{checks}"
+
+    @property
+    def fits(self) -> bool:
+        """False where place and route said that the design does not fit its chip or cannot be routed."""
+        return self.routed is None or self.routed.status not in TOO_LARGE
+
+    @property
+    def broken(self) -> str | None:
+        """Why the hardware cannot be trusted, or None: RTL that differs, or a tool that broke."""
+        if self.simulation is not None and self.simulation.status in ("failed", "error"):
+            return self.simulation.summary()
+        if self.routed is not None and self.routed.status == "error":
+            return routed_line(self.routed)
+        if self.toggles is not None and self.toggles.status in ("failed", "error"):
+            return self.toggles.summary()
+        if self.verdict is not None and self.verdict.status in ("refuted", "error"):
+            return self.verdict.summary()
+        return None
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Real counterparts of the modelled metrics, where the tools gave them."""
+        return ({} if self.routed is None else self.routed.figures) | self.simulated
+
+    def lines(self) -> Iterator[str]:
+        """What was found, a line each, for the terminal."""
+        if self.routed is not None:
+            yield routed_line(self.routed)
+        if self.simulation is not None:
+            yield self.simulation.summary().replace(" samples (", " test samples (")
+        if self.toggles is not None:
+            yield self.toggles.summary()
+        if self.verdict is not None:
+            yield self.verdict.summary()
+
+
+def routed_line(found: Synthesis) -> str:
+    """One line on what synthesis, placement and routing gave."""
+    if found.status == "not_run":
+        return f"synthesis not run: {found.message}"
+    if found.status != "done":
+        return f"synthesis {found.status.replace('_', ' ')}: {found.message}"
+    counts = f"{found.luts:,} LUTs, {found.ffs:,} FFs, {found.brams} BRAMs"
+    speed = f", {found.fmax_mhz:.1f} MHz" if found.fmax_mhz else ""
+    did = {"route": "placed and routed", "pack": "packed", "synthesis": "synthesised only"}[found.reached]
+    return f"{did}: {counts}{speed}"
+
+
+def route(network: Network, name: str, target: Target, settings: schema.Build, cache: Path) -> Synthesis:
+    """What the tools make of the design of `network`; build() finds it in `cache`."""
+    design = synthesis.design_for(network, target, name)
+    return synthesis.synthesize(
+        "\n".join(design.sources.values()), design.top, target, timeout_s=settings.timeout_s, cache=cache
+    )
+
+
+def build(
+    network: Network,
+    name: str,
+    test: Split,
+    target: Target,
+    settings: schema.Build,
+    folder: Path,
+    cache: Path,
+    routed: Synthesis | None = None,
+) -> Built:
+    """Write the design of `network` with its testbench into `folder`, place and route it, simulate it
+    on the whole test split and prove it, as far as `settings` ask for it.
+
+    Leaves network.json, design.v, the cells, the testbench with the first samples, synthesis.json
+    and, where it was routed, the bitstream, cosimulation.json, toggles.json and verdict.json. What does
+    not fit is not looked at further. cache: folder of synthesis results. routed: what route() said of it.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)  # of a run that was broken off
+    folder.mkdir()
+    network.save(folder / "network.json")
+    design = synthesis.design_for(network, target, name)
+    if not settings.synthesize:
+        routed = None
+    elif routed is None or routed.status == "done":  # then it is in the cache, with its bitstream
+        suffix = {"ice40": "bin", "ecp5": "bit"}.get(target.family)
+        routed = synthesis.synthesize(
+            "\n".join(design.sources.values()), design.top, target,
+            timeout_s=settings.timeout_s, cache=cache,
+            bitstream=folder / f"design.{suffix}" if suffix else None,
+        )  # fmt: skip
+        if routed.bitstream is not None:
+            routed = replace(routed, bitstream=Path(routed.bitstream).name)
+    if routed is not None:
+        write_whole(folder / "synthesis.json", json.dumps(asdict(routed), indent=1) + "\n")
+    expected = cosimulation.expectation(network, test.x)
+    spikes = cosimulation.input_spikes(network, test.x[:BENCH_SAMPLES])
+    testbench.write_folder(
+        network, design, folder, cosimulation.transfers(network, design, spikes),
+        expected.scores[:BENCH_SAMPLES], expected.classes[:BENCH_SAMPLES],
+    )  # fmt: skip
+    built = Built(
+        design,
+        testbench.readme(network, design, len(spikes), synthesis.recipe(target, design, routed)),
+        None,
+        routed,
+        None,
+    )
+    if not built.fits:
+        return built
+    if settings.simulate:
+        simulation = cosimulation.cosimulate(
+            network, test.x, design=design, expected=expected, seconds=settings.timeout_s
+        )
+        _save(folder, simulation)
+        built = replace(built, simulation=simulation)
+    if settings.simulate and settings.synthesize:
+        built = _count_toggles(built, network, test, target, expected, settings.timeout_s, folder)
+    if settings.prove:
+        verdict = check_winner(folder, timeout_s=settings.timeout_s, simulation=built.simulation)
+        built = replace(built, verdict=verdict)
+    return built
+
+
+def _count_toggles(
+    built: Built,
+    network: Network,
+    test: Split,
+    target: Target,
+    expected: cosimulation.Expected,
+    timeout_s: float,
+    folder: Path,
+) -> Built:
+    """`built` with the toggles of its netlist on the first test samples, and the energy they make."""
+    found = toggles.count(network, built.design, target, test.x, expected=expected, seconds=timeout_s)
+    write_whole(folder / "toggles.json", json.dumps(asdict(found), indent=1) + "\n")
+    if not found.counted:
+        return replace(built, toggles=found)
+    clocks, clock = built.design.latency_clocks, price.measure(network, target).clock_mhz
+    if built.routed is not None and built.routed.fmax_mhz:
+        clock = min(target.clock_mhz, built.routed.fmax_mhz)
+    spent = energy.of_inference(target, clocks / clock, clocks, found.toggles)
+    metrics = {"toggles": round(found.toggles), "simulated_energy_nj": spent.nominal}
+    metrics |= {"simulated_energy_low_nj": spent.low, "simulated_energy_high_nj": spent.high}
+    return replace(built, toggles=found, simulated=metrics)
+
+
+def _save(folder: Path, simulation: CosimulationResult) -> None:
+    write_whole(folder / "cosimulation.json", json.dumps(asdict(simulation), indent=1) + "\n")
+
+
+# -- again, on an existing run --------------------------------------------------------------------
+
+
+def verify(run_folder: Path, settings: schema.Build) -> Iterator[str]:
+    """Check the winner of an existing run from its files alone; what was found, a line each.
+
+    The accuracy in front.json is recomputed on the test split; design.v and the cells are compared
+    with what the network generates; what lies there is simulated on every test sample and proved,
+    unless `settings` say otherwise. No tool gets a design that does more than describe logic.
+    Raises ValueError where the folder is no run, and where something does not hold.
+    """
+    found = front.read(run_folder, networks=False)
+    place = run_folder / "winner"
+    network = Network.load(place / "network.json")
+    sources = foreign.read_sources(place)
+    settings_of_run = saved.read(run_folder / "settings.yaml")
+    task = tasks.load(replace(settings_of_run.task, download=False))  # a file may not order a download
+    test = task.open_test()
+    wrong = []
+
+    told = found.members[found.winner].metrics.get("test_accuracy")
+    if told is None or (network.n_inputs, network.n_classes) != (task.n_inputs, task.n_classes):
+        raise ValueError(f"{run_folder}: the winner and the task of settings.yaml do not belong together")
+    measured = accuracy(network, test)
+    line = f"test accuracy {measured:.2%} on {len(test.y)} samples, {told:.2%} in front.json"
+    if measured != told:
+        wrong.append(line)
+    yield line
+
+    header = sources["design.v"].partition("\n")[0]
+    design = synthesis.design_for(network, settings_of_run.target.name, name=header[len(DESIGN) :].strip())
+    differing = [name for name, text in design.sources.items() if sources.get(name) != text]
+    line = f"design.v and {len(design.cells)} cells are what the network generates"
+    if differing:
+        line = f"not what the network generates: {', '.join(differing)}"
+        wrong.append(line)
+        design = replace(design, text=sources["design.v"])
+    yield line
+
+    simulation = None
+    cells = [name for name in differing if name != "design.v"]
+    if settings.simulate and cells:
+        yield f"not simulated: the simulation takes its cells from the package, and {cells[0]} differs"
+    elif settings.simulate:
+        simulation = cosimulation.cosimulate(network, test.x, design=design, seconds=settings.timeout_s)
+        _save(place, simulation)
+        line = simulation.summary().replace(" samples (", " test samples (")
+        if simulation.status in ("failed", "error"):
+            wrong.append(line)
+        yield line
+    if settings.prove:
+        verdict = check_winner(place, timeout_s=settings.timeout_s, simulation=simulation)
+        if verdict.status in ("refuted", "error"):
+            wrong.append(verdict.summary())
+        yield verdict.summary()
+    if wrong:
+        raise ValueError(f"{run_folder}: {'; '.join(wrong)}")
+
+
+def accuracy(network: Network, split: Split, batch_size: int = 500) -> float:
+    """Share of `split` that the exported integer network classifies correctly."""
+    module = IntegerNetwork(network)
+    right = 0
+    for start in range(0, len(split.y), batch_size):
+        part = slice(start, start + batch_size)
+        right += int(np.sum(module.predict(split.x[part]).numpy() == split.y[part]))
+    return right / len(split.y)

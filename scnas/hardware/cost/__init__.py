@@ -1,0 +1,1 @@
+"""What a network costs on a chip, before and after training."""

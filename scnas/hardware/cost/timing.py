@@ -1,0 +1,209 @@
+"""How fast a design can be clocked: its slowest path, from the structure that its cost is worked out from.
+
+Every layer has a few paths from register to register that can be the slowest. Each is a sum of features
+(adders of a tree, bits of a carry chain), with a delay per feature that is fitted to place and route:
+
+    delay of a path = sum over its features of count * ns
+    slowest = (sum over all paths of delay^SHARPNESS)^(1 / SHARPNESS)        Fmax = 1000 / slowest
+
+The norm is a soft maximum: where several paths are about as slow, place and route cannot favour all of
+them, and the slowest comes out slower than each alone would be.
+
+Letters: N layers of all networks in a batch, n networks, W bits of a word.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from scnas.contract import NEURONS
+from scnas.hardware import schedule
+from scnas.hardware.circuit import tree
+from scnas.hardware.cost.folding import Folding
+from scnas.hardware.cost.structure import Structure
+
+SHARPNESS = 12
+SUMMED = 2 ** (tree.FIRST_SUMS + 2) - 1  # lanes in a first sum: words of three, a carry for each adder
+
+
+def features(x: Structure, folding: Folding) -> dict[str, np.ndarray]:
+    """How often each feature is on each path of a layer, [N] each, by `path.feature`.
+
+    All features of a path are 0 in a layer that has no such path. Every path has a `start`: leaving a
+    register, entering one, and what lies between in any case.
+    """
+    wired, n = ~x.folded, np.maximum(1, x.live)
+    stochastic, homeostatic, izhikevich = (
+        x.fires & (x.neuron == NEURONS.index(name))
+        for name in ("stochastic_lif", "homeostatic_lif", "izhikevich")
+    )
+    leaky = x.fires & ~izhikevich
+    number = np.where(~x.lfsr & (x.length <= 2), 0, np.where(x.lfsr, 8, np.log2(x.length)))
+    leaves = np.maximum(1, x.synapses / np.maximum(1, x.n_out) / 2)  # of a neuron, of one sign
+    more_gain = np.maximum(0, x.gain - 1)
+    classes = np.log2(np.maximum(2, x.n_out))
+    waiting = x.refractory > 0
+    spread = np.log2(np.maximum(1, np.where(x.folded, folding.ring + 8 * x.lanes * x.units, x.synapses)))
+    staged = x.folded & (x.lanes > schedule.STAGED)
+    adding = {
+        "gain_bits": more_gain * x.word,
+        "noise_bits": stochastic * x.word,
+        "adaptation_bits": homeostatic * x.word,
+    }
+    found = {
+        # taps and generator -> threshold signals -> tree -> difference
+        "tree": (wired, {"levels": np.log2(leaves), "number": number, "bits": x.count_bits / n}),
+        # a clock's sum -> total or score
+        "total": (wired, {"bits": x.total_bits / n}),
+        # membrane -> limits -> leak -> current -> membrane
+        "neuron": (
+            wired & leaky,
+            {
+                "bits": x.membrane_bits / n,
+                "saturating": x.saturating / n,
+                "leak_bits": x.leak * x.word,
+                "waiting": waiting,
+            }
+            | adding,
+        ),
+        "izhikevich": (
+            wired & izhikevich,
+            {"bits": x.word, "square": x.word**2, "terms": x.recovery + more_gain},
+        ),
+        # weights -> comparators -> tree of the lanes -> sum, or the first sums in the stage
+        "lanes": (
+            x.folded,
+            {
+                "block": ~folding.rom_in_logic,
+                "banks": folding.banks,
+                "number": number,
+                "levels": np.log2(np.where(staged, SUMMED, np.maximum(1, x.lanes))),
+            },
+        ),
+        # stage -> the rest of the tree -> sum
+        "stage": (staged, {"levels": np.log2(np.maximum(SUMMED, x.lanes) / SUMMED)}),
+        # count and state -> leak -> saturation -> threshold -> state
+        "datapath": (
+            x.folded & leaky,
+            {
+                "bits": x.word,
+                "block": folding.states_in_block,
+                "saturating": x.saturating,
+                "leak_bits": x.spread * x.word,
+                "thresholds": classes * ~folding.thresholds_in_block,
+                "states": classes * folding.states_in_logic,
+                "waiting": waiting,
+            }
+            | adding,
+        ),
+        "folded_izhikevich": (
+            x.folded & izhikevich,
+            {
+                "bits": x.word,
+                "square": x.word**2,
+                "terms": x.recovery + more_gain,
+                "block": folding.states_in_block,
+            },
+        ),
+        # count and score -> saturation -> score
+        "score": (
+            x.folded & x.last & ~x.fires,
+            {
+                "bits": x.score_width,
+                "block": folding.states_in_block,
+                "saturating": x.saturating,
+                "states": classes * folding.states_in_logic,
+            },
+        ),
+        # counters -> address -> memory, or the turn of the ring
+        "address": (
+            x.folded,
+            {
+                "bits": np.log2(np.maximum(2, folding.address)),
+                "ring": np.log2(np.maximum(2, folding.ring)),
+            },
+        ),
+        # scores -> the one that is shown -> the best
+        "scan": (wired & x.last, {"classes": classes, "bits": x.score_width}),
+    }
+    start = np.ones(len(x.network))
+    return {
+        f"{path}.{name}": exists * 1.0 * count
+        for path, (exists, counts) in found.items()
+        for name, count in ({"start": start, "spread": spread} | counts).items()
+    }
+
+
+def path_delays(counts: Mapping[str, np.ndarray], delays: Mapping[str, float]) -> np.ndarray:
+    """Delay of every path of every layer in ns, [paths, N], from `features` and ns per feature."""
+    found: dict[str, np.ndarray] = {}
+    for name, ns in delays.items():
+        path = name.split(".")[0]
+        found[path] = found.get(path, 0.0) + ns * counts[name]
+    return np.array(list(found.values()))
+
+
+def soft_maximum(path_ns: np.ndarray, network: np.ndarray, n: int) -> np.ndarray:
+    """The slowest path of every network in ns, [n]. path_ns: [paths, N]; network: [N], ascending."""
+    return np.bincount(network, (path_ns**SHARPNESS).sum(axis=0), n) ** (1 / SHARPNESS)
+
+
+def slowest_ns(x: Structure, folding: Folding, n: int, delays: Mapping[str, float]) -> np.ndarray:
+    """The slowest path of every network of a batch in ns, [n]. delays: ns per feature."""
+    return soft_maximum(path_delays(features(x, folding), delays), x.network, n)
+
+
+# Where a fit starts: ns per feature on an iCE40 HX, by hand. A LUT there takes 0.3 to 0.4 ns, the way to
+# the next one 0.6 to 1.3 ns, a carry 0.13 ns (timing reports of nextpnr 0.11.1).
+_NS = {
+    "start": 3.0,
+    "spread": 0.1,
+    "levels": 1.6,
+    "number": 0.3,
+    "bits": 0.2,
+    "saturating": 1.5,
+    "leak_bits": 0.05,
+    "gain_bits": 0.1,
+    "noise_bits": 0.1,
+    "adaptation_bits": 0.2,
+    "waiting": 0.5,
+    "square": 0.1,
+    "terms": 1.0,
+    "banks": 1.0,
+    "thresholds": 0.5,
+    "states": 0.5,
+    "ring": 0.3,
+    "classes": 0.8,
+}
+_LONG = {"datapath.start": 8.0, "izhikevich.start": 4.0, "folded_izhikevich.start": 6.0, "score.start": 5.0}
+_COMMON = ("start", "spread")
+_ADDING = ("gain_bits", "noise_bits", "adaptation_bits")
+_PATHS = {
+    "tree": ("levels", "number", "bits"),
+    "total": ("bits",),
+    "neuron": ("bits", "saturating", "leak_bits", "waiting", *_ADDING),
+    "izhikevich": ("bits", "square", "terms"),
+    "lanes": ("block", "banks", "number", "levels"),
+    "stage": ("levels",),
+    "datapath": ("bits", "block", "saturating", "leak_bits", "thresholds", "states", "waiting", *_ADDING),
+    "folded_izhikevich": ("bits", "square", "terms", "block"),
+    "score": ("bits", "block", "saturating", "states"),
+    "address": ("bits", "ring"),
+    "scan": ("classes", "bits"),
+}
+# Share of an iCE40 HX's delays that other families take, rough, and how much later than a register a
+# block RAM gives its data (nextpnr's reports; DS181 for the 7 series).
+_FAMILIES = {"ice40": (1.0, 1.6), "ecp5": (0.9, 5.2), "xilinx": (0.5, 1.8)}
+
+
+def _prior(family: str) -> dict[str, float]:
+    share, block = _FAMILIES[family]
+    names = [(path, name) for path, counts in _PATHS.items() for name in (*_COMMON, *counts)]
+    by_hand = {f"{path}.{name}": _NS[name] for path, name in names if name != "block"} | _LONG
+    return {
+        f"{path}.{name}": block if name == "block" else share * by_hand[f"{path}.{name}"]
+        for path, name in names
+    }
+
+
+PRIOR_NS: Mapping[str, Mapping[str, float]] = {family: _prior(family) for family in _FAMILIES}

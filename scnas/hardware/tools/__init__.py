@@ -1,0 +1,1 @@
+"""What starts the tools: synthesis, place and route, simulation."""

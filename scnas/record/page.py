@@ -1,0 +1,152 @@
+"""The folder of the winner and its page."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scnas.files import write_whole
+from scnas.record.tables import _COLUMNS
+from scnas.settings import schema
+
+if TYPE_CHECKING:
+    from scnas.evaluation import Evaluation
+    from scnas.hardware.targets import Target
+
+
+def energy_line(metrics: Mapping[str, float], label: str) -> list[str]:
+    """The energy of one inference from counted toggles beside the modelled one, a line; none uncounted."""
+    if "simulated_energy_nj" not in metrics:
+        return []
+    names = ("simulated_energy_nj", "energy_nj", "simulated_energy_low_nj", "simulated_energy_high_nj")
+    counted, modelled, low, high = (_figure("energy_nj", metrics[name]) for name in names)
+    return [
+        f"energy: {counted} nJ an inference from {metrics['toggles']:,.0f} counted toggles "
+        f"(modelled {modelled} nJ; {label}, {low} to {high} nJ)"
+    ]
+
+
+# -- the winner -----------------------------------------------------------------------------------------
+
+
+def write_winner(
+    folder: Path, winner: "Evaluation", rule: schema.Winner, title: str, target: "Target", hardware: str = ""
+) -> None:
+    """winner/network.json and winner/README.md, which ends with the page on the hardware."""
+    place = folder / "winner"
+    place.mkdir(exist_ok=True)
+    winner.network.save(place / "network.json")
+    write_whole(place / "README.md", _winner_page(winner, rule, title, target) + hardware)
+
+
+_MEANING = {  # metric: what it is, where it comes from
+    "accuracy": ("validation accuracy", "measured with the exact integer network"),
+    "test_accuracy": ("test accuracy", "measured once, after every choice was made"),
+    "luts": ("{unit}s", "modelled{refitted}"),
+    "published_luts": ("{unit}s", "modelled before that"),
+    "ffs": ("flip-flops", "modelled"),
+    "brams": ("block RAMs", "modelled"),
+    "routed_luts": ("{unit}s", "{did}"),
+    "routed_ffs": ("flip-flops", "{did}"),
+    "routed_brams": ("block RAMs", "{did}"),
+    "dsps": ("multiplier blocks", "modelled"),
+    "modelled_fmax_mhz": ("highest clock, MHz", "modelled, {fmax_label}"),
+    "fmax_mhz": ("highest clock, MHz", "placed and routed, worst case of the tool"),
+    "latency_clocks": ("clocks from the first input step to the class", "exact"),
+    "latency_us": ("latency at {clock:.4g} MHz, us", "exact clocks, {clock_from}"),
+    "routed_latency_us": (
+        "latency, us",
+        "exact clocks, at the routed highest clock where that is below the target's {target_clock:g} MHz",
+    ),
+    "energy_nj": ("energy of one inference, nJ", "modelled, {label}"),
+    "energy_low_nj": ("lower end of that energy, nJ", "modelled, {label}"),
+    "energy_high_nj": ("upper end of that energy, nJ", "modelled, {label}"),
+    "toggles": ("toggles of routed nets in one inference", "counted on the simulated netlist"),
+    "simulated_energy_nj": ("energy of one inference, nJ", "from counted toggles, {label}"),
+    "simulated_energy_low_nj": ("lower end of that energy, nJ", "from counted toggles, {label}"),
+    "simulated_energy_high_nj": ("upper end of that energy, nJ", "from counted toggles, {label}"),
+}
+
+
+def _winner_page(winner: "Evaluation", rule: schema.Winner, title: str, target: "Target") -> str:
+    from scnas.hardware.cost.price import fmax_label
+
+    a, network = winner.architecture, winner.network
+    clock = winner.metrics.get("clock_mhz", target.clock_mhz)
+    routed = "placed and routed" if "fmax_mhz" in winner.metrics else "packed"
+    words = {
+        "unit": target.lut_unit,
+        "clock": clock,
+        "clock_from": "the target's clock" if clock >= target.clock_mhz else "its modelled highest clock",
+        "target_clock": target.clock_mhz,
+        "label": target.energy_label,
+        "fmax_label": fmax_label(target),
+        "refitted": ", refitted to what this run routed" if "published_luts" in winner.metrics else "",
+        "did": routed if target.family != "xilinx" else "synthesised only",
+    }
+    metrics = [
+        f"| {text.format(**words)} | {_figure(name, winner.metrics[name])} | {source.format(**words)} |"
+        for name, (text, source) in _MEANING.items()
+        if name in winner.metrics
+    ]
+    layers = []
+    for i, (layer, (n_in, n_out)) in enumerate(zip(network.layers, a.layer_sizes, strict=True)):
+        neuron = layer.neuron if network.fires(i) else "sums only"
+        mapping = f"folded, {layer.lanes} lanes" if layer.lanes else layer.mapping
+        mapping += f" x {layer.units} units" if layer.units > 1 else ""
+        cells = (i, n_in, n_out, neuron, layer.generator, layer.length, a.delay_ranges[i], layer.n_synapses)
+        layers.append(f"| {' | '.join(map(str, (*cells, mapping)))} |")
+    if network.encoder == "rate":
+        x = f"float32 [B, {network.n_inputs}] in 0..1"
+        time = f"T = {network.timesteps} steps, values coded as spike rates"
+    else:
+        x = f"uint8 [B, {network.timesteps}, {network.n_inputs}] of 0 and 1"
+        time = f"T = {network.timesteps} steps, spikes as they come"
+    newline = "\n"
+    return f"""\
+# Winner: {title} on {target.title}
+
+A spiking network of stochastic numbers: {network.n_inputs} inputs, {network.n_classes} classes, {time},
+{network.word} bits of membrane, readout `{network.readout}`. Picked from the front by a rule fixed before
+the search: the smallest `{rule.smallest}` at most {100 * rule.within:g} percentage points below the best
+validation accuracy.
+`network.json` holds all of it; every spike can be recomputed from that file alone.
+
+| figure | value | where it comes from |
+|---|---:|---|
+{newline.join(metrics)}
+
+| layer | inputs | outputs | neuron | generator | L | D | synapses | mapping |
+|---:|---:|---:|---|---|---:|---:|---:|---|
+{newline.join(layers)}
+
+L: clocks of a stochastic number. D: largest delay, steps. Synapses: non-zero weights.
+
+## Load it
+
+```python
+import scnas
+network = scnas.load_network("network.json")  # a torch.nn.Module that computes in integers
+scores = network(x)                           # x: {x}
+classes = scores.argmax(1)                    # of equal scores the lowest class
+spikes = network.spikes(x)                    # per layer [B, T, n]
+```
+
+## Recompute its accuracy
+
+From the folder of the run, where `settings.yaml` fixes the data and their splits:
+
+```python
+import torch, scnas
+from scnas import config, tasks
+task = tasks.load(config.read("settings.yaml").task)
+network = scnas.load_network("winner/network.json")
+for name, (x, y) in (("validation", task.validation), ("test", task.open_test())):
+    print(name, (network(torch.from_numpy(x)).argmax(1).numpy() == y).mean())
+```
+"""
+
+
+def _figure(name: str, value: float) -> str:
+    if name in _COLUMNS:
+        return _COLUMNS[name][1](value)
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"

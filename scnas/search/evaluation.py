@@ -1,0 +1,218 @@
+"""Architectures become evaluations: a real accuracy, and the cost of the network behind it.
+
+Letters: N evaluations, M objectives, all minimised.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from scnas.evaluation import Evaluation
+from scnas.hardware.cost import price
+from scnas.hardware.cost.price import Cost
+from scnas.hardware.targets import Target
+from scnas.search import nsga2
+from scnas.snn.training import Trained
+from scnas.space import Architecture
+from scnas.trials import executor
+
+FAILED = 1e9  # violation of a candidate that could not be trained: behind everything that was
+HOPELESS = 0.25  # an estimate this far above its budgets is not worth a training
+
+
+class NothingFitsError(ValueError):
+    """No architecture that was looked at keeps the budgets."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Maps objectives to 0..1, the same for every run on a task and a target, 1 being the worst.
+
+    error: linear up to chance. luts, ffs, brams: linear up to the capacity of the chip.
+    latency_us: logarithmic, 0.1 us to 100 ms. energy_nj: logarithmic, 1 nJ to 1 mJ. The hypervolume
+    is that of the box up to (1, ..., 1); the reference point lies at 1 in every objective.
+    """
+
+    objectives: tuple[str, ...]
+    n_classes: int
+    target: Target
+
+    def normalise(self, scores: np.ndarray) -> np.ndarray:
+        """[N, M] scores -> [N, M], 0 best and 1 worst; beyond 1 where worse than the reference."""
+        columns = []
+        for name, column in zip(self.objectives, scores.T, strict=True):
+            match name:
+                case "error":
+                    columns.append(column / (1 - 1 / self.n_classes))
+                case "latency_us":
+                    columns.append((np.log10(np.maximum(column, 0.1)) + 1) / 6)
+                case "energy_nj":
+                    columns.append(np.log10(np.maximum(column, 1.0)) / 6)
+                case _:
+                    columns.append(column / getattr(self.target, name))
+        return np.stack(columns, 1)
+
+    def hypervolume(self, evaluations: Sequence[Evaluation]) -> float:
+        """Share of the box that the feasible, trained `evaluations` dominate, 0..1."""
+        good = [e for e in evaluations if e.feasible and e.trained]
+        if not good:
+            return 0.0
+        return nsga2.hypervolume(self.normalise(scores(good, self.objectives)), np.ones(len(self.objectives)))
+
+
+def scores(evaluations: Sequence[Evaluation], objectives: Sequence[str]) -> np.ndarray:
+    """[N, M] objectives of `evaluations`, lower is better."""
+    rows = [[e.metrics[name] for name in objectives] for e in evaluations]
+    return np.array(rows, dtype=np.float64).reshape(len(evaluations), len(objectives))
+
+
+def violations(evaluations: Sequence[Evaluation]) -> np.ndarray:
+    return np.array([e.violation for e in evaluations], dtype=np.float64)
+
+
+def pareto_front(evaluations: Sequence[Evaluation], objectives: Sequence[str]) -> list[Evaluation]:
+    """The feasible, mutually non-dominated ones, accuracy descending, then fewer LUTs."""
+    index = nsga2.pareto_front(scores(evaluations, objectives), violations(evaluations))
+    front = [evaluations[i] for i in index]
+    return sorted(front, key=lambda e: (e.metrics["error"], e.metrics["luts"], e.architecture.name))
+
+
+# -- evaluation ---------------------------------------------------------------------------------
+
+
+class Evaluator:
+    """Architectures -> evaluations: a real accuracy, and the cost of the network behind it.
+
+    train: (architectures) -> one Trained each, or None for `accuracy_fn`: architecture -> accuracy
+    in 0..1. budgets: limits by name, see cost.BUDGETS. What differs in mapping only is trained once.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        budgets: Mapping[str, float | None],
+        train: Callable[[list[Architecture]], list[Trained]] | None = None,
+        accuracy_fn: Callable[[Architecture], float] | None = None,
+    ):
+        assert (train is None) != (accuracy_fn is None)
+        self.target, self.budgets = target, dict(budgets)
+        self.train, self.accuracy_fn = train, accuracy_fn
+        self._trained: dict[Architecture, Trained] = {}
+
+    def __call__(self, architectures: Sequence[Architecture]) -> list[Evaluation]:
+        estimates = dict(zip(architectures, price.estimate_many(architectures, self.target), strict=True))
+        excess = {a: price.violations(c, self.budgets) for a, c in estimates.items()}
+        if self.accuracy_fn is not None:
+            return [self._scored(a, estimates[a], excess[a]) for a in architectures]
+        wanted = [a for a in architectures if excess[a] <= HOPELESS]
+        new = list(dict.fromkeys(a.training_key for a in wanted if a.training_key not in self._trained))
+        for trained in self.train(new) if new else []:
+            self._trained[trained.architecture] = trained
+        return [
+            self.trained(executor.training.remapped(self._trained[a.training_key], a))
+            if excess[a] <= HOPELESS
+            else _untrained(a, estimates[a], excess[a])
+            for a in architectures
+        ]
+
+    def trained(self, trained: Trained) -> Evaluation:
+        """The evaluation of a training: its exact structure priced."""
+        a = trained.architecture
+        if trained.failed is not None:
+            estimate = price.estimate(a, self.target)
+            return Evaluation(a, {"error": 1.0, **_figures(estimate)}, FAILED, False, trained.failed)
+        cost = price.measure(trained.network, self.target, trained.activity)
+        metrics = {
+            "error": 1.0 - trained.validation_accuracy,
+            "accuracy": trained.validation_accuracy,
+            "validation_loss": trained.validation_loss,
+            "train_accuracy": trained.train_accuracy,
+            "synapses": trained.network.n_synapses,
+            **_figures(cost),
+        }
+        return Evaluation(
+            _measured(a, cost, trained.validation_accuracy),
+            metrics,
+            price.violations(cost, self.budgets),
+            True,
+            network=trained.network,
+        )
+
+    def _scored(self, a: Architecture, cost: Cost, excess: float) -> Evaluation:
+        accuracy = self.accuracy_fn(a)
+        try:
+            accuracy = float(accuracy)
+        except (TypeError, ValueError):
+            raise ValueError(f"accuracy_fn must return a number from 0 to 1, got {accuracy!r}") from None
+        if not 0 <= accuracy <= 1:
+            raise ValueError(f"accuracy_fn must return a number from 0 to 1, got {accuracy}")
+        metrics = {"error": 1.0 - accuracy, "accuracy": accuracy, **_figures(cost)}
+        return Evaluation(_measured(a, cost, accuracy), metrics, excess, True)
+
+
+def _figures(cost: Cost) -> dict[str, float]:
+    return {name: value for name, value in cost._asdict().items() if not isinstance(value, str)}
+
+
+def _measured(a: Architecture, cost: Cost, accuracy: float) -> Architecture:
+    return replace(a, fitness_accuracy=accuracy, fitness_luts=cost.luts, fitness_energy_nj=cost.energy_nj)
+
+
+def _untrained(a: Architecture, cost: Cost, excess: float) -> Evaluation:
+    """Far above its budgets by the estimate: ranked by how far, and never trained."""
+    priced = replace(a, fitness_luts=cost.luts, fitness_energy_nj=cost.energy_nj)
+    return Evaluation(priced, {"error": 1.0, **_figures(cost)}, excess, False)
+
+
+def describe(a: Architecture) -> str:
+    """An architecture in a few words, e.g. `64-32-10 lif L16,8 T8`."""
+    neurons = [n for i, n in enumerate(a.neuron_types) if a.fires(i)]
+
+    def brief(values: Sequence, plain: object = None) -> str:
+        same = len(set(values)) == 1
+        if same and values[0] == plain:
+            return ""
+        return str(values[0]) if same else ",".join(map(str, values))
+
+    parts = ["-".join(map(str, (a.n_inputs, *a.layer_widths)))]
+    if neurons:
+        parts.append(brief(neurons))
+    parts.append(f"L{brief(a.bitstream_lengths)}")
+    for label, values, plain in (
+        ("D", a.delay_ranges, 0), ("density ", [f"{d:g}" for d in a.densities], "1"),
+        ("", a.generators, "sobol"),
+    ):  # fmt: skip
+        if text := brief(values, plain):
+            parts.append(label + text)
+    if "folded" in a.mappings:
+        mapped = [
+            f"x{lanes}{f'u{units}' if units > 1 else ''}" if mapping == "folded" else "par"
+            for mapping, lanes, units in zip(a.mappings, a.lanes, a.units, strict=True)
+        ]
+        parts.append("folded " + brief(mapped))
+    return " ".join([*parts, f"T{a.timesteps}", f"W{a.word}"])
+
+
+def capacity(target: Target, **limits: float | None) -> dict[str, float | None]:
+    """Budgets of a search: what the chip has, less where a limit says so."""
+    full = {**target.capacity, "latency_us": None}
+    return full | {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def nothing_fits(evaluations: Sequence[Evaluation], budgets: Mapping[str, float | None]) -> NothingFitsError:
+    """The error that says which budget is out of reach, and how near the nearest came."""
+    failed = [e for e in evaluations if e.failed]
+    if failed and len(failed) == len(evaluations):
+        return NothingFitsError(
+            f"all {len(failed)} candidates failed to train; the first: {failed[0].failed}"
+        )
+    nearest = min(evaluations, key=lambda e: e.violation)
+    over = [
+        f"{name} must be at most {limit:g} and is {nearest.metrics[name]:g} at the least violation"
+        for name, limit in budgets.items()
+        if limit is not None and nearest.metrics[name] > limit
+    ]
+    return NothingFitsError(
+        f"no feasible architecture among {len(evaluations)} evaluated: {'; '.join(over) or 'all failed'}"
+    )

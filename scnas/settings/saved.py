@@ -1,0 +1,76 @@
+"""The settings of a run as a file, read back as data, whoever wrote it."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from scnas import resources
+from scnas.contract import (
+    one_line,
+)
+from scnas.files import read_text
+from scnas.settings.compose import from_hydra
+from scnas.settings.schema import Config
+from scnas.settings.words import HYDRA_ERRORS, explain
+
+MAX_SETTINGS_BYTES = 2**14  # of a settings.yaml, which takes 2,000
+MAX_FLOW = 500  # brackets in it
+
+
+def to_yaml(settings: Config) -> str:
+    """The settings as the text of a settings.yaml; read() gives them back."""
+    return OmegaConf.to_yaml(OmegaConf.structured(settings))
+
+
+def read(path: str | Path) -> Config:
+    """The settings in a settings.yaml; ValueError, one line with the file's name, if it holds none.
+
+    The file is read as data: interpolations and aliases in it are refused, not resolved.
+    """
+    text = read_text(path, MAX_SETTINGS_BYTES)
+    try:
+        # The scanner takes time that grows with the square of the depth.
+        if text.count("[") + text.count("{") > MAX_FLOW:
+            raise ValueError(f"more than {MAX_FLOW} brackets")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ValueError("interpolations and aliases are not read")
+        content = _parsed(text)
+        if "${" in repr(OmegaConf.to_container(content, resolve=False)):  # "\x24{" in the file is one, too
+            raise ValueError("interpolations and aliases are not read")
+        return from_hydra(OmegaConf.merge(OmegaConf.structured(Config), _later_settings(), content))
+    except HYDRA_ERRORS as error:
+        raise ValueError(f"{path}: {one_line(explain(error))}") from None
+    except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: not the settings of a run ({one_line(str(error))})") from None
+
+
+def _later_settings() -> dict[str, object]:
+    """Settings that a file may be older than: what no result of a search depends on, and what a run did
+    before there was a choice."""
+    measured = OmegaConf.load(resources.conf() / "benchmark" / "standard.yaml")
+    pruned = {"prune_by": "magnitude", "prune_per": "layer", "regrow": 0.0}
+    return {"run": None, "runs": [], "benchmark": measured, "train": pruned}
+
+
+def _parsed(text: str) -> DictConfig:
+    """A YAML text as OmegaConf holds it; ValueError for whatever its loader or OmegaConf stumbles over."""
+    try:
+        return OmegaConf.create(text)
+    except HYDRA_ERRORS:
+        raise
+    except Exception as error:
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+def flat(settings: object, prefix: str = "") -> dict[str, object]:
+    """Every setting by its dotted name, in the order of the classes; lists stay lists."""
+    found: dict[str, object] = {}
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        if hasattr(value, "__dataclass_fields__"):
+            found |= flat(value, f"{prefix}{f.name}.")
+        else:
+            found[prefix + f.name] = value
+    return found

@@ -1,0 +1,1 @@
+"""Neurons, synapses and Adam in torch: what all else is compared with; they run on any device."""
