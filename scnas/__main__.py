@@ -10,7 +10,6 @@ gravest; the same command passes over the jobs that are done and takes up the ot
 """
 
 import contextlib
-import dis
 import errno
 import io
 import os
@@ -27,6 +26,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from scnas import resources
+from scnas.contract import Refused
 from scnas.record import begin
 from scnas.settings import compose, folders, saved, sweep, words
 
@@ -250,23 +250,10 @@ def _interrupts():
 
 
 def _is_for_user(error: Exception) -> bool:
-    """Whether an error of a job is a sentence written for the user rather than a fault.
-
-    True for what our own code raised on purpose (ValueError, OSError), and for what the machine refuses.
-    A ValueError out of NumPy, or out of an expression of ours, is a fault and keeps its traceback.
-    """
-    if isinstance(error, words.HYDRA_ERRORS):
-        return True
-    if isinstance(error, OSError) and error.errno in _REFUSALS:
-        return True
-    if not isinstance(error, ValueError | OSError):
-        return False
-    trace = error.__traceback__
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    code = trace.tb_frame.f_code.co_code
-    ours = trace.tb_frame.f_globals.get("__name__", "").startswith("scnas.")
-    return ours and code[trace.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    """Whether an error of a job is a line for the user, or what the machine refuses, rather than a fault."""
+    if isinstance(error, OSError):
+        return error.errno in _REFUSALS
+    return isinstance(error, (Refused, *words.HYDRA_ERRORS))
 
 
 def _tell(name: str, error: Exception, code: int, wants_traceback: bool) -> int:

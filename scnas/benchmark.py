@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from scnas.contract import one_line
+from scnas.contract import Refused, one_line
 from scnas.files import write_whole
 from scnas.randomness import rng
 from scnas.snn.streams import rate_encode
@@ -550,7 +550,7 @@ def benchmark(
         settings.epochs, settings.batch_size, rates, settings.repeats, say, device,
     )  # fmt: skip
     if settings.peers and len(missing) == len(settings.peers):
-        raise ValueError(
+        raise Refused(
             f"benchmark.python must be an interpreter with the peers (make peers), got {settings.python}: "
             f"{next(iter(missing.values()))}"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from scnas import tasks
+from scnas.contract import Refused
 from scnas.equiv import Verdict, check_winner
 from scnas.files import write_whole
 from scnas.hardware.circuit.top import Design
@@ -215,7 +216,7 @@ def verify(run_folder: Path, settings: schema.Build) -> Iterator[str]:
 
     told = found.members[found.winner].metrics.get("test_accuracy")
     if told is None or (network.n_inputs, network.n_classes) != (task.n_inputs, task.n_classes):
-        raise ValueError(f"{run_folder}: the winner and the task of settings.yaml do not belong together")
+        raise Refused(f"{run_folder}: the winner and the task of settings.yaml do not belong together")
     measured = accuracy(network, test)
     line = f"test accuracy {measured:.2%} on {len(test.y)} samples, {told:.2%} in front.json"
     if measured != told:
@@ -249,7 +250,7 @@ def verify(run_folder: Path, settings: schema.Build) -> Iterator[str]:
             wrong.append(verdict.summary())
         yield verdict.summary()
     if wrong:
-        raise ValueError(f"{run_folder}: {'; '.join(wrong)}")
+        raise Refused(f"{run_folder}: {'; '.join(wrong)}")
 
 
 def accuracy(network: Network, split: Split, batch_size: int = 500) -> float:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import moocore
 import numpy as np
 
+from scnas.contract import Refused
 from scnas.evaluation import Evaluation
 from scnas.files import write_whole
 from scnas.hardware import targets
@@ -49,7 +50,7 @@ class Run:
 
     @property
     def seed(self) -> int:
-        return self.settings["evaluation.seed"]
+        return self.settings["search.seed"]
 
     @property
     def best_accuracy(self) -> float:
@@ -97,11 +98,11 @@ def compare(paths: Sequence[str], folder: Path) -> Iterator[str]:
 def load(paths: Sequence[str]) -> Comparison:
     """The comparison of the runs in `paths`; see compare() for what is refused."""
     if len(paths) < 2:
-        raise ValueError(f"runs must name two or more folders of finished runs, got {list(paths)}")
+        raise Refused(f"runs must name two or more folders of finished runs, got {list(paths)}")
     runs = []
     for path in paths:
         if not (Path(path) / "front.json").is_file():
-            raise ValueError(f"runs must name folders of finished runs, got {path}: no front.json in it")
+            raise Refused(f"runs must name folders of finished runs, got {path}: no front.json in it")
         settings = saved.flat(saved.read(Path(path) / "settings.yaml"))
         runs.append(Run(str(path), settings, front.read(path, networks=False)))
     for run in runs[1:]:
@@ -121,7 +122,7 @@ def load(paths: Sequence[str]) -> Comparison:
         for i, run in enumerate(members):
             if run.seed in seeds[:i]:
                 twin = members[seeds.index(run.seed)]
-                raise ValueError(
+                raise Refused(
                     f"runs must be different searches, but {twin.path} and {run.path} have the same settings "
                     f"and the seed {run.seed}"
                 )
@@ -164,7 +165,7 @@ def _refuse_difference(a: Run, b: Run) -> None:
     pairs["inputs and classes of front.json"] = _ends(a), _ends(b)
     for name, (here, there) in pairs.items():
         if here != there:
-            raise ValueError(
+            raise Refused(
                 f"runs must have one task, target and objectives, but {name} is {_value(here)} in {a.path} "
                 f"and {_value(there)} in {b.path}"
             )
@@ -174,7 +175,7 @@ def _ends(run: Run) -> tuple[int, int]:
     architectures = [member.architecture for member in run.front.members]
     ends = {(a.n_inputs, a.n_outputs) for a in architectures}
     if len(ends) > 1:
-        raise ValueError(f"{run.path}: the members of front.json differ in their inputs and classes")
+        raise Refused(f"{run.path}: the members of front.json differ in their inputs and classes")
     return ends.pop()
 
 

@@ -23,6 +23,15 @@ WORD_RANGE = (4, 24)  # W, bits of a saturating register
 FRACTION_RANGE = (0, 12)  # F of Q(F)
 
 
+class Refused(ValueError):
+    """What is the user's to mend: settings, data, files, arguments.
+
+    One line that says which of them, what it got and what it may be.
+
+    Whatever else is raised is a fault of scnas or of the machine, and keeps its traceback.
+    """
+
+
 def is_power_of_two(n: int) -> bool:
     return n >= 1 and n & (n - 1) == 0
 
@@ -30,14 +39,14 @@ def is_power_of_two(n: int) -> bool:
 def whole(name: str, value: object, low: int, high: int) -> int:
     """`value` as an int in low..high; ValueError naming `name` otherwise. A bool is no number."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-        raise ValueError(f"{name} must be a whole number from {low} to {high}, got {short(value)}")
+        raise Refused(f"{name} must be a whole number from {low} to {high}, got {short(value)}")
     return int(value)
 
 
 def one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
     """`value` if it is one of `allowed`; ValueError listing them otherwise."""
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {short(value)}")
+        raise Refused(f"{name} must be one of {', '.join(allowed)}, got {short(value)}")
     return str(value)
 
 
@@ -45,16 +54,16 @@ def share(name: str, value: object) -> float:
     """`value` as a float with 0 < value <= 1."""
     real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not real or not 0 < value <= 1:
-        raise ValueError(f"{name} must be a share above 0 and at most 1, got {short(value)}")
+        raise Refused(f"{name} must be a share above 0 and at most 1, got {short(value)}")
     return float(value)
 
 
 def stream_length(name: str, value: object, fraction: int) -> int:
     """`value` as L: a power of two that divides 2^fraction."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise ValueError(f"{name} must be a whole number, got {short(value)}")
+        raise Refused(f"{name} must be a whole number, got {short(value)}")
     if not is_power_of_two(int(value)) or value > 2**fraction:
-        raise ValueError(
+        raise Refused(
             f"{name} must be a power of two that divides 2^fraction = {2**fraction}, got {short(value)}"
         )
     return int(value)

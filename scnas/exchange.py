@@ -35,6 +35,7 @@ from scnas.contract import (
     MAX_SYNAPSES,
     MAX_TIMESTEPS,
     WORD_RANGE,
+    Refused,
     one_line,
     one_of,
     short,
@@ -82,7 +83,7 @@ def _nir():
     try:
         import nir
     except ImportError:
-        raise ValueError("NIR files need the package nir: pip install 'scnas[exchange]'") from None
+        raise Refused("NIR files need the package nir: pip install 'scnas[exchange]'") from None
     return nir
 
 
@@ -136,21 +137,19 @@ def to_nir(network: Network, dt: float = DT) -> "nir.NIRGraph":
 def _neurons(nir, layer: Layer, where: str, one: int, dt: float) -> "nir.NIRNode":
     k = layer.constants
     if layer.neuron not in ("lif", "if"):
-        raise ValueError(f"{where}.neuron must be lif or if, which NIR knows, got {layer.neuron}")
+        raise Refused(f"{where}.neuron must be lif or if, which NIR knows, got {layer.neuron}")
     if k["refractory"]:
-        raise ValueError(
-            f"{where}.constants.refractory must be 0, NIR has no such thing, got {k['refractory']}"
-        )
+        raise Refused(f"{where}.constants.refractory must be 0, NIR has no such thing, got {k['refractory']}")
     full = np.ones(layer.n_out)
     threshold = (layer.threshold - 0.5) / one
     if layer.neuron == "if":
         if k["v_rest"]:
-            raise ValueError(f"{where}.constants.v_rest must be 0 for IF of NIR, got {k['v_rest']}")
+            raise Refused(f"{where}.constants.v_rest must be 0 for IF of NIR, got {k['v_rest']}")
         return nir.IF(
             r=k["gain_k"] / one / dt * full, v_threshold=threshold, v_reset=k["v_reset"] / one * full
         )
     if k["leak_k"] <= 0:
-        raise ValueError(f"{where}.constants.leak_k must be above 0 for LIF of NIR, got {k['leak_k']}")
+        raise Refused(f"{where}.constants.leak_k must be above 0 for LIF of NIR, got {k['leak_k']}")
     return nir.LIF(
         tau=dt * one / k["leak_k"] * full, r=k["gain_k"] / k["leak_k"] * full,
         v_leak=k["v_rest"] / one * full, v_threshold=threshold, v_reset=k["v_reset"] / one * full,
@@ -201,12 +200,12 @@ def from_nir(graph: "nir.NIRGraph", choices: Choices = Choices()) -> Imported:  
         )
     real = isinstance(choices.dt, int | float) and not isinstance(choices.dt, bool)
     if not real or not 1e-30 <= choices.dt <= 1e30:
-        raise ValueError(
+        raise Refused(
             f"dt must be the seconds of a step, above 0: NIR is in continuous time, got {short(choices.dt)}"
         )
     stages = _stages(graph)
     if said is not None and len(said["layers"]) != len(stages):
-        raise ValueError(f"metadata {KEY} must describe {len(stages)} layers, got {len(said['layers'])}")
+        raise Refused(f"metadata {KEY} must describe {len(stages)} layers, got {len(said['layers'])}")
     losses: list[Loss] = []
     notes: list[str] = []
     layers: list[Layer] = []
@@ -263,7 +262,7 @@ def _metadata(graph: "nir.NIRGraph") -> dict | None:
             "layers": layers
         }
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise ValueError(f"metadata {KEY} of the graph is not what scnas writes") from None
+        raise Refused(f"metadata {KEY} of the graph is not what scnas writes") from None
 
 
 def _kind(node: object) -> str:
@@ -277,23 +276,23 @@ def _stages(graph: "nir.NIRGraph") -> list[_Stage]:
         after[a].append(b)
     starts = [name for name, node in graph.nodes.items() if _kind(node) == "Input"]
     if len(starts) != 1:
-        raise ValueError(f"the graph must have one Input, got {len(starts)}")
+        raise Refused(f"the graph must have one Input, got {len(starts)}")
     for name, node in graph.nodes.items():
         allowed = (*SPIKING, *WEIGHTS, "Input", "Output", "Delay", "Flatten", "I")
         if _kind(node) not in allowed:
-            raise ValueError(f"node {name} must be one of {', '.join(allowed)}, got {_kind(node)}")
+            raise Refused(f"node {name} must be one of {', '.join(allowed)}, got {_kind(node)}")
     here, seen, stages = starts[0], set(), []
     n_in = int(np.prod(graph.nodes[here].input_type["input"]))
     while True:
         if here in seen:
-            raise ValueError(f"the graph must be feed-forward, got a loop through {here}")
+            raise Refused(f"the graph must be feed-forward, got a loop through {here}")
         seen.add(here)
         ways = [_way(graph, after, name) for name in after[here]]
         ends = {way[2] for way in ways}
         if ways and all(way[1] is None for way in ways):  # straight into the output
             break
         if len(ends) != 1 or any(way[1] is None for way in ways):
-            raise ValueError(
+            raise Refused(
                 f"all that leaves {here} must be weights into one node, got {', '.join(sorted(ends))}"
             )
         (end,) = ends
@@ -303,7 +302,7 @@ def _stages(graph: "nir.NIRGraph") -> list[_Stage]:
             break
         here = end
     if not stages:
-        raise ValueError("the graph must have weights between Input and Output")
+        raise Refused("the graph must have weights between Input and Output")
     return stages
 
 
@@ -319,16 +318,16 @@ def _way(
             return delay, weights, name
         if _kind(node) == "Delay":
             if weights is not None:
-                raise ValueError(f"delay {name} must come before the weights, got it behind {weights}")
+                raise Refused(f"delay {name} must come before the weights, got it behind {weights}")
             delay = delay + np.asarray(node.delay, dtype=np.float64).ravel()
         elif _kind(node) in WEIGHTS:
             if weights is not None:
-                raise ValueError(f"neurons must lie between {weights} and {name}")
+                raise Refused(f"neurons must lie between {weights} and {name}")
             weights = name
         if len(after[name]) != 1:
-            raise ValueError(f"node {name} must lead to one node, got {len(after[name])}")
+            raise Refused(f"node {name} must lead to one node, got {len(after[name])}")
         name = after[name][0]
-    raise ValueError(f"the graph must be feed-forward, got a loop through {name}")
+    raise Refused(f"the graph must be feed-forward, got a loop through {name}")
 
 
 def _merged(graph: "nir.NIRGraph", here: str, n_in: int, ways: list, end: str) -> _Stage:
@@ -336,28 +335,28 @@ def _merged(graph: "nir.NIRGraph", here: str, n_in: int, ways: list, end: str) -
     n_out = graph.nodes[name].weight.shape[0]
     total, delays, bias = np.zeros((n_in, n_out)), np.zeros((n_in, n_out)), np.zeros(n_out)
     if n_in * n_out > MAX_SYNAPSES:
-        raise ValueError(f"node {name} must have at most {MAX_SYNAPSES} weights, got {n_in * n_out}")
+        raise Refused(f"node {name} must have at most {MAX_SYNAPSES} weights, got {n_in * n_out}")
     for delay, weights, _ in ways:
         matrix = np.asarray(graph.nodes[weights].weight, dtype=np.float64)
         if matrix.shape != (n_out, n_in):
-            raise ValueError(
+            raise Refused(
                 f"node {weights} must have weights of shape {[n_out, n_in]}, got {list(matrix.shape)}"
             )
         if not np.isfinite(matrix).all():
-            raise ValueError(f"node {weights} must have finite weights")
+            raise Refused(f"node {weights} must have finite weights")
         if len(delay) not in (1, n_in) or not (np.isfinite(delay).all() and (delay >= 0).all()):
-            raise ValueError(f"the delays before {weights} must be one or {n_in} numbers of 0 or more")
+            raise Refused(f"the delays before {weights} must be one or {n_in} numbers of 0 or more")
         used = matrix.T != 0
         if (used & (total != 0)).any():
             i, j = np.argwhere(used & (total != 0))[0]
-            raise ValueError(f"synapse {i} -> {j} of {weights} must have one delay, got two")
+            raise Refused(f"synapse {i} -> {j} of {weights} must have one delay, got two")
         total += matrix.T
         delays = np.where(used, np.broadcast_to(delay, n_in)[:, None], delays)
         if _kind(graph.nodes[weights]) == "Affine":
             bias += np.asarray(graph.nodes[weights].bias, dtype=np.float64).ravel()
     node = graph.nodes[end]
     if _kind(node) == "I" and not (np.ptp(node.r) == 0 and np.min(node.r) > 0):
-        raise ValueError(f"node {end} must have one r above 0, so that it changes no class")
+        raise Refused(f"node {end} must have one r above 0, so that it changes no class")
     return _Stage(name, total, delays, bias if bias.any() else None, node if _kind(node) in SPIKING else None)
 
 
@@ -365,7 +364,7 @@ def _one(node: str, name: str, values: np.ndarray) -> float:
     """The value that all neurons of a layer share; ValueError where they differ."""
     values = np.asarray(values, dtype=np.float64).ravel()
     if not np.isfinite(values).all() or np.ptp(values) > 1e-9 * max(1e-30, np.abs(values).max()):
-        raise ValueError(
+        raise Refused(
             f"{node}: {name} must be finite and the same for all neurons of a layer, "
             f"got {values.min():g}..{values.max():g}"
         )
@@ -375,7 +374,7 @@ def _one(node: str, name: str, values: np.ndarray) -> float:
 def _above_0(node: str, name: str, values: np.ndarray) -> float:
     value = _one(node, name, values)
     if value <= 0:
-        raise ValueError(f"{node}: {name} must be above 0, got {value:g}")
+        raise Refused(f"{node}: {name} must be above 0, got {value:g}")
     return value
 
 
@@ -399,19 +398,19 @@ def _layer(stage: _Stage, index: int, c: Choices, own: dict | None, losses: list
         if kind == "CubaLIF":
             gone = c.dt / _above_0(stage.name, "tau_syn", node.tau_syn)
             if abs(gone - 1) > 1e-6:
-                raise ValueError(
+                raise Refused(
                     f"{stage.name}: tau_syn must be dt = {c.dt:g}, since a current lasts one step, "
                     f"got {c.dt / gone:g}"
                 )
             pull = pull * np.asarray(node.w_in, dtype=np.float64).ravel()
     if not np.isfinite(pull).all():
-        raise ValueError(f"{stage.name}: what a current adds to a membrane must be finite")
+        raise Refused(f"{stage.name}: what a current adds to a membrane must be finite")
     shared = float(np.abs(pull).max())  # neurons of one layer share their gain; the rest goes into weights
     weights = weights * (pull / shared if shared else pull)
     scale = 1.0 if own else float(np.abs(weights).max()) or 1.0
     signed = np.rint(weights / scale * top).astype(np.int64)
     if np.abs(signed).max(initial=0) > top:
-        raise ValueError(
+        raise Refused(
             f"{stage.name}: weights must lie in -1..1 in a graph of scnas, got {np.abs(weights).max():g}"
         )
 
@@ -437,7 +436,7 @@ def _layer(stage: _Stage, index: int, c: Choices, own: dict | None, losses: list
         wanted["v_reset"] = _one(stage.name, "v_reset", node.v_reset)
         for name, value in wanted.items():
             if not -half - 0.5 <= value * one < half - 0.5:  # nor is it NaN
-                raise ValueError(f"{stage.name}: {name} must fit {c.word} bits, got {value:g}")
+                raise Refused(f"{stage.name}: {name} must fit {c.word} bits, got {value:g}")
             constants[name] = round(value * one)
             note(
                 f"{name.removesuffix('_k')}, as a share of it,",
@@ -446,7 +445,7 @@ def _layer(stage: _Stage, index: int, c: Choices, own: dict | None, losses: list
         # the first number above the threshold: only that fires in either arithmetic
         limits = np.asarray(node.v_threshold, dtype=np.float64).ravel()
         if not np.isfinite(limits).all() or np.abs(limits * one).max() >= half - 1:
-            raise ValueError(f"{stage.name}: v_threshold must be finite and fit {c.word} bits")
+            raise Refused(f"{stage.name}: v_threshold must be finite and fit {c.word} bits")
         threshold = np.floor(limits * one).astype(np.int64) + 1
     mapping = own["mapping"] if own else c.mapping
     lanes = own["lanes"] if own else min(c.lanes, len(signed)) if mapping == "folded" else 0
@@ -482,20 +481,20 @@ def load(path: str | Path, choices: Choices = Choices()) -> Imported:  # noqa: B
     """The network in a NIR file; ValueError, one line with the file's name, where it holds none."""
     nir, path = _nir(), Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise Refused(f"{path}: no such file")
     try:
         graph = nir.read(path)
     except Exception as error:  # h5py and nir raise whatever they meet
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ValueError(f"{path}: not a NIR graph ({reason})") from None
+        raise Refused(f"{path}: not a NIR graph ({reason})") from None
     if not isinstance(graph, nir.NIRGraph):
-        raise ValueError(f"{path}: must hold a NIRGraph, got {_kind(graph)}")
+        raise Refused(f"{path}: must hold a NIRGraph, got {_kind(graph)}")
     try:
         return from_nir(graph, choices)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise Refused(f"{path}: {error}") from None
     except (TypeError, ArithmeticError, LookupError, AttributeError) as error:  # values of other kinds in it
-        raise ValueError(f"{path}: not a network ({type(error).__name__}: {one_line(str(error))})") from None
+        raise Refused(f"{path}: not a network ({type(error).__name__}: {one_line(str(error))})") from None
 
 
 def build(imported: Imported, target: str, folder: str | Path) -> list[str]:

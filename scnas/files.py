@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from scnas.contract import Refused
+
 # Limits for what comes from elsewhere. A parsed JSON text takes up to 16 times its bytes, its objects more.
 MAX_JSON_BYTES = 128 * 2**20  # a layer of 2^24 synapses with two digits each
 MAX_JSON_CONTAINERS = 2**21  # lists and objects
@@ -40,10 +42,10 @@ def read_json(path: str | Path) -> object:
     path = Path(path)
     data = read_bytes(path, MAX_JSON_BYTES)
     if (containers := data.count(b"[") + data.count(b"{")) > MAX_JSON_CONTAINERS:
-        raise ValueError(f"{path}: {containers} lists and objects, at most {MAX_JSON_CONTAINERS} are read")
+        raise Refused(f"{path}: {containers} lists and objects, at most {MAX_JSON_CONTAINERS} are read")
 
     def refuse(word: str) -> None:
-        raise ValueError(f"{word} is not a number")
+        raise Refused(f"{word} is not a number")
 
     def finite(word: str) -> float:
         value = float(word)
@@ -52,7 +54,7 @@ def read_json(path: str | Path) -> object:
     try:
         return json.loads(data.decode("utf-8"), parse_constant=refuse, parse_float=finite)
     except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise ValueError(f"{path}: not a JSON file ({error})") from None
+        raise Refused(f"{path}: not a JSON file ({error})") from None
 
 
 def read_text(path: str | Path, most: int = MAX_TEXT_BYTES) -> str:
@@ -61,7 +63,7 @@ def read_text(path: str | Path, most: int = MAX_TEXT_BYTES) -> str:
     try:
         return read_bytes(path, most).decode("utf-8")
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a text in UTF-8") from None
+        raise Refused(f"{path}: not a text in UTF-8") from None
 
 
 def read_bytes(path: Path, most: int) -> bytes:
@@ -71,12 +73,12 @@ def read_bytes(path: Path, most: int) -> bytes:
     """
     try:
         if not path.is_file():
-            raise ValueError(f"{path}: no such file")
+            raise Refused(f"{path}: no such file")
         if (size := path.stat().st_size) > most:
-            raise ValueError(f"{path}: {size} bytes, at most {most} are read")
+            raise Refused(f"{path}: {size} bytes, at most {most} are read")
         return path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+        raise Refused(f"{path}: cannot be read ({error.strerror})") from None
 
 
 # -- folders from elsewhere -----------------------------------------------------------------------------
@@ -89,14 +91,14 @@ def inside(folder: str | Path, name: object) -> Path:
     parts = name.split("/") if isinstance(name, str) else []
     bad = any(part in ("", ".", "..") or len(part.encode("utf-8", "replace")) > 255 for part in parts)
     if not parts or bad or len(name) > 1000 or not name.isprintable():
-        raise ValueError(f"{folder}: {_cut(name)} is no name of a file in it")
+        raise Refused(f"{folder}: {_cut(name)} is no name of a file in it")
     path = folder.joinpath(*parts)
     try:
         stays = path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError):  # too long, or links in a circle
         stays = False
     if not stays:
-        raise ValueError(f"{folder}: {_cut(name)} leads out of it")
+        raise Refused(f"{folder}: {_cut(name)} leads out of it")
     return path
 
 

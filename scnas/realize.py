@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from scnas.contract import Refused
 from scnas.hardware import targets
 from scnas.hardware.cost import calibration
 from scnas.hardware.cost.feedback import Feedback
@@ -39,7 +40,7 @@ def synthesize(run_folder: Path, timeout_s: float) -> Iterator[str]:
             cache=run_folder / "synthesis",
         )  # fmt: skip
         if built.status == "not_run":
-            raise ValueError(f"job=synthesize cannot place and route: {built.message}")
+            raise Refused(f"job=synthesize cannot place and route: {built.message}")
         feedback.add(member.network, member.architecture, built)
         won = member is winner
         members[i] = replace(member, metrics={**member.metrics, **built.figures})
@@ -86,7 +87,7 @@ def calibrate(target: str, folder: Path, timeout_s: float, designs: int = DESIGN
     try:
         found = calibration.calibrate(target, path, designs, timeout_s=timeout_s)
     except RuntimeError as error:
-        raise ValueError(f"job=calibrate cannot build designs: {error}") from None
+        raise Refused(f"job=calibrate cannot build designs: {error}") from None
     rows = calibration.read_rows(path)
     calibration.publish(found, rows, folder / "figures.json")
     calibration.parity_plot(found, folder / "parity.png")

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from scnas.contract import Refused
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -16,12 +18,12 @@ def checkout() -> Path:
 
 
 def conf() -> Path:
-    """The folder of the YAML files; FileNotFoundError if the installation lost it."""
+    """The folder of the YAML files; Refused if the installation lost it."""
     return _folder("conf")
 
 
 def hdl() -> Path:
-    """The folder of the hand-written Verilog; FileNotFoundError if the installation lost it."""
+    """The folder of the hand-written Verilog; Refused if the installation lost it."""
     return _folder("hdl")
 
 
@@ -30,4 +32,4 @@ def _folder(name: str) -> Path:
     for folder in (_PACKAGE / name, _PACKAGE.parent / name):
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(f"{name}/ is missing: neither {_PACKAGE / name} nor {_PACKAGE.parent / name}")
+    raise Refused(f"{name}/ is missing: neither {_PACKAGE / name} nor {_PACKAGE.parent / name}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from scnas import benchmark, build, compare, realize, tasks
+from scnas.contract import Refused
 from scnas.evaluation import Evaluation, Generation
 from scnas.hardware import targets
 from scnas.hardware.cost import calibration, price
@@ -35,7 +36,7 @@ def run(settings: Config, folder: Path) -> None:
             search(settings, folder)
         case "verify" | "synthesize" | "export" | "repair" as job:
             if settings.run is None:
-                raise ValueError(f"run must name the folder of a run for job={job}, got null")
+                raise Refused(f"run must name the folder of a run for job={job}, got null")
             finished = Path(settings.run)
             match job:
                 case "verify":
@@ -299,9 +300,7 @@ def choose(
             luts = [price.measure(m.network, chip, figures=feedback.figures).luts for m in front]
             front = [_repriced(m, n) for m, n in zip(front, luts, strict=True)]
             front = pareto_front(front, settings.search.objectives)
-    raise ValueError(
-        f"none of the {len(routed)} members of the front can be routed on {chip.title} in budget"
-    )
+    raise Refused(f"none of the {len(routed)} members of the front can be routed on {chip.title} in budget")
 
 
 def _repriced(member: Evaluation, luts: int) -> Evaluation:
@@ -318,7 +317,7 @@ def _check_failures(generation: Generation, largest: float) -> None:
     tried = [e for e in generation.evaluated if e.trained or e.failed]
     failed = [e for e in tried if e.failed]
     if len(failed) > largest * len(tried):
-        raise ValueError(
+        raise Refused(
             f"search.max_failed_share is {largest:g}, but {len(failed)} of {len(tried)} candidates of "
             f"generation {generation.number} failed; the first: {failed[0].failed}"
         )

@@ -22,6 +22,7 @@ from scnas.contract import (
     NEURONS,
     READOUTS,
     WORD_RANGE,
+    Refused,
     one_of,
     share,
     short,
@@ -36,7 +37,7 @@ Rng = np.random.Generator | np.random.RandomState
 
 def _list(gene: str, values: object) -> tuple:
     if isinstance(values, str) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
-        raise ValueError(f"{gene} must be a list with one entry per layer, got {short(values)}")
+        raise Refused(f"{gene} must be a list with one entry per layer, got {short(values)}")
     return tuple(values)
 
 
@@ -98,13 +99,13 @@ class Architecture:
         widths = _list("layer_widths", self.layer_widths)
         n = len(widths)
         if not 1 <= n <= MAX_LAYERS:
-            raise ValueError(f"layer_widths must hold 1 to {MAX_LAYERS} layers, got {n}")
+            raise Refused(f"layer_widths must hold 1 to {MAX_LAYERS} layers, got {n}")
 
         def per_layer(gene: str, default: object) -> tuple:
             values = getattr(self, gene)
             values = (default,) * n if values is None else _list(gene, values)
             if len(values) != n:
-                raise ValueError(f"{gene} must have one entry per layer ({n}), got {len(values)}")
+                raise Refused(f"{gene} must have one entry per layer ({n}), got {len(values)}")
             return values
 
         def each(gene: str, check, *args, default: object = None) -> None:
@@ -138,7 +139,7 @@ class Architecture:
         put("units", tuple(self._canonical_units(i, value) for i, value in enumerate(self.units)))
         for i, (n_in, n_out) in enumerate(self.layer_sizes):
             if n_in * n_out > MAX_SYNAPSES:
-                raise ValueError(
+                raise Refused(
                     f"layer_widths[{i}] makes a layer of {n_in} x {n_out} synapses, at most {MAX_SYNAPSES}"
                 )
 
@@ -264,9 +265,7 @@ class SearchSpace:
         whole("min_layers", self.min_layers, 1, MAX_LAYERS)
         whole("max_layers", self.max_layers, 1, MAX_LAYERS)
         if self.min_layers > self.max_layers:
-            raise ValueError(
-                f"min_layers must be at most max_layers = {self.max_layers}, got {self.min_layers}"
-            )
+            raise Refused(f"min_layers must be at most max_layers = {self.max_layers}, got {self.min_layers}")
         checks = {
             "width_choices": (whole, 1, MAX_WIDTH),
             "neuron_choices": (one_of, NEURONS),
@@ -283,16 +282,16 @@ class SearchSpace:
         for name, (check, *args) in checks.items():
             values = getattr(self, name)
             if isinstance(values, str) or not isinstance(values, Iterable):
-                raise ValueError(f"{name} must be a list of choices, got {short(values)}")
+                raise Refused(f"{name} must be a list of choices, got {short(values)}")
             values = tuple(dict.fromkeys(check(name, value, *args) for value in values))
             if not values:
-                raise ValueError(f"{name} must hold at least one choice, got none")
+                raise Refused(f"{name} must hold at least one choice, got none")
             object.__setattr__(self, name, values)
         hidden = self.width_choices if self.max_layers > 1 else ()
         ends_in = max((self.n_inputs, *hidden))
         ends_out = max((self.n_outputs, *hidden))
         if ends_in * ends_out > MAX_SYNAPSES:
-            raise ValueError(
+            raise Refused(
                 f"width_choices allow a layer of {ends_in} x {ends_out} synapses, at most {MAX_SYNAPSES}"
             )
 
@@ -398,7 +397,7 @@ class SearchSpace:
         """
         self._expect(arch)
         if self.space_size == 1:
-            raise ValueError("the space holds one architecture only, so it has no mutants")
+            raise Refused("the space holds one architecture only, so it has no mutants")
         while True:
             layers, timesteps, word = self._genes(arch, rng)
             if _below(rng, 4) == 0:
@@ -449,7 +448,7 @@ class SearchSpace:
 
     def _expect(self, arch: Architecture) -> None:
         if arch not in self:
-            raise ValueError(f"the architecture must lie in the search space, got {arch!r}")
+            raise Refused(f"the architecture must lie in the search space, got {arch!r}")
 
     def _random_layer(self, rng: Rng) -> dict:
         return {gene: _pick(rng, choices) for gene, choices in self._layer_choices.items()}

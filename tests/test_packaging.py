@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from scnas import resources
+from scnas.contract import Refused
 
 ROOT = Path(__file__).resolve().parent.parent
 GPU = ("nvidia-", "cuda-", "triton")
@@ -110,7 +111,7 @@ def test_the_folders_are_found():
 
 def test_a_lost_folder_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "scnas")
-    with pytest.raises(FileNotFoundError, match="conf/ is missing: neither .*scnas/conf nor .*/conf"):
+    with pytest.raises(Refused, match="conf/ is missing: neither .*scnas/conf nor .*/conf"):
         resources.conf()
 
 

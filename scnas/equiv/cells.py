@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scnas import resources
+from scnas.contract import Refused
 from scnas.equiv import tools, trace
 from scnas.equiv.cut import Cut
 from scnas.files import write_whole
@@ -59,7 +60,7 @@ class EquivResult:
 
     def __post_init__(self):
         if self.status not in STATUSES:
-            raise ValueError(f"status must be one of {', '.join(STATUSES)}, got {self.status!r}")
+            raise Refused(f"status must be one of {', '.join(STATUSES)}, got {self.status!r}")
 
     @property
     def passed(self) -> bool | None:
@@ -73,7 +74,7 @@ class EquivResult:
         trace, FileNotFoundError without a simulator.
         """
         if not self.table or not self.files:
-            raise ValueError(f"{self.module}: {self.status}, there is no trace to replay")
+            raise Refused(f"{self.module}: {self.status}, there is no trace to replay")
         top = next(path.stem for path in self.files if path.stem.endswith("_miter"))
         return trace.replay(top, self.files, self.table, self.files[0].parent, simulator)
 
@@ -261,7 +262,7 @@ def generate_miter(
     """
     for name in (dut_module, ref_module, top_name):
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
-            raise ValueError(f"a module name must be an identifier, got {name!r}")
+            raise Refused(f"a module name must be an identifier, got {name!r}")
     hidden = hidden or Hidden()
     noise_width = noise_width or data_width
     inputs = {
@@ -273,7 +274,7 @@ def generate_miter(
     }
     unknown = set(constants or {}) - set(inputs)
     if unknown:
-        raise ValueError(f"constants may hold {', '.join(inputs)}; got {', '.join(sorted(unknown))}")
+        raise Refused(f"constants may hold {', '.join(inputs)}; got {', '.join(sorted(unknown))}")
     ports, tied = [], []
     for name, bits in inputs.items():
         kind = "" if name == "step" else f"signed [{bits - 1}:0] "
@@ -364,9 +365,9 @@ def generate_sby(
     Raises ValueError for another mode or a depth below 1.
     """
     if mode not in ("prove", "bmc", "cover"):
-        raise ValueError(f"mode must be prove, bmc or cover, got {mode!r}")
+        raise Refused(f"mode must be prove, bmc or cover, got {mode!r}")
     if depth < 1:
-        raise ValueError(f"depth must be at least 1, got {depth}")
+        raise Refused(f"depth must be at least 1, got {depth}")
     names = [str(name) for name in verilog_files]
     options = [f"mode {mode}", f"depth {depth}"] + ([f"timeout {timeout_s}"] if timeout_s else [])
     # abc writes its counterexample through a solver; the default, yices, is not on PyPI.
@@ -403,7 +404,7 @@ def check_equivalence(
     Raises ValueError for a mode or name that cannot be; a file that is missing gives the status `error`.
     """
     if mode not in ("prove", "bmc"):
-        raise ValueError(f"mode must be prove or bmc, got {mode!r}")
+        raise Refused(f"mode must be prove or bmc, got {mode!r}")
     folder = Path(tempfile.mkdtemp(prefix="scnas-equiv-") if folder is None else folder)
     folder.mkdir(parents=True, exist_ok=True)
     dut, ref = Path(dut_verilog).stem, Path(ref_verilog).stem

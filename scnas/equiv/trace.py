@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scnas import processes
+from scnas.contract import Refused
 from scnas.hardware.tools.cosimulation import find_tool
 
 SHOWN = ("dut_spike", "ref_spike", "dut_v", "ref_v")  # wires of the miter that are compared
@@ -33,7 +34,7 @@ def read_vcd(path: str | Path, top: str) -> tuple[dict[str, int], ...]:
         elif scope == [top] and not words[3].endswith("_EN"):
             names[words[2]] = (words[3], int(words[1]))
     if tick is None:
-        raise ValueError(f"{path}: no clock of yosys-smtbmc in it")
+        raise Refused(f"{path}: no clock of yosys-smtbmc in it")
     values: dict[str, int] = {}
     rows: list[dict[str, int]] = []
     ticked = False
@@ -86,14 +87,14 @@ def replay(
 ) -> tuple[dict[str, int], ...]:
     """Drive the miter `top` of `files` with the inputs of `table`; what SHOWN is in each of its clocks.
 
-    simulator: one of SIMULATORS, any that is there if not given. Raises FileNotFoundError without it and
+    simulator: one of SIMULATORS, any that is there if not given. Raises Refused without it and
     RuntimeError when it fails.
     """
     there = simulators()
     which = simulator or (there[0] if there else "")
     if which not in there:
         what = f"{which} is not there" if which else "no simulator"
-        raise FileNotFoundError(f"{what}: install {INSTALL}")
+        raise Refused(f"{what}: install {INSTALL}")
     text = next(path.read_text() for path in files if path.stem == top)
     ports = re.findall(r"^    input wire (signed )?(?:\[(\d+):0\] )?(\w+)", text, re.MULTILINE)
     inputs = {name: int(high or 0) + 1 for _, high, name in ports if name != "clk"}

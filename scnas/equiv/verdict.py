@@ -30,6 +30,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 
 from scnas import processes, resources
+from scnas.contract import Refused
 from scnas.equiv import tools
 from scnas.files import read_json, write_whole
 from scnas.hardware.circuit.folded import ending
@@ -356,7 +357,7 @@ def _instances(text: str, cell: str, name: str) -> dict[str, dict[str, int]]:
     for match in re.finditer(rf"\b{cell} #\((.*?)\) ({name}) \(", text):
         values = re.findall(r"\.(\w+)\((-?\d+)\)", match[1])
         if ", ".join(f".{key}({value})" for key, value in values) != match[1]:
-            raise ValueError(f"design.v: the parameters of {match[2]} are no plain numbers: {match[1]:.120}")
+            raise Refused(f"design.v: the parameters of {match[2]} are no plain numbers: {match[1]:.120}")
         found[match[2]] = {key: int(value) for key, value in values}
     return found
 
@@ -398,9 +399,7 @@ def _neurons(number: int, layer: Layer, network: Network, sources: Mapping[str, 
             wrapper = (resources.hdl() / "equiv" / f"{dut}.v").read_text()
             files = {f"{dut}.v": wrapper, "sc_neuron_update.v": sources.get("sc_neuron_update.v", "")}
         if there is None:
-            raise ValueError(
-                f"design.v: layer {number} has no {'neuron_' + str(j) if parallel else 'datapath'}"
-            )
+            raise Refused(f"design.v: layer {number} has no {'neuron_' + str(j) if parallel else 'datapath'}")
         files[f"{reference}.v"] = (resources.hdl() / "equiv" / f"{reference}.v").read_text()
         constants = {"gain_k": k["gain_k"], "leak_k": k["leak_k"]}
         task = {

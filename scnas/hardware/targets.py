@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from scnas.contract import Refused
+
 
 @dataclass(frozen=True)
 class Target:
@@ -180,5 +182,5 @@ TARGETS: Mapping[str, Target] = MappingProxyType({t.name: t for t in _TARGETS})
 def target(name: str) -> Target:
     """The chip of that name; ValueError listing the names otherwise."""
     if not isinstance(name, str) or name not in TARGETS:
-        raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {name!r}")
+        raise Refused(f"target must be one of {', '.join(TARGETS)}, got {name!r}")
     return TARGETS[name]

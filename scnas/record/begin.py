@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scnas import resources
+from scnas.contract import Refused
 from scnas.files import refuse_links, write_whole
 from scnas.settings import saved, schema
 
@@ -41,7 +42,7 @@ def begin(folder: Path, settings: schema.Config) -> None:
             if differing := [name for name in now if now[name] != before[name] and name not in FREE]:
                 name = differing[0]
                 more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
-                raise ValueError(
+                raise Refused(
                     f"{folder} holds a run with other settings: {name} is {before[name]} there, "
                     f"{now[name]} here{more}"
                 )
@@ -50,7 +51,7 @@ def begin(folder: Path, settings: schema.Config) -> None:
         if not (folder / "versions.json").exists():
             write_whole(folder / "versions.json", json.dumps(versions(), indent=1) + "\n")
     except OSError as error:
-        raise ValueError(f"the run folder {folder} cannot be written: {error.strerror}") from None
+        raise Refused(f"the run folder {folder} cannot be written: {error.strerror}") from None
 
 
 def abandon(folder: Path) -> None:

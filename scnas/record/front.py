@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from scnas.contract import OBJECTIVES, one_of, short
+from scnas.contract import OBJECTIVES, Refused, one_of, short
 from scnas.evaluation import Evaluation
 from scnas.files import MAX_JSON_BYTES, inside, read_json, refuse_links
 from scnas.hardware.targets import TARGETS
@@ -46,7 +46,7 @@ def read(folder: str | Path, networks: bool = True) -> Front:
     folder = Path(folder)
     path = folder / "front.json"
     if not path.exists():
-        raise ValueError(
+        raise Refused(
             f"{folder}: run must name the folder of a finished run, and there is no front.json in it"
         )
     refuse_links(folder)
@@ -55,41 +55,41 @@ def read(folder: str | Path, networks: bool = True) -> Front:
         return _front(folder, data, networks)
     except (ValueError, TypeError) as error:
         text = " ".join(str(error).split())
-        raise ValueError(text if text.startswith(str(folder)) else f"{path}: {text}") from None
+        raise Refused(text if text.startswith(str(folder)) else f"{path}: {text}") from None
 
 
 def _front(folder: Path, data: object, networks: bool) -> Front:
     if not isinstance(data, dict) or any(key not in data for key in _KEYS):
-        raise ValueError(f"does not hold the front of a run: {', '.join(_KEYS)}")
+        raise Refused(f"does not hold the front of a run: {', '.join(_KEYS)}")
     if data["format"] != FORMAT:
-        raise ValueError(f"format must be {FORMAT!r}, got {short(data['format'])}")
+        raise Refused(f"format must be {FORMAT!r}, got {short(data['format'])}")
     task = data["task"]
     if not isinstance(task, str) or not task.isprintable() or not 0 < len(task) <= MAX_TITLE:
-        raise ValueError(f"task must be 1 to {MAX_TITLE} printable characters")
+        raise Refused(f"task must be 1 to {MAX_TITLE} printable characters")
     target = one_of("target", data["target"], tuple(TARGETS))
     clock = schema.number("clock_mhz", data["clock_mhz"], 0, 2000, above=True)
     objectives = data["objectives"]
     if not isinstance(objectives, list) or not 0 < len(objectives) <= len(OBJECTIVES):
-        raise ValueError(f"objectives must be a list of {', '.join(OBJECTIVES)}")
+        raise Refused(f"objectives must be a list of {', '.join(OBJECTIVES)}")
     for name in objectives:
         one_of("objectives", name, OBJECTIVES)
     if len(set(objectives)) < len(objectives):
-        raise ValueError("objectives must differ from each other")
+        raise Refused("objectives must differ from each other")
     rows = data["members"]
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_MEMBERS:
-        raise ValueError(f"members must be a list of 1 to {MAX_MEMBERS}")
+        raise Refused(f"members must be a list of 1 to {MAX_MEMBERS}")
     for i, row in enumerate(rows):
         keys = ("winner", "network", "metrics", "architecture")
         if not isinstance(row, dict) or any(key not in row for key in keys):
-            raise ValueError(f"members[{i}] must hold {', '.join(keys)}")
+            raise Refused(f"members[{i}] must hold {', '.join(keys)}")
     winners = [i for i, row in enumerate(rows) if row["winner"] is True]
     if len(winners) != 1:
-        raise ValueError(f"one member must be the winner, got {len(winners)}")
+        raise Refused(f"one member must be the winner, got {len(winners)}")
     files = [None if row["network"] is None else inside(folder, row["network"]) for row in rows]
     if networks:
         size = sum(file.stat().st_size for file in files if file is not None and file.is_file())
         if size > 4 * MAX_JSON_BYTES:
-            raise ValueError(f"its networks take {size} bytes, at most {4 * MAX_JSON_BYTES} are read")
+            raise Refused(f"its networks take {size} bytes, at most {4 * MAX_JSON_BYTES} are read")
     members = tuple(
         _member(i, row, file if networks else None, objectives)
         for i, (row, file) in enumerate(zip(rows, files, strict=True))
@@ -105,31 +105,31 @@ def _member(i: int, row: dict, file: Path | None, objectives: list[str]) -> Eval
         f for f in Architecture.__dataclass_fields__ if "fitness" in f
     }
     if not isinstance(genes, dict) or not set(genes) <= names:
-        raise ValueError(f"members[{i}].architecture must be an object of genes")
+        raise Refused(f"members[{i}].architecture must be an object of genes")
     try:
         architecture = Architecture(**genes)
     except ValueError as error:
-        raise ValueError(f"members[{i}].architecture: {error}") from None
+        raise Refused(f"members[{i}].architecture: {error}") from None
     if not isinstance(metrics, dict) or len(metrics) > 100:
-        raise ValueError(f"members[{i}].metrics must be an object of at most 100 figures")
+        raise Refused(f"members[{i}].metrics must be an object of at most 100 figures")
     for name, value in metrics.items():
         good = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
         if not name.isidentifier() or len(name) > 40 or not name.isascii():
-            raise ValueError(f"members[{i}].metrics: {name!r:.50} is no name of a figure")
+            raise Refused(f"members[{i}].metrics: {name!r:.50} is no name of a figure")
         if not good or (value is not None and not (abs(value) <= 1e15 and math.isfinite(value))):
-            raise ValueError(f"members[{i}].metrics.{name} must be a number or null, got {value!r:.50}")
+            raise Refused(f"members[{i}].metrics.{name} must be a number or null, got {value!r:.50}")
     known = {name: value for name, value in metrics.items() if value is not None}
     if missing := [name for name in (*_NEEDED, *objectives) if name not in known]:
-        raise ValueError(f"members[{i}].metrics lacks {missing[0]}")
+        raise Refused(f"members[{i}].metrics lacks {missing[0]}")
     if not 0 <= known["accuracy"] <= 1:
-        raise ValueError(f"members[{i}].metrics.accuracy must be from 0 to 1, got {known['accuracy']!r}")
+        raise Refused(f"members[{i}].metrics.accuracy must be from 0 to 1, got {known['accuracy']!r}")
     if known["luts"] < 0 or known["energy_nj"] < 0:
-        raise ValueError(f"members[{i}].metrics: luts and energy_nj must be 0 or more")
+        raise Refused(f"members[{i}].metrics: luts and energy_nj must be 0 or more")
     network = None
     if file is not None:
         network = Network.load(file)
         if (network.n_inputs, *(n.n_out for n in network.layers)) != (
             architecture.n_inputs, *architecture.layer_widths,
         ):  # fmt: skip
-            raise ValueError(f"members[{i}].network has other layers than its architecture")
+            raise Refused(f"members[{i}].network has other layers than its architecture")
     return Evaluation(architecture, known, 0.0, True, network=network)

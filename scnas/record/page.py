@@ -137,8 +137,9 @@ From the folder of the run, where `settings.yaml` fixes the data and their split
 
 ```python
 import torch, scnas
-from scnas import config, tasks
-task = tasks.load(config.read("settings.yaml").task)
+from scnas import tasks
+from scnas.settings import saved
+task = tasks.load(saved.read("settings.yaml").task)
 network = scnas.load_network("winner/network.json")
 for name, (x, y) in (("validation", task.validation), ("test", task.open_test())):
     print(name, (network(torch.from_numpy(x)).argmax(1).numpy() == y).mean())

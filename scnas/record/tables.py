@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scnas.contract import one_of
+from scnas.contract import Refused, one_of
 from scnas.equiv.verdict import ORDER
 from scnas.files import read_json
 
@@ -114,7 +114,7 @@ def proof(folder: Path) -> tuple[str, int] | None:
     try:
         return one_of("status", found["status"], ORDER), len(list(found["obligations"]))
     except (TypeError, KeyError, ValueError):
-        raise ValueError(f"{path}: its status must be one of {', '.join(ORDER)}") from None
+        raise Refused(f"{path}: its status must be one of {', '.join(ORDER)}") from None
 
 
 def _csv(rows: Sequence[Mapping]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from scnas.contract import Refused
 from scnas.evaluation import Evaluation
 from scnas.hardware.cost import price
 from scnas.hardware.cost.price import Cost
@@ -21,7 +22,7 @@ FAILED = 1e9  # violation of a candidate that could not be trained: behind every
 HOPELESS = 0.25  # an estimate this far above its budgets is not worth a training
 
 
-class NothingFitsError(ValueError):
+class NothingFitsError(Refused):
     """No architecture that was looked at keeps the budgets."""
 
 
@@ -144,9 +145,9 @@ class Evaluator:
         try:
             accuracy = float(accuracy)
         except (TypeError, ValueError):
-            raise ValueError(f"accuracy_fn must return a number from 0 to 1, got {accuracy!r}") from None
+            raise Refused(f"accuracy_fn must return a number from 0 to 1, got {accuracy!r}") from None
         if not 0 <= accuracy <= 1:
-            raise ValueError(f"accuracy_fn must return a number from 0 to 1, got {accuracy}")
+            raise Refused(f"accuracy_fn must return a number from 0 to 1, got {accuracy}")
         metrics = {"error": 1.0 - accuracy, "accuracy": accuracy, **_figures(cost)}
         return Evaluation(_measured(a, cost, accuracy), metrics, excess, True)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scnas import tasks
-from scnas.contract import OBJECTIVES, one_of, whole
+from scnas.contract import OBJECTIVES, Refused, one_of, whole
 from scnas.evaluation import Evaluation, Generation
 from scnas.hardware import targets
 from scnas.search.evaluation import Evaluator, Reference, capacity, describe, nothing_fits
@@ -90,10 +90,10 @@ def nas(
     if max_latency_us is not None:
         real = isinstance(max_latency_us, int | float | np.number) and not isinstance(max_latency_us, bool)
         if not real or not 0 < max_latency_us < np.inf:
-            raise ValueError(f"max_latency_us must be a number above 0, got {max_latency_us!r}")
+            raise Refused(f"max_latency_us must be a number above 0, got {max_latency_us!r}")
     objectives = tuple(one_of("objectives", name, OBJECTIVES) for name in objectives)
     if not objectives or len(set(objectives)) < len(objectives):
-        raise ValueError(f"objectives must be one or more different ones, got {objectives}")
+        raise Refused(f"objectives must be one or more different ones, got {objectives}")
     budgets = capacity(chip, luts=max_luts, ffs=max_ffs, brams=max_brams, latency_us=max_latency_us)
     if accuracy_fn is not None:
         return _search(
@@ -104,7 +104,7 @@ def nas(
     task = tasks.digits.digits() if task is None else task
     budget = Budget() if budget is None else budget
     if (space.n_inputs, space.n_outputs) != (task.n_inputs, task.n_classes):
-        raise ValueError(
+        raise Refused(
             f"the space must have the {task.n_inputs} inputs and {task.n_classes} outputs of task "
             f"{task.name}, got {space.n_inputs} and {space.n_outputs}"
         )

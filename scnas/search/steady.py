@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+from scnas.contract import Refused
 from scnas.evaluation import Evaluation, Generation
 from scnas.hardware.cost import price
 from scnas.search import nsga2
@@ -141,7 +142,7 @@ def _next_in_order(
         return early.pop(next(iter(early))) if early else feed.collect()
     while wanted[0] not in early:
         if len(early) == running:
-            raise ValueError(
+            raise Refused(
                 f"the search does not repeat what is kept: it does not come to {wanted[0].name}; begin in "
                 "another folder"
             )

@@ -9,6 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from scnas import resources
+from scnas.contract import Refused
 from scnas.settings.schema import GROUPS, Config
 from scnas.settings.words import HYDRA_ERRORS, _cut, _names, _unknown, explain
 
@@ -25,7 +26,7 @@ def load(overrides: Sequence[str] = ()) -> Config:
         with initialize_config_dir(str(resources.conf()), version_base="1.3"):
             return from_hydra(compose("config", overrides=list(overrides)))
     except HYDRA_ERRORS as error:
-        raise ValueError(explain(error)) from None
+        raise Refused(explain(error)) from None
 
 
 def refuse_lists(overrides: Sequence[str]) -> None:
@@ -33,7 +34,7 @@ def refuse_lists(overrides: Sequence[str]) -> None:
     for override in overrides:
         group, _, option = override.lstrip("+").partition("=")
         if group in GROUPS and (option.startswith("[") or option == "null"):
-            raise ValueError(f"{group} must be one option, got {_cut(option)}; a sweep is -m {group}=a,b")
+            raise Refused(f"{group} must be one option, got {_cut(option)}; a sweep is -m {group}=a,b")
 
 
 def from_hydra(cfg: DictConfig) -> Config:
@@ -50,7 +51,7 @@ def from_hydra(cfg: DictConfig) -> Config:
 def _refuse_unknown(cfg: DictConfig, schema: type, prefix: str) -> None:
     for key in cfg:
         if key not in _names(schema):
-            raise ValueError(_unknown(f"{prefix}{key}"))
+            raise Refused(_unknown(f"{prefix}{key}"))
         child = get_type_hints(schema)[key]
         if is_dataclass(child) and not OmegaConf.is_missing(cfg, key) and isinstance(cfg[key], DictConfig):
             _refuse_unknown(cfg[key], child, f"{prefix}{key}.")

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scnas import resources
 from scnas.contract import (
+    Refused,
     one_line,
 )
 from scnas.files import read_text
@@ -33,17 +34,17 @@ def read(path: str | Path) -> Config:
     try:
         # The scanner takes time that grows with the square of the depth.
         if text.count("[") + text.count("{") > MAX_FLOW:
-            raise ValueError(f"more than {MAX_FLOW} brackets")
+            raise Refused(f"more than {MAX_FLOW} brackets")
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ValueError("interpolations and aliases are not read")
+            raise Refused("interpolations and aliases are not read")
         content = _parsed(text)
         if "${" in repr(OmegaConf.to_container(content, resolve=False)):  # "\x24{" in the file is one, too
-            raise ValueError("interpolations and aliases are not read")
+            raise Refused("interpolations and aliases are not read")
         return from_hydra(OmegaConf.merge(OmegaConf.structured(Config), _later_settings(), content))
     except HYDRA_ERRORS as error:
-        raise ValueError(f"{path}: {one_line(explain(error))}") from None
+        raise Refused(f"{path}: {one_line(explain(error))}") from None
     except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: not the settings of a run ({one_line(str(error))})") from None
+        raise Refused(f"{path}: not the settings of a run ({one_line(str(error))})") from None
 
 
 def _later_settings() -> dict[str, object]:
@@ -61,7 +62,7 @@ def _parsed(text: str) -> DictConfig:
     except HYDRA_ERRORS:
         raise
     except Exception as error:
-        raise ValueError(str(error) or type(error).__name__) from None
+        raise Refused(str(error) or type(error).__name__) from None
 
 
 def flat(settings: object, prefix: str = "") -> dict[str, object]:

@@ -17,6 +17,7 @@ from scnas.contract import (
     OBJECTIVES,
     PRUNE_BY,
     PRUNE_PER,
+    Refused,
     is_power_of_two,
     one_of,
     short,
@@ -37,7 +38,7 @@ def number(name: str, value: object, low: float, high: float, *, above: bool = F
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not good or not low <= value <= high or (above and value == low):
         least = f"above {low:g} and at most" if above else f"from {low:g} to"
-        raise ValueError(f"{name} must be a number {least} {high:g}, got {short(value)}")
+        raise Refused(f"{name} must be a number {least} {high:g}, got {short(value)}")
     return float(value)
 
 
@@ -82,16 +83,14 @@ class Space:
         if task.timesteps is not None:
             return self._space(task.n_inputs, task.n_classes, timesteps_choices=[task.timesteps])
         if bad := [t for t in self.timesteps_choices if not is_power_of_two(t)]:
-            raise ValueError(
-                f"space.timesteps_choices must be powers of two for a task of values, got {bad[0]}"
-            )
+            raise Refused(f"space.timesteps_choices must be powers of two for a task of values, got {bad[0]}")
         return self._space(task.n_inputs, task.n_classes)
 
     def _space(self, n_inputs: int, n_outputs: int, **changes: object) -> SearchSpace:
         try:
             return SearchSpace(n_inputs, n_outputs, **asdict(self) | changes)
         except ValueError as error:
-            raise ValueError(f"space.{error}") from None
+            raise Refused(f"space.{error}") from None
 
 
 @dataclass
@@ -149,12 +148,12 @@ class Task:
         number("task.validation", self.validation, 0, 0.5, above=True)
         number("task.test", self.test, 0, 0.5, above=True)
         if self.validation + self.test > 0.8:
-            raise ValueError(
+            raise Refused(
                 "task.validation and task.test must leave a fifth of the samples for training, "
                 f"got {self.validation:g} + {self.test:g}"
             )
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"task.low must be below task.high, both finite, got {self.low} and {self.high}")
+            raise Refused(f"task.low must be below task.high, both finite, got {self.low} and {self.high}")
         if self.split is not None:
             one_of("task.split", self.split, ("official", "speakers"))
         for name, low, high in (
@@ -244,11 +243,11 @@ class Search:
         whole("search.generations", self.generations, 1, 1_000_000)
         one_of("search.mode", self.mode, MODES)
         if not self.objectives:
-            raise ValueError(f"search.objectives must hold one or more of {', '.join(OBJECTIVES)}, got none")
+            raise Refused(f"search.objectives must hold one or more of {', '.join(OBJECTIVES)}, got none")
         for objective in self.objectives:
             one_of("search.objectives", objective, OBJECTIVES)
         if len(set(self.objectives)) < len(self.objectives):
-            raise ValueError(f"search.objectives must differ from each other, got {list(self.objectives)}")
+            raise Refused(f"search.objectives must differ from each other, got {list(self.objectives)}")
         number("search.max_failed_share", self.max_failed_share, 0, 1)
 
 
@@ -315,7 +314,7 @@ class Benchmark:
         whole("benchmark.sample", self.sample, 1, 64)
         whole("benchmark.timesteps", self.timesteps, 1, 256)
         if not is_power_of_two(self.timesteps):
-            raise ValueError(f"benchmark.timesteps must be a power of two, got {self.timesteps}")
+            raise Refused(f"benchmark.timesteps must be a power of two, got {self.timesteps}")
         whole("benchmark.epochs", self.epochs, 1, 1000)
         whole("benchmark.batch_size", self.batch_size, 1, 2**20)
         number("benchmark.learning_rate", self.learning_rate, 0, 10, above=True)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from scnas.contract import Refused
 from scnas.files import read_json, write_whole
 
 FORMAT = "scnas-job/1"
@@ -59,7 +60,7 @@ def load(folder: Path) -> Job | None:
         if not good or job.status not in CODES:
             raise ValueError
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise ValueError(f"{path}: not the record of a job; remove it to run the job again") from None
+        raise Refused(f"{path}: not the record of a job; remove it to run the job again") from None
     return job
 
 
@@ -85,7 +86,7 @@ def refuse_another(folder: Path, overrides: Sequence[str]) -> None:
     if before != own(overrides):
         there = " ".join(map(str, before))[:200] if isinstance(before, list) else "nothing that can be read"
         here = " ".join(own(overrides))
-        raise ValueError(f"hydra.sweep.dir={folder} holds another sweep: {there} there, {here} here")
+        raise Refused(f"hydra.sweep.dir={folder} holds another sweep: {there} there, {here} here")
 
 
 def begin(folder: Path, overrides: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from scnas.contract import PRUNE_BY, PRUNE_PER, one_of, whole
+from scnas.contract import PRUNE_BY, PRUNE_PER, Refused, one_of, whole
 
 GIB = 2**30
 
@@ -49,4 +49,4 @@ class Budget:
             good = isinstance(value, int | float) and not isinstance(value, bool)
             if not good or not 0 <= value <= high or (value == 0 and not share):
                 least = "from 0 to" if share else "above 0 and at most"
-                raise ValueError(f"{name} must be a number {least} {high:g}, got {value!r}")
+                raise Refused(f"{name} must be a number {least} {high:g}, got {value!r}")

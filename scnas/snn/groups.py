@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from scnas.contract import is_power_of_two
+from scnas.contract import Refused, is_power_of_two
 from scnas.snn.backends import WIDTH_STEP, has_kernels
 from scnas.snn.budget import GIB, Budget
 from scnas.snn.cpu.passes import CACHE_BYTES
@@ -32,21 +32,19 @@ EVALUATED = 256  # samples of a batch that is only evaluated
 def check_fits(architecture: Architecture, task: Task) -> None:
     """ValueError if `architecture` cannot be trained exactly on `task`."""
     if (architecture.n_inputs, architecture.n_outputs) != (task.n_inputs, task.n_classes):
-        raise ValueError(
+        raise Refused(
             f"task {task.name} has {task.n_inputs} inputs and {task.n_classes} classes, the architecture "
             f"{architecture.n_inputs} and {architecture.n_outputs}"
         )
     if task.encoder == "rate" and not is_power_of_two(architecture.timesteps):
-        raise ValueError(
-            f"timesteps must be a power of two for the rate encoder, got {architecture.timesteps}"
-        )
+        raise Refused(f"timesteps must be a power of two for the rate encoder, got {architecture.timesteps}")
     if task.timesteps is not None and architecture.timesteps != task.timesteps:
-        raise ValueError(
+        raise Refused(
             f"timesteps must be {task.timesteps} for task {task.name}, got {architecture.timesteps}"
         )
     widest = max(n_in for n_in, _ in architecture.layer_sizes)
     if widest * 2**architecture.fraction >= 2**24:
-        raise ValueError(
+        raise Refused(
             f"a layer of {widest} inputs with fraction {architecture.fraction} exceeds what float32 sums "
             f"hold exactly: inputs times 2^fraction must stay below 2^24"
         )

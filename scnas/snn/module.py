@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scnas.contract import Refused
 from scnas.snn.network import Layer, Network
 from scnas.snn.reference.neurons import Constants, scan
 from scnas.snn.streams import noise_sequence, ones_table, rate_encode
@@ -107,17 +108,17 @@ class IntegerNetwork(nn.Module):
         net = self.network
         if net.encoder == "rate":
             if x.ndim != 2 or x.shape[1] != net.n_inputs:
-                raise ValueError(f"x must have shape [samples, {net.n_inputs}], got {list(x.shape)}")
+                raise Refused(f"x must have shape [samples, {net.n_inputs}], got {list(x.shape)}")
             if not np.all((x >= 0) & (x <= 1)):
-                raise ValueError("x must lie in 0..1 for the rate encoder")
+                raise Refused("x must lie in 0..1 for the rate encoder")
             x = rate_encode(x, net.timesteps)
         else:
             if x.ndim != 3 or x.shape[1:] != (net.timesteps, net.n_inputs):
-                raise ValueError(
+                raise Refused(
                     f"x must have shape [samples, {net.timesteps}, {net.n_inputs}], got {list(x.shape)}"
                 )
             if not np.all((x == 0) | (x == 1)):
-                raise ValueError("x must be 0 or 1 for the events encoder")
+                raise Refused("x must be 0 or 1 for the events encoder")
         return torch.tensor(x, dtype=torch.float64, device=self.layers[0].signs.device)
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from scnas import contract
-from scnas.contract import one_of, short, stream_length, whole
+from scnas.contract import Refused, one_of, short, stream_length, whole
 from scnas.files import read_json, write_whole
 from scnas.snn.streams import max_weight
 
@@ -33,12 +33,12 @@ def _integers(name: str, value: object, shape: tuple[int, ...], low: int, high: 
     """`value` as a read-only int32 array of `shape` with every entry in low..high."""
     if isinstance(value, np.ndarray):
         if value.shape != shape or value.dtype.kind not in "iu":
-            raise ValueError(
+            raise Refused(
                 f"{name} must be whole numbers of shape {shape}, got {value.dtype} of shape {value.shape}"
             )
         if value.size and (value.min() < low or value.max() > high):
             bad = value.min() if value.min() < low else value.max()
-            raise ValueError(f"{name} must lie in {low}..{high}, got {bad}")
+            raise Refused(f"{name} must lie in {low}..{high}, got {bad}")
     else:
         _check_lists(name, value, shape, low, high)
     array = np.array(value, dtype=np.int32)
@@ -53,7 +53,7 @@ def _check_lists(name: str, value: object, shape: tuple[int, ...], low: int, hig
     """
     if not isinstance(value, list) or len(value) != shape[0]:
         got = f"{len(value)} entries" if isinstance(value, list) else type(value).__name__
-        raise ValueError(f"{name} must be a list of {shape[0]} entries, got {got}")
+        raise Refused(f"{name} must be a list of {shape[0]} entries, got {got}")
     if len(shape) > 1:
         for i, row in enumerate(value):
             _check_lists(f"{name}[{i}]", row, shape[1:], low, high)
@@ -142,9 +142,9 @@ class Network:
         one_of("encoder", self.encoder, contract.ENCODERS)
         one_of("readout", self.readout, contract.READOUTS)
         if self.encoder == "rate" and not contract.is_power_of_two(self.timesteps):
-            raise ValueError(f"timesteps must be a power of two for the rate encoder, got {self.timesteps}")
+            raise Refused(f"timesteps must be a power of two for the rate encoder, got {self.timesteps}")
         if not isinstance(self.layers, tuple) or not 1 <= len(self.layers) <= contract.MAX_LAYERS:
-            raise ValueError(f"layers must hold 1 to {contract.MAX_LAYERS} layers")
+            raise Refused(f"layers must hold 1 to {contract.MAX_LAYERS} layers")
         n_in = self.n_inputs
         checked = []
         for i, layer in enumerate(self.layers):
@@ -152,7 +152,7 @@ class Network:
             n_in = checked[-1].n_out
         if checked[-1].units != 1:
             name = f"layers[{len(checked) - 1}].units"
-            raise ValueError(f"{name} must be 1 in the last layer, got {checked[-1].units}")
+            raise Refused(f"{name} must be 1 in the last layer, got {checked[-1].units}")
         object.__setattr__(self, "layers", tuple(checked))
 
     @property
@@ -208,9 +208,9 @@ class Network:
         fields = ("n_inputs", "timesteps", "encoder", "fraction", "word", "readout", "layers")
         _expect_keys("network", data, ("format", *fields))
         if data["format"] != FORMAT:
-            raise ValueError(f"format must be {FORMAT!r}, got {short(data['format'])}")
+            raise Refused(f"format must be {FORMAT!r}, got {short(data['format'])}")
         if not isinstance(data["layers"], list):
-            raise ValueError(f"layers must be a list, got {type(data['layers']).__name__}")
+            raise Refused(f"layers must be a list, got {type(data['layers']).__name__}")
         layers = []
         for i, layer in enumerate(data["layers"]):
             _expect_keys(f"layers[{i}]", layer, tuple(Layer.__dataclass_fields__), optional=("units",))
@@ -228,16 +228,16 @@ class Network:
         try:
             return cls.from_dict(data)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise Refused(f"{path}: {error}") from None
 
 
 def _expect_keys(name: str, data: object, keys: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
     if not isinstance(data, dict):
-        raise ValueError(f"{name} must be an object, got {type(data).__name__}")
+        raise Refused(f"{name} must be an object, got {type(data).__name__}")
     missing = [key for key in keys if key not in data and key not in optional]
     unknown = [str(key)[:40] for key in data if key not in keys][:5]
     if missing or unknown:
-        raise ValueError(
+        raise Refused(
             f"{name} must have exactly the keys {', '.join(keys)}; "
             f"missing {missing or 'none'}, unknown {unknown or 'none'}"
         )
@@ -256,10 +256,10 @@ def _checked_layer(layer: Layer, name: str, n_in: int, network: Network) -> Laye
 
     rows = layer.weights
     if not isinstance(rows, list | np.ndarray) or getattr(rows, "ndim", 2) != 2 or len(rows) == 0:
-        raise ValueError(f"{name}.weights must be rows of whole numbers")
+        raise Refused(f"{name}.weights must be rows of whole numbers")
     n_out = len(rows[0]) if isinstance(rows[0], list | np.ndarray) else 0
     if not 1 <= n_out <= contract.MAX_WIDTH or n_in * n_out > contract.MAX_SYNAPSES:
-        raise ValueError(
+        raise Refused(
             f"{name}.weights must have 1 to {contract.MAX_WIDTH} columns and at most "
             f"{contract.MAX_SYNAPSES} entries, got {len(rows)} rows of {n_out}"
         )
@@ -270,7 +270,7 @@ def _checked_layer(layer: Layer, name: str, n_in: int, network: Network) -> Laye
     threshold = _integers(f"{name}.threshold", layer.threshold, (n_out,), -half, half - 1)
 
     if not isinstance(layer.constants, Mapping):
-        raise ValueError(f"{name}.constants must be an object, got {type(layer.constants).__name__}")
+        raise Refused(f"{name}.constants must be an object, got {type(layer.constants).__name__}")
     _expect_keys(f"{name}.constants", dict(layer.constants), CONSTANTS)
     limits = dict.fromkeys(CONSTANTS, (-half, half - 1))
     limits["refractory"] = (0, contract.MAX_TIMESTEPS)
@@ -279,14 +279,14 @@ def _checked_layer(layer: Layer, name: str, n_in: int, network: Network) -> Laye
         used = key in USED_CONSTANTS[layer.neuron]
         value = whole(f"{name}.constants.{key}", layer.constants[key], *limits[key])
         if value and not used:
-            raise ValueError(f"{name}.constants.{key} must be 0 for {layer.neuron}, got {value}")
+            raise Refused(f"{name}.constants.{key} must be 0 for {layer.neuron}, got {value}")
         constants[key] = value
     u_start = constants["b_k"] * constants["v_reset"] >> network.fraction
     if not -half <= u_start < half:
-        raise ValueError(f"{name}.constants: mul(b_k, v_reset) must fit the word, got {u_start}")
+        raise Refused(f"{name}.constants: mul(b_k, v_reset) must fit the word, got {u_start}")
     units = whole(f"{name}.units", layer.units, 1, contract.MAX_UNITS if folded else 1)
     if n_out % units or n_out == units > 1:
-        raise ValueError(
+        raise Refused(
             f"{name}.units must share out the {n_out} neurons of the layer, two or more each, got {units}"
         )
     return Layer(

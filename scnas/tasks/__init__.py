@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from scnas.contract import Refused
 from scnas.tasks import digits, fsdd, generated, heidelberg, mnist, nmnist, npz
 from scnas.tasks.task import Split, Task
 
@@ -40,18 +41,18 @@ __all__ = ["FAMILIES", "OPTIONAL", "Family", "Split", "Task", "load"]
 def load(settings: "schema.Task") -> Task:
     """The task that `settings` describes; ValueError, one line, when its data are missing or damaged."""
     if settings.name not in FAMILIES:
-        raise ValueError(f"task.name must be one of {', '.join(FAMILIES)}, got {settings.name!r}")
+        raise Refused(f"task.name must be one of {', '.join(FAMILIES)}, got {settings.name!r}")
     family = FAMILIES[settings.name]
     for name in OPTIONAL:
         value = getattr(settings, name)
         if name in family.reads and value is None:
-            raise ValueError(f"task.{name} must be set for task={settings.name}, got null")
+            raise Refused(f"task.{name} must be set for task={settings.name}, got null")
         if name not in family.reads and value is not None:
             used = ", ".join(family.reads) or "none of these"
-            raise ValueError(
+            raise Refused(
                 f"task.{name} must be null for task={settings.name}, which reads {used}, got {value}"
             )
     if settings.download and not family.downloads:
         names = ", ".join(name for name, other in FAMILIES.items() if other.downloads)
-        raise ValueError(f"task.download can be true for {names}; task={settings.name} is not fetched")
+        raise Refused(f"task.download can be true for {names}; task={settings.name} is not fetched")
     return family.load(settings)

@@ -5,6 +5,7 @@ UCI Optical Recognition of Handwritten Digits, test part (CC BY 4.0): 64 feature
 
 from typing import TYPE_CHECKING
 
+from scnas.contract import Refused
 from scnas.tasks.task import Split, Task, checked_values, limited, set_aside
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 def load(settings: "schema.Task") -> Task:
     """The task with the splits of `settings`."""
     if settings.path is not None:
-        raise ValueError(f"task.path must be null for digits, got {settings.path}; arrays are task=npz")
+        raise Refused(f"task.path must be null for digits, got {settings.path}; arrays are task=npz")
     return digits(settings.seed, settings.validation, settings.test, settings.train_limit)
 
 

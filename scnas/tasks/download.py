@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scnas.contract import one_line
+from scnas.contract import Refused, one_line
 from scnas.files import write_whole
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def tonic_set(settings: "schema.Task", name: str, parts: Sequence[dict]) -> None
         try:
             from tonic import datasets
         except ImportError:
-            raise ValueError(
+            raise Refused(
                 f"task.download=true for task={settings.name} needs tonic: pip install 'scnas[datasets]'"
             ) from None
         for part in parts:
@@ -74,7 +74,7 @@ def idx(array: np.ndarray) -> bytes:
 
 def _into_place(settings: "schema.Task", fetch: Callable[[Path], Path]) -> None:
     if settings.path is None:
-        raise ValueError("task.path must name a folder for task.download=true, got null")
+        raise Refused("task.path must name a folder for task.download=true, got null")
     target = Path(settings.path).expanduser().absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         return  # what is there is read, never replaced
@@ -89,7 +89,7 @@ def _into_place(settings: "schema.Task", fetch: Callable[[Path], Path]) -> None:
         if isinstance(error, ValueError) and str(error).startswith("task.download"):
             raise
         reason = one_line(str(error), 160) or type(error).__name__
-        raise ValueError(
+        raise Refused(
             f"task={settings.name} cannot be downloaded ({reason}); put its files into {target} by hand"
         ) from None
     finally:

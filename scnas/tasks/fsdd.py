@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scnas.contract import Refused
 from scnas.randomness import rng
 from scnas.tasks.task import Split, Task, check_size, existing_folder, limited, set_aside
 
@@ -46,18 +47,16 @@ def load(settings: "schema.Task") -> Task:
     folder = folder / "recordings" if (folder / "recordings").is_dir() else folder
     paths = sorted(folder.glob("*.wav"))
     if not paths:
-        raise ValueError(f"{folder}: must hold {HOLDS}, got no .wav file")
+        raise Refused(f"{folder}: must hold {HOLDS}, got no .wav file")
     if settings.steps > RATE * SECONDS / 2:
-        raise ValueError(
-            f"task.steps must be at most {RATE * SECONDS / 2:.0f} for fsdd, got {settings.steps}"
-        )
+        raise Refused(f"task.steps must be at most {RATE * SECONDS / 2:.0f} for fsdd, got {settings.steps}")
     if settings.channels % len(THRESHOLDS):
-        raise ValueError(f"task.channels must be even for fsdd, two per filter, got {settings.channels}")
+        raise Refused(f"task.channels must be even for fsdd, two per filter, got {settings.channels}")
     check_size("the recordings of task.path", len(paths), settings.steps, settings.channels)
     labels, speakers, numbers = zip(*(_parts(path) for path in paths), strict=True)
     y, speakers, numbers = np.array(labels, np.int64), np.array(speakers), np.array(numbers)
     if len(missing := set(range(10)) - set(labels)):
-        raise ValueError(f"{folder}: must hold recordings of all ten digits, got none of {min(missing)}")
+        raise Refused(f"{folder}: must hold recordings of all ten digits, got none of {min(missing)}")
     x = np.stack([spikes(read_wav(path), settings.steps, settings.channels) for path in paths])
     if settings.split == "speakers":
         train, validation, test = by_speaker(folder, speakers, settings)
@@ -66,7 +65,7 @@ def load(settings: "schema.Task") -> Task:
         test, rest = np.flatnonzero(tested), np.flatnonzero(~tested)
         for what, part in ((f"n in 0..{OFFICIAL_TEST[-1]}", test), (f"n above {OFFICIAL_TEST[-1]}", rest)):
             if np.bincount(y[part], minlength=10).min() < 2:
-                raise ValueError(f"{folder}: must hold two recordings of every digit with {what}")
+                raise Refused(f"{folder}: must hold two recordings of every digit with {what}")
         kept, aside = set_aside(y[rest], settings.validation, settings.seed, "validation")
         train, validation = rest[kept], rest[aside]
     train = train[limited(y[train], settings.train_limit, settings.seed)]
@@ -77,7 +76,7 @@ def load(settings: "schema.Task") -> Task:
 def _parts(path: Path) -> tuple[int, str, int]:
     found = NAME.fullmatch(path.name)
     if found is None:
-        raise ValueError(f"{path}: must be named <digit>_<speaker>_<n>.wav")
+        raise Refused(f"{path}: must be named <digit>_<speaker>_<n>.wav")
     return int(found[1]), found[2], int(found[3])
 
 
@@ -92,7 +91,7 @@ def by_speaker(
     n_test = max(1, round(settings.test * len(names)))
     n_validation = max(1, round(settings.validation * len(names)))
     if n_test + n_validation >= len(names):
-        raise ValueError(
+        raise Refused(
             f"{folder}: task.split=speakers needs {n_test + n_validation + 1} speakers, got {len(names)}"
         )
     drawn = rng(settings.seed, "split", "speakers").permutation(names)
@@ -109,16 +108,16 @@ def read_wav(path: Path) -> np.ndarray:
             promised = file.getnframes()
             data = file.readframes(min(promised, MAX_SAMPLES)) if found == (RATE, 1, 16) else b""
     except (wave.Error, EOFError, OSError, RuntimeError) as error:
-        raise ValueError(f"{path}: cannot be read ({error or 'it ends too early'})") from None
+        raise Refused(f"{path}: cannot be read ({error or 'it ends too early'})") from None
     if found != (RATE, 1, 16):
-        raise ValueError(
+        raise Refused(
             f"{path}: must be {RATE} samples a second, 1 channel, 16 bit, "
             f"got {found[0]}, {found[1]} and {found[2]}"
         )
     if promised > MAX_SAMPLES:
-        raise ValueError(f"{path}: must be at most {MAX_SAMPLES // RATE} s long, got {promised // RATE} s")
+        raise Refused(f"{path}: must be at most {MAX_SAMPLES // RATE} s long, got {promised // RATE} s")
     if len(data) != 2 * promised or promised == 0:
-        raise ValueError(f"{path}: the header promises {promised} samples, the file holds {len(data) // 2}")
+        raise Refused(f"{path}: the header promises {promised} samples, the file holds {len(data) // 2}")
     return np.frombuffer(data, "<i2").astype(np.float64) / 2**15
 
 

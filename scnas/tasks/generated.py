@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scnas.contract import Refused
 from scnas.randomness import rng
 from scnas.tasks.task import Split, Task, check_size, limited, set_aside
 
@@ -57,11 +58,11 @@ def randman(settings: "schema.Task") -> Task:
 def delay_detection(settings: "schema.Task") -> Task:
     """Which delay lies between the two halves; ValueError where the settings leave no task."""
     if settings.channels % 2:
-        raise ValueError(
+        raise Refused(
             f"task.channels must be even for delay_detection, sources and copies, got {settings.channels}"
         )
     if settings.classes > settings.steps:
-        raise ValueError(
+        raise Refused(
             f"task.classes must be at most task.steps = {settings.steps} for delay_detection, "
             f"got {settings.classes}"
         )
@@ -79,9 +80,9 @@ def delay_detection(settings: "schema.Task") -> Task:
 
 def _labels(settings: "schema.Task") -> np.ndarray:
     if settings.path is not None:
-        raise ValueError(f"task.path must be null for {settings.name}, got {settings.path}")
+        raise Refused(f"task.path must be null for {settings.name}, got {settings.path}")
     if settings.samples < 3 * settings.classes:
-        raise ValueError(
+        raise Refused(
             f"task.samples must be at least {3 * settings.classes}, three per class, got {settings.samples}"
         )
     check_size("task.samples", settings.samples, settings.steps + settings.classes, settings.channels)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from scnas.contract import Refused
 from scnas.randomness import rng
 from scnas.tasks import download
 from scnas.tasks.task import Split, Task, checked_labels, count_classes, existing_folder, limited, raster
@@ -46,7 +47,7 @@ def shd(settings: "schema.Task") -> Task:
     everything, test = (read(folder / f"shd_{part}.h5", settings) for part in ("train", "test"))
     path = folder / "shd_train.h5"
     if everything.speakers is None:
-        raise ValueError(f"{path}: extra/speaker is missing, without which no speakers can be held out")
+        raise Refused(f"{path}: extra/speaker is missing, without which no speakers can be held out")
     held_out = speakers_for(path, everything.speakers, settings.validation, settings.seed)
     aside = np.isin(everything.speakers, held_out)
     parts = [Split(everything.x[part], everything.y[part]) for part in (~aside, aside)]
@@ -68,7 +69,7 @@ def _task(folder: Path, settings: "schema.Task", train: Split, validation: Split
     n_classes = count_classes(f"{folder}: labels of the training recordings", train.y)
     for name, part in (("validation", validation), ("test", test)):
         if part.y.max() >= n_classes:
-            raise ValueError(
+            raise Refused(
                 f"{folder}: {name} labels must be 0..{n_classes - 1} as in train, got {part.y.max()}"
             )
     chosen = limited(train.y, settings.train_limit, settings.seed)
@@ -80,7 +81,7 @@ def speakers_for(path: Path, speakers: np.ndarray, share: float, seed: int) -> n
     """Speakers to hold out: drawn one after another until they have `share` of the recordings [N]."""
     names, counts = np.unique(speakers, return_counts=True)
     if len(names) < 2:
-        raise ValueError(f"{path}: extra/speaker must name two speakers or more, got {len(names)}")
+        raise Refused(f"{path}: extra/speaker must name two speakers or more, got {len(names)}")
     order = rng(seed, "split", "speakers").permutation(len(names))
     # at least one, and one stays for training
     enough = int(np.searchsorted(np.cumsum(counts[order]), share * len(speakers))) + 1
@@ -92,26 +93,26 @@ def read(path: Path, settings: "schema.Task") -> Recordings:
     try:
         import h5py
     except ImportError:
-        raise ValueError(f"task={settings.name} reads HDF5: pip install 'scnas[datasets]'") from None
+        raise Refused(f"task={settings.name} reads HDF5: pip install 'scnas[datasets]'") from None
     if not path.is_file():
         packed = next(
             (p for p in (path.with_name(path.name + end) for end in (".gz", ".zip")) if p.exists()), None
         )
-        raise ValueError(
+        raise Refused(
             f"{path} is missing" + (f"; {packed.name} is there and needs unpacking" if packed else "")
         )
     try:
         with h5py.File(path, "r") as file:
             missing = [key for key in ("spikes/times", "spikes/units", "labels") if key not in file]
             if missing:
-                raise ValueError(
+                raise Refused(
                     f"{path}: {missing[0]} is missing; it holds {', '.join(file)[:200] or 'nothing'}"
                 )
             labels = np.asarray(file["labels"])
             speakers = np.asarray(file["extra/speaker"]) if "extra/speaker" in file else None
             for key in ("spikes/times", "spikes/units"):
                 if file[key].shape != (len(labels),):
-                    raise ValueError(
+                    raise Refused(
                         f"{path}: {key} must hold one list for each of {len(labels)} labels, "
                         f"got shape {list(file[key].shape)}"
                     )
@@ -119,7 +120,7 @@ def read(path: Path, settings: "schema.Task") -> Recordings:
                 path, labels, speakers, zip(file["spikes/times"], file["spikes/units"], strict=True), settings
             )
     except (OSError, KeyError, RuntimeError, TypeError) as error:
-        raise ValueError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]})") from None
+        raise Refused(f"{path}: cannot be read ({' '.join(str(error).split())[:120]})") from None
 
 
 def _recordings(
@@ -127,13 +128,13 @@ def _recordings(
 ) -> Recordings:
     y = checked_labels(f"{path}: labels", labels, len(labels))
     if len(y) == 0:
-        raise ValueError(f"{path}: labels must hold at least one recording, got none")
+        raise Refused(f"{path}: labels must hold at least one recording, got none")
     if speakers is not None and speakers.shape != y.shape:
-        raise ValueError(f"{path}: extra/speaker must have shape [{len(y)}], got {list(speakers.shape)}")
+        raise Refused(f"{path}: extra/speaker must have shape [{len(y)}], got {list(speakers.shape)}")
     n = -(-CHANNELS // settings.pool)
     size = len(y) * settings.steps * n
     if size > MAX_BYTES:
-        raise ValueError(
+        raise Refused(
             f"{path}: spikes would take {size} bytes, at most {MAX_BYTES} are held; a larger task.pool or "
             "fewer task.steps take less"
         )
@@ -141,9 +142,9 @@ def _recordings(
     for i, (times, units) in enumerate(lists):
         times, units = np.asarray(times, np.float64), np.asarray(units)
         if times.shape != units.shape or units.dtype.kind not in "iu":
-            raise ValueError(f"{path}: recording {i} must have one whole-numbered unit for each time")
+            raise Refused(f"{path}: recording {i} must have one whole-numbered unit for each time")
         if len(units) and not (np.isfinite(times).all() and 0 <= units.min() and units.max() < CHANNELS):
-            raise ValueError(f"{path}: recording {i} must have finite times and units in 0..{CHANNELS - 1}")
+            raise Refused(f"{path}: recording {i} must have finite times and units in 0..{CHANNELS - 1}")
         steps = np.floor(times * settings.steps / SECONDS[settings.name]).astype(np.int64)
         x[i] = raster(steps, units.astype(np.int64) // settings.pool, settings.steps, n)
     return Recordings(x, y, speakers)

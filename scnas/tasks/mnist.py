@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scnas.contract import Refused
 from scnas.randomness import rng
 from scnas.tasks import download
 from scnas.tasks.task import (
@@ -51,15 +52,15 @@ def load(settings: "schema.Task") -> Task:
     (images, y), (test_images, test_y) = (_part(folder, prefix) for prefix in ("train", "t10k"))
     n_classes = count_classes(f"{folder}: train labels", y, at_least=2)
     if images.shape[1:] != test_images.shape[1:]:
-        raise ValueError(
+        raise Refused(
             f"{folder}: train and t10k images must have one size, got {images[0].size} and "
             f"{test_images[0].size} pixels"
         )
     if test_y.max() >= n_classes:
-        raise ValueError(f"{folder}: t10k labels must be 0..{n_classes - 1} as in train, got {test_y.max()}")
+        raise Refused(f"{folder}: t10k labels must be 0..{n_classes - 1} as in train, got {test_y.max()}")
     _, high, wide = images.shape
     if 2 * settings.crop >= min(high, wide):
-        raise ValueError(
+        raise Refused(
             f"task.crop must be at most {(min(high, wide) - 1) // 2} for {high} x {wide} pixels, "
             f"got {settings.crop}"
         )
@@ -144,7 +145,7 @@ def _part(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
     path = _find(folder, prefix, "images", 3)
     images = read_idx(path, 3)
     if 0 in images.shape:
-        raise ValueError(f"{path}: must hold at least one image, got shape {list(images.shape)}")
+        raise Refused(f"{path}: must hold at least one image, got shape {list(images.shape)}")
     path = _find(folder, prefix, "labels", 1)
     return images, checked_labels(str(path), read_idx(path, 1), len(images))
 
@@ -155,7 +156,7 @@ def _find(folder: Path, prefix: str, what: str, axes: int) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise ValueError(f"{folder}: {names[0]} (or {names[0]}.gz) is missing")
+    raise Refused(f"{folder}: {names[0]} (or {names[0]}.gz) is missing")
 
 
 def read_idx(path: Path, axes: int) -> np.ndarray:
@@ -164,15 +165,15 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             header = file.read(4 + 4 * axes)
             if header[:4] != bytes((0, 0, 8, axes)) or len(header) < 4 + 4 * axes:
-                raise ValueError(f"{path}: not an IDX file of bytes with {axes} axes")
+                raise Refused(f"{path}: not an IDX file of bytes with {axes} axes")
             shape = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
             size = math.prod(shape)
             if size > MAX_BYTES:
-                raise ValueError(f"{path}: the header promises {size} bytes, at most {MAX_BYTES} are read")
+                raise Refused(f"{path}: the header promises {size} bytes, at most {MAX_BYTES} are read")
             data = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from None
+        raise Refused(f"{path}: cannot be read ({error})") from None
     if len(data) != size:
         found = "more" if len(data) > size else len(data)
-        raise ValueError(f"{path}: the header promises {size} bytes of data, the file holds {found}")
+        raise Refused(f"{path}: the header promises {size} bytes of data, the file holds {found}")
     return np.frombuffer(data, np.uint8).reshape(shape)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scnas.contract import Refused
 from scnas.tasks import download
 from scnas.tasks.task import Split, Task, existing_folder, limited, raster, set_aside
 
@@ -34,7 +35,7 @@ def load(settings: "schema.Task") -> Task:
         download.tonic_set(settings, "NMNIST", [{"train": True}, {"train": False}])
     folder = existing_folder(settings, HOLDS)
     if settings.pool > SIDE:
-        raise ValueError(f"task.pool must be 1 to {SIDE} for nmnist, got {settings.pool}")
+        raise Refused(f"task.pool must be 1 to {SIDE} for nmnist, got {settings.pool}")
     everything, test = (_split(folder / part, settings) for part in ("Train", "Test"))
     kept, aside = set_aside(everything.y, settings.validation, settings.seed, "validation")
     kept = kept[limited(everything.y[kept], settings.train_limit, settings.seed)]
@@ -47,9 +48,7 @@ def _split(folder: Path, settings: "schema.Task") -> Split:
     for digit in range(10):
         paths = sorted((folder / str(digit)).glob("*.bin"))
         if len(paths) < 2:
-            raise ValueError(
-                f"{folder / str(digit)}: must hold two or more .bin recordings, got {len(paths)}"
-            )
+            raise Refused(f"{folder / str(digit)}: must hold two or more .bin recordings, got {len(paths)}")
         x += [spikes(read_bin(path), settings.steps, settings.pool) for path in paths]
         y += [digit] * len(paths)
     return Split(np.stack(x), np.array(y, np.int64))
@@ -60,18 +59,18 @@ def read_bin(path: Path) -> np.ndarray:
     try:
         data = np.fromfile(path, np.uint8, count=MAX_BYTES + 1)
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+        raise Refused(f"{path}: cannot be read ({error.strerror})") from None
     if len(data) > MAX_BYTES:
-        raise ValueError(f"{path}: must be a recording of at most {MAX_BYTES} bytes")
+        raise Refused(f"{path}: must be a recording of at most {MAX_BYTES} bytes")
     if len(data) == 0 or len(data) % 5:
-        raise ValueError(f"{path}: must hold events of 5 bytes each, got {len(data)} bytes")
+        raise Refused(f"{path}: must hold events of 5 bytes each, got {len(data)} bytes")
     x, y, high, middle, low = data.reshape(-1, 5).T.astype(np.int64)
     time = (high & 127) << 16 | middle << 8 | low
     overflow = y == OVERFLOW_ROW
     time += OVERFLOW_US * np.cumsum(overflow)
     events = np.stack([x, y, high >> 7, time], 1)[~overflow]
     if events[:, :2].max(initial=0) >= SIDE:
-        raise ValueError(
+        raise Refused(
             f"{path}: x and y of an event must lie in 0..{SIDE - 1}, got {events[:, :2].max()}: no recording "
             "of N-MNIST, or bytes are missing"
         )

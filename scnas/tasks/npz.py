@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scnas.contract import Refused
 from scnas.tasks.task import (
     Split,
     Task,
@@ -34,14 +35,14 @@ MAX_BYTES = 2**36
 def load(settings: "schema.Task") -> Task:
     """The task in the file settings.path; ValueError, one line naming file and array, if it is none."""
     if settings.path is None:
-        raise ValueError("task.path must name an .npz file for task=npz, got null")
+        raise Refused("task.path must name an .npz file for task=npz, got null")
     path = Path(settings.path).expanduser()
     arrays = _read(path)
 
     def split(part: str) -> Split:
         x, y = arrays[f"x{part}"], arrays[f"y{part}"]
         if x.ndim not in (2, 3):
-            raise ValueError(
+            raise Refused(
                 f"{path}: x{part} must have shape [N, n] (values) or [N, T, n] (events), got {list(x.shape)}"
             )
         check = checked_events if x.ndim == 3 else checked_values
@@ -64,19 +65,19 @@ def load(settings: "schema.Task") -> Task:
             train, validation = _divide(train, settings.validation, settings.seed, "validation")
     for name, part in (("valid", validation), ("test", test)):
         if len(part.y) == 0:
-            raise ValueError(f"{path}: x_{name} must hold at least one sample, got none")
+            raise Refused(f"{path}: x_{name} must hold at least one sample, got none")
         if part.x.shape[1:] != train.x.shape[1:]:
-            raise ValueError(
+            raise Refused(
                 f"{path}: x_{name} must have samples of shape {list(train.x.shape[1:])} like x_train, "
                 f"got {list(part.x.shape[1:])}"
             )
         if part.y.max() >= n_classes:
-            raise ValueError(f"{path}: y_{name} must be 0..{n_classes - 1} like y_train, got {part.y.max()}")
+            raise Refused(f"{path}: y_{name} must be 0..{n_classes - 1} like y_train, got {part.y.max()}")
     chosen = limited(train.y, settings.train_limit, settings.seed)
     train = Split(train.x[chosen], train.y[chosen])
     shape = train.x.shape[1:]
     if not all(shape):
-        raise ValueError(f"{path}: x must have at least one feature and step, got samples of {list(shape)}")
+        raise Refused(f"{path}: x must have at least one feature and step, got samples of {list(shape)}")
     events = len(shape) == 2
     return Task(
         path.stem, "events" if events else "rate", shape[-1], n_classes, shape[0] if events else None,
@@ -92,22 +93,22 @@ def _divide(part: Split, share: float, seed: int, what: str) -> tuple[Split, Spl
 def _read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of one of LAYOUTS, with x_valid and y_valid if they are there. Nothing is unpickled."""
     if not path.is_file():
-        raise ValueError(f"task.path must name an .npz file, got {path}: no such file")
+        raise Refused(f"task.path must name an .npz file, got {path}: no such file")
     try:
         with zipfile.ZipFile(path) as file:
             members = {i.filename.removesuffix(".npy"): i.file_size for i in file.infolist()}
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"{path}: not an .npz file ({error})") from None
+        raise Refused(f"{path}: not an .npz file ({error})") from None
     layout = [names for names in LAYOUTS if set(names) <= set(members)]
     validation = [name for name in ("x_valid", "y_valid") if name in members]
     if len(layout) != 1 or len(validation) == 1 or (validation and layout[0] == LAYOUTS[0]):
-        raise ValueError(
+        raise Refused(
             f"{path}: must hold either x and y, or x_train, y_train, x_test, y_test and, if wanted, "
             f"x_valid and y_valid; it holds {', '.join(sorted(members))[:200] or 'nothing'}"
         )
     names = [*layout[0], *validation]
     if (size := sum(members[name] for name in names)) > MAX_BYTES:
-        raise ValueError(f"{path}: the arrays take {size} bytes, at most {MAX_BYTES} are read")
+        raise Refused(f"{path}: the arrays take {size} bytes, at most {MAX_BYTES} are read")
     arrays = {}
     for name in names:
         try:
@@ -115,5 +116,5 @@ def _read(path: Path) -> dict[str, np.ndarray]:
                 arrays[name] = np.asarray(file[name])
         except Exception as error:  # zip, zlib, NumPy and its header's parser each have their own
             reason = " ".join(str(error).split())[:120] or type(error).__name__
-            raise ValueError(f"{path}: array {name} cannot be read ({reason})") from None
+            raise Refused(f"{path}: array {name} cannot be read ({reason})") from None
     return arrays

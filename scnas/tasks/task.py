@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from scnas.contract import ENCODERS, MAX_TIMESTEPS, MAX_WIDTH, one_of, whole
+from scnas.contract import ENCODERS, MAX_TIMESTEPS, MAX_WIDTH, Refused, one_of, whole
 from scnas.randomness import rng
 
 if TYPE_CHECKING:
@@ -53,21 +53,21 @@ class Task:
             shape, dtype = (self.timesteps, self.n_inputs), np.uint8
         else:
             if self.timesteps is not None:
-                raise ValueError(f"timesteps must be None for the rate encoder, got {self.timesteps}")
+                raise Refused(f"timesteps must be None for the rate encoder, got {self.timesteps}")
             shape, dtype = (self.n_inputs,), np.float32
         for name, (x, y) in (("train", self.train), ("validation", self.validation), ("test", test)):
             if len(y) == 0:
-                raise ValueError(f"{name} must hold at least one sample, got none")
+                raise Refused(f"{name} must hold at least one sample, got none")
             if x.dtype != dtype or x.shape != (len(y), *shape):
-                raise ValueError(
+                raise Refused(
                     f"{name}.x must be {np.dtype(dtype)} {(len(y), *shape)}, got {x.dtype} {x.shape}"
                 )
             if not (x.min() >= 0 and x.max() <= 1):  # a NaN fails both
-                raise ValueError(f"{name}.x must lie in 0..1, got {x.min()}..{x.max()}")
+                raise Refused(f"{name}.x must lie in 0..1, got {x.min()}..{x.max()}")
             if y.dtype != np.int64 or y.ndim != 1:
-                raise ValueError(f"{name}.y must be int64 (N,), got {y.dtype} {y.shape}")
+                raise Refused(f"{name}.y must be int64 (N,), got {y.dtype} {y.shape}")
             if y.min() < 0 or y.max() >= self.n_classes:
-                raise ValueError(f"{name}.y must lie in 0..{self.n_classes - 1}, got {y.min()}..{y.max()}")
+                raise Refused(f"{name}.y must lie in 0..{self.n_classes - 1}, got {y.min()}..{y.max()}")
         object.__setattr__(self, "_test", test)
         object.__setattr__(self, "_openings", [])
 
@@ -88,17 +88,17 @@ class Task:
 def existing_folder(settings: "schema.Task", holds: str) -> Path:
     """The folder settings.path; ValueError that says what it should hold."""
     if settings.path is None:
-        raise ValueError(f"task.path must name a folder with {holds} for task={settings.name}, got null")
+        raise Refused(f"task.path must name a folder with {holds} for task={settings.name}, got null")
     folder = Path(settings.path).expanduser()
     if not folder.is_dir():
-        raise ValueError(f"task.path must name a folder with {holds}, got {folder}: no such folder")
+        raise Refused(f"task.path must name a folder with {holds}, got {folder}: no such folder")
     return folder
 
 
 def check_size(what: str, samples: int, steps: int, channels: int) -> None:
     """ValueError if events [samples, steps, channels] are more than MAX_EVENTS; `what` holds the samples."""
     if samples * steps * channels > MAX_EVENTS:
-        raise ValueError(
+        raise Refused(
             f"{what}, task.steps and task.channels must stay within {MAX_EVENTS} entries in all, got "
             f"{samples} samples of {steps} steps and {channels} channels"
         )
@@ -117,13 +117,13 @@ def checked_values(name: str, x: np.ndarray, low: float, high: float) -> np.ndar
     """x [N, n] of numbers in low..high as float32 in 0..1; ValueError naming `name` otherwise."""
     _expect_numbers(name, x)
     if x.ndim != 2:
-        raise ValueError(f"{name} must have shape [N, n], got {list(x.shape)}")
+        raise Refused(f"{name} must have shape [N, n], got {list(x.shape)}")
     if x.size:
         if not np.isfinite(x).all():
-            raise ValueError(f"{name} must be finite, got {_first(x, ~np.isfinite(x))}")
+            raise Refused(f"{name} must be finite, got {_first(x, ~np.isfinite(x))}")
         if x.min() < low or x.max() > high:
             bad = _first(x, (x < low) | (x > high))
-            raise ValueError(f"{name} must lie in {low:g}..{high:g} (task.low..task.high), got {bad}")
+            raise Refused(f"{name} must lie in {low:g}..{high:g} (task.low..task.high), got {bad}")
     return ((x.astype(np.float64) - low) / (high - low)).astype(np.float32)
 
 
@@ -131,40 +131,40 @@ def checked_events(name: str, x: np.ndarray) -> np.ndarray:
     """x [N, T, n] of 0 and 1 as uint8; ValueError naming `name` otherwise."""
     _expect_numbers(name, x)
     if x.ndim != 3:
-        raise ValueError(f"{name} must have shape [N, T, n], got {list(x.shape)}")
+        raise Refused(f"{name} must have shape [N, T, n], got {list(x.shape)}")
     spikes = (x == 0) | (x == 1)
     if not spikes.all():
         bad = _first(x, ~spikes)
-        raise ValueError(f"{name} of shape [N, T, n] must hold events, 0 or 1, got {bad}; values are [N, n]")
+        raise Refused(f"{name} of shape [N, T, n] must hold events, 0 or 1, got {bad}; values are [N, n]")
     return x.astype(np.uint8)
 
 
 def checked_labels(name: str, y: np.ndarray, n_samples: int) -> np.ndarray:
     """y [N] of whole numbers >= 0 as int64; ValueError naming `name` otherwise."""
     if y.dtype.kind not in "iu":
-        raise ValueError(f"{name} must be whole numbers, got {y.dtype}")
+        raise Refused(f"{name} must be whole numbers, got {y.dtype}")
     if y.shape != (n_samples,):
-        raise ValueError(f"{name} must have shape [{n_samples}], one per sample, got {list(y.shape)}")
+        raise Refused(f"{name} must have shape [{n_samples}], one per sample, got {list(y.shape)}")
     if y.size and y.min() < 0:
-        raise ValueError(f"{name} must be 0 or more, got {y.min()}")
+        raise Refused(f"{name} must be 0 or more, got {y.min()}")
     if y.size and y.max() >= MAX_WIDTH:
-        raise ValueError(f"{name} must be below {MAX_WIDTH}, got {y.max()}")
+        raise Refused(f"{name} must be below {MAX_WIDTH}, got {y.max()}")
     return y.astype(np.int64)
 
 
 def count_classes(name: str, y: np.ndarray, at_least: int = 1) -> int:
     """K of labels [N], each of 0..K-1 at least `at_least` times; ValueError naming `name` otherwise."""
     if len(y) == 0:
-        raise ValueError(f"{name} must hold at least one sample, got none")
+        raise Refused(f"{name} must hold at least one sample, got none")
     counts = np.bincount(y)
     if len(counts) < 2:
-        raise ValueError(f"{name} must hold at least 2 classes, got 1")
+        raise Refused(f"{name} must hold at least 2 classes, got 1")
     if not counts.all():
-        raise ValueError(
+        raise Refused(
             f"{name} must be 0..K-1 without gaps, got {len(counts) - 1} but never {counts.argmin()}"
         )
     if counts.min() < at_least:
-        raise ValueError(
+        raise Refused(
             f"{name} must hold at least {at_least} samples of every class, "
             f"got {counts.min()} of class {counts.argmin()}"
         )
@@ -192,7 +192,7 @@ def limited(y: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
         return np.arange(len(y))
     labels = np.unique(y)
     if limit < len(labels):
-        raise ValueError(f"task.train_limit must be at least {len(labels)}, one per class, got {limit}")
+        raise Refused(f"task.train_limit must be at least {len(labels)}, one per class, got {limit}")
     place = np.empty(len(y))  # of a sample in the queue of its class, 0 for the first, below 1 for the last
     for label in labels:
         members = rng(seed, "split", "limit", int(label)).permutation(np.flatnonzero(y == label))
@@ -202,7 +202,7 @@ def limited(y: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
 
 def _expect_numbers(name: str, x: np.ndarray) -> None:
     if x.dtype.kind not in "biuf":
-        raise ValueError(f"{name} must be numbers, got {x.dtype}")
+        raise Refused(f"{name} must be numbers, got {x.dtype}")
 
 
 def _first(x: np.ndarray, bad: np.ndarray) -> str:

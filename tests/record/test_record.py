@@ -174,7 +174,7 @@ def test_hparams_lie_in_the_same_folder_with_one_schema_for_every_run(tmp_path):
     ]
     assert schema[0] == schema[1] and len(schema[0]) == len(saved.flat(SETTINGS))
     values = a["_hparams_/session_start_info"].session_start_info.hparams
-    assert values["evaluation.seed"].number_value == 3 and values["target.name"].string_value == "ice40"
+    assert values["search.seed"].number_value == 3 and values["target.name"].string_value == "ice40"
     assert "_hparams_/session_end_info" in a  # finished
     assert "_hparams_/session_end_info" not in b  # broken off
 

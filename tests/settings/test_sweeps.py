@@ -22,6 +22,7 @@ SWEEP = ("-m", "search.seed=0,1,2")
 STORY = """
 import json, os, signal
 from pathlib import Path
+from scnas.contract import Refused
 from scnas.record import begin
 def run(settings, folder):
     seed = settings.search.seed
@@ -86,7 +87,7 @@ def test_a_failed_job_does_not_hide_and_is_tried_again(scnas, tmp_path):
 
 
 def test_a_refused_job_does_not_hide_either(scnas, tmp_path):
-    code, out, err = scnas(*SWEEP, body="if seed == 2: raise ValueError('nothing\\nfits')")
+    code, out, err = scnas(*SWEEP, body="if seed == 2: raise Refused('nothing\\nfits')")
     assert code == 2 and statuses(out) == ["done", "done", "refused"]
     assert err == [
         "scnas: job 2 (search.seed=2): nothing fits",

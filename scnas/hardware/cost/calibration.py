@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize, nnls
 
+from scnas.contract import Refused
 from scnas.files import write_whole
 from scnas.hardware import targets
 from scnas.hardware.circuit.top import Design
@@ -97,7 +98,7 @@ def read_rows(path: str | Path, columns: Sequence[str] = COLUMNS) -> list[dict]:
     with Path(path).open(newline="") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != tuple(columns):
-            raise ValueError(f"{path}: columns must be {', '.join(columns)}, got {reader.fieldnames}")
+            raise Refused(f"{path}: columns must be {', '.join(columns)}, got {reader.fieldnames}")
         return list(reader)
 
 
@@ -207,9 +208,7 @@ def fit(rows: Sequence[dict], target: str) -> Fit:
     a, y = _logic([price.logic_blocks(n, chip) for n in networks], [float(r["luts"]) for r in built], prior)
     kept = np.array([not held_out(int(row["design"])) for row in built], dtype=bool)
     if kept.sum() < LEAST_DESIGNS:
-        raise ValueError(
-            f"a fit needs at least {LEAST_DESIGNS} designs that are not held out, got {kept.sum()}"
-        )
+        raise Refused(f"a fit needs at least {LEAST_DESIGNS} designs that are not held out, got {kept.sum()}")
     start = np.array(list(prior.values()))
     strength = min(_STRENGTHS, key=lambda s: _cross_validated(a[kept], y[kept], start, s))
     known = statistics(a[kept], y[kept])
@@ -374,7 +373,7 @@ def speed(rows: Sequence[dict], target: str) -> dict:
     chip = targets.target(target)
     routed = [row for row in rows if row["target"] == target and row["fmax_mhz"]]
     if not routed:
-        raise ValueError(f"no design was routed on {target}")
+        raise Refused(f"no design was routed on {target}")
     known = price.SPEEDS.get(target, 1.0)
     ratios = np.array(
         [

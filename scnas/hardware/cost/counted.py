@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scnas.contract import Refused
 from scnas.hardware import schedule
 from scnas.hardware.circuit import signal
 from scnas.hardware.circuit.folded import lane_leaves, weight_words
@@ -35,10 +36,10 @@ def of_network(network: Network, activity: Sequence[float] | None = None, input_
     if activity is None:
         activity = [DEFAULT_ACTIVITY * layer.n_in for layer in layers]
     if len(activity) != len(layers):
-        raise ValueError(f"activity must have one entry per layer ({len(layers)}), got {len(activity)}")
+        raise Refused(f"activity must have one entry per layer ({len(layers)}), got {len(activity)}")
     for i, (spikes, layer) in enumerate(zip(activity, layers, strict=True)):
         if not 0 <= spikes <= layer.n_in:
-            raise ValueError(f"activity[{i}] must be 0 to {layer.n_in} spikes per step, got {spikes}")
+            raise Refused(f"activity[{i}] must be 0 to {layer.n_in} spikes per step, got {spikes}")
     steps = [signal.layer_step_clocks(layer) for layer in layers]
     lives = [np.ones(layer.n_out, bool) for layer in layers]  # neurons that something reads
     rings = [_ring(layer) if layer.mapping == "folded" else None for layer in layers]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from scnas.contract import Refused
 from scnas.hardware import targets
 from scnas.hardware.cost import price
 from scnas.hardware.cost.blocks import PRIOR
@@ -79,5 +80,5 @@ class Feedback:
             counts, luts = [], [0.0]
         good = all(0 < n < 1e9 for n in luts) and all(0 <= v < 1e12 for c in counts for v in c.values())
         if not good:
-            raise ValueError(f"{self.path} does not hold the designs of a run")
+            raise Refused(f"{self.path} does not hold the designs of a run")
         return counts, luts

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scnas.contract import Refused
 from scnas.hardware import schedule, targets
 from scnas.hardware.circuit import signal
 from scnas.hardware.cost import counted, energy, expected, timing
@@ -244,11 +245,11 @@ def violations(cost: Cost, budgets: Mapping[str, float | None]) -> float:
     excess = 0.0
     for name, limit in budgets.items():
         if name not in BUDGETS:
-            raise ValueError(f"a budget must be one of {', '.join(BUDGETS)}, got {name!r}")
+            raise Refused(f"a budget must be one of {', '.join(BUDGETS)}, got {name!r}")
         if limit is None:
             continue
         if not limit >= 0:
-            raise ValueError(f"budget {name} must be 0 or more, got {limit!r}")
+            raise Refused(f"budget {name} must be 0 or more, got {limit!r}")
         value = getattr(cost, name)
         if value > limit:
             excess += (value - limit) / max(limit, 1e-9 if name == "latency_us" else 1)

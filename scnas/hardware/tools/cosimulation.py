@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scnas import processes
+from scnas.contract import Refused
 from scnas.hardware.circuit.top import Design, write_design
 from scnas.hardware.tools.testbench import write_folder, write_testbench
 from scnas.snn.network import Network
@@ -303,7 +304,7 @@ def choose(simulator: str) -> str:
             return "icarus"
         raise ToolMissing(" or ".join(INSTALL.values()))
     if simulator not in SIMULATORS:
-        raise ValueError(f"simulator must be auto, {' or '.join(SIMULATORS)}, got {simulator!r}")
+        raise Refused(f"simulator must be auto, {' or '.join(SIMULATORS)}, got {simulator!r}")
     if simulator == "icarus" and not (shutil.which("iverilog") and shutil.which("vvp")):
         raise ToolMissing(INSTALL["icarus"])
     if simulator == "verilator":

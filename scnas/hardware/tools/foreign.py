@@ -8,6 +8,7 @@ design of ours, so everything that a design of ours does not need is refused, be
 import re
 from pathlib import Path
 
+from scnas.contract import Refused
 from scnas.files import inside, read_text
 
 _FILE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,60}\.v")
@@ -26,7 +27,7 @@ _LINT = re.compile(r"/\* verilator lint_o(n|ff) \w+ \*/")
 def check(name: str, text: str) -> str:
     """`text` if it only describes logic; ValueError naming the file, the line and the word otherwise."""
     if not text.isascii() or "\0" in text:
-        raise ValueError(f"{name}: a design must be plain ASCII")
+        raise Refused(f"{name}: a design must be plain ASCII")
     for token in _TOKENS.finditer(text):
         word = token[0]
         match token.lastgroup:
@@ -44,7 +45,7 @@ def check(name: str, text: str) -> str:
                 good = False
         if not good:
             line = text.count("\n", 0, token.start()) + 1
-            raise ValueError(
+            raise Refused(
                 f"{name}, line {line}: {word[:40]!r} is nothing that a design needs; no tool gets to read it"
             )
     return text
@@ -57,12 +58,12 @@ def read_sources(folder: str | Path) -> dict[str, str]:
     """
     folder = Path(folder)
     if not (folder / "design.v").is_file():
-        raise ValueError(f"{folder}: no design.v to prove")
+        raise Refused(f"{folder}: no design.v to prove")
     sources = {}
     for path in sorted(folder.glob("*.v")):
         if path.name == "testbench.v":
             continue
         if not _FILE.fullmatch(path.name):
-            raise ValueError(f"{folder}: {path.name[:40]!r} is no name of a design's file")
+            raise Refused(f"{folder}: {path.name[:40]!r} is no name of a design's file")
         sources[path.name] = check(str(path), read_text(inside(folder, path.name)))
     return sources
