@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from itertools import product
+from math import gcd
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -97,7 +98,7 @@ def read(node: Node, names: Mapping[str, T], arithmetic: Arithmetic[T]) -> T:
 
     def found(node: Node) -> T:
         match node.op, node.args:
-            case "name", (word,):
+            case "name", (str(word),):
                 return names[word]
             case "number", (number,):
                 return arithmetic.number(number)
@@ -109,10 +110,18 @@ def read(node: Node, names: Mapping[str, T], arithmetic: Arithmetic[T]) -> T:
                 return arithmetic.choose(names["fires"], value(a), value(b))
             case "clipped_slope", (a, by):
                 return arithmetic.clipped_slope(a, by.args[0], names)
-            case (("add" | "sub" | "mul" | "plain"), (a, b)):
-                return getattr(arithmetic, node.op)(value(a), value(b))
-            case (("unit" | "clip"), (a,)):
-                return getattr(arithmetic, node.op)(value(a))
+            case "add", (a, b):
+                return arithmetic.add(value(a), value(b))
+            case "sub", (a, b):
+                return arithmetic.sub(value(a), value(b))
+            case "mul", (a, b):
+                return arithmetic.mul(value(a), value(b))
+            case "plain", (a, b):
+                return arithmetic.plain(value(a), value(b))
+            case "unit", (a,):
+                return arithmetic.unit(value(a))
+            case "clip", (a,):
+                return arithmetic.clip(value(a))
         raise Refused(f"an expression has no operator {node.op!r}")
 
     return value(node)
@@ -219,13 +228,13 @@ class Floats(Arithmetic[Array]):
         return np.clip(a, -1, 1)
 
     def saturated(self, a: Array) -> Array:
-        return np.minimum(np.maximum(a, -self.q.half), self.q.half - 1)
+        return np.clip(a, -self.q.half, self.q.half - 1)
 
     def fires(self, p: Array, limit: Array, waiting: Array) -> Array:
         return (waiting == 0) & (p >= limit)
 
     def rest_left(self, waiting: Array) -> Array:
-        return np.maximum(0, waiting - 1)
+        return np.clip(waiting - 1, 0, None)
 
 
 # -- gradients -------------------------------------------------------------------------------------
@@ -346,11 +355,12 @@ class Dialect:
     clip: str = "np.minimum(np.maximum({}, {}), {})"
     choose: str = "np.where({}, {}, {})"
     at_least: str = "{} >= {}"
+    both: str = "({}) & ({})"
     number: str = "{}.0"
 
 
 NUMPY = Dialect()
-NUMBA = Dialect(clip="min(max({}, {}), {})", choose="({1} if {0} else {2})")
+NUMBA = Dialect(clip="min(max({}, {}), {})", choose="({1} if {0} else {2})", both="({}) and ({})")
 TRITON = Dialect(
     floor="tl.floor({})", clip="tl.minimum(tl.maximum({}, {}), {})", choose="tl.where({}, {}, {})"
 )
@@ -366,7 +376,7 @@ class Source(Arithmetic[str]):
 
     dialect: Dialect
     constants: frozenset[str]
-    prefix: str = "t"
+    prefix: str = "_t"
     lines: list[str] = field(default_factory=list)
     outside: dict[str, None] = field(default_factory=dict)
 
@@ -427,28 +437,30 @@ class Text(NamedTuple):
     outside: tuple[str, ...]
 
 
-def _names(source: Source, nodes: tuple[Node, ...], made: frozenset[str]) -> dict[str, str]:
-    """The names of some expressions as text, those from outside taken down where they are read as such."""
-    words = sorted(frozenset().union(*(node.names for node in nodes)) | {"fires"})
-    return {word: word if word in made else source.taken(word) for word in words if word != "fires"} | {
-        "fires": "fires"
-    }
+def _names(source: Source, nodes: tuple[Node, ...]) -> dict[str, str]:
+    """The names of some expressions as text: themselves, read from outside, but for `fires`."""
+    words = sorted(frozenset[str]().union(*(node.names for node in nodes)))
+    return {word: source.taken(word) for word in words} | {"fires": "fires"}
 
 
-def forward_source(model: Model, dialect: Dialect) -> Text:
+def forward_source(model: Model, dialect: Dialect, refractory: bool = False) -> Text:
     """A step as text.
 
     It reads the state, `I`, saturated, `threshold`, `noise`, constants, and the ends `low` and `high` of a
-    word. It makes `raw` and `p`, the membrane before and after saturation; `margin`, its distance to the
-    limit; `fires`, whether that is 0 or more; `raw_<word>` and `next_<word>` of every further word. Reset and
-    refractory steps, the same for all models, are the caller's.
+    word; `waiting` if there are refractory steps. It makes `raw` and `p`, the membrane before and after
+    saturation; `margin`, its distance to the limit; `fires`; `raw_<word>` and `next_<word>` of every further
+    word. What the membrane is after a spike or at rest is the same for all models and the caller's.
     """
     source = Source(dialect, used_constants(model))
-    names = _names(source, model.expressions, frozenset())
+    names = _names(source, model.expressions)
     source.let(read(model.charge, names, source), "raw")
     source.let(source.saturated("raw"), "p")
     source.let(dialect.sub.format("p", read(model.limit, names, source)), "margin")
-    source.let(dialect.at_least.format("margin", source.number(0)), "fires")
+    fires = dialect.at_least.format("margin", source.number(0))
+    if refractory:
+        waits = dialect.at_least.format(source.number(0), source.taken("waiting"))
+        fires = dialect.both.format(fires, waits)
+    source.let(fires, "fires")
     for word in model.words:
         source.let(read(word.update, names, source), f"raw_{word.name}")
         source.let(source.saturated(f"raw_{word.name}"), f"next_{word.name}")
@@ -457,9 +469,9 @@ def forward_source(model: Model, dialect: Dialect) -> Text:
 
 def backward_source(model: Model, dialect: Dialect) -> Text:
     """`backward` as text: makes `to_<name>` of every name there."""
-    source = Source(dialect, used_constants(model), "b")
+    source = Source(dialect, used_constants(model), "_b")
     gradients = backward(model)
-    names = _names(source, tuple(gradients.values()), frozenset())
+    names = _names(source, tuple(gradients.values()))
     for target, node in gradients.items():
         source.let(read(node, names, source), f"to_{target}")
     return Text(tuple(source.lines), tuple(source.outside))
@@ -607,7 +619,8 @@ def bounds(node: Node, ranges: Mapping[str, tuple[int, int]], q: Format) -> tupl
     odd = any(inner.op in ("on_spike", "clipped_slope") for inner in node.walk())
     if not straight or odd:
         return low, high
-    unrounded, fixed = _Unrounded(q), {word: Fraction(ends[0]) for word, ends in ranges.items()}
+    unrounded = _Unrounded(q)
+    fixed = {word: Fraction(low) for word, (low, high) in ranges.items() if low == high}
     corners: list[dict[str, Fraction]] = [{}, {}]
     for word in signals:
         rises = read(slopes[word], fixed, unrounded) >= 0
@@ -628,14 +641,16 @@ def _rounding(node: Node, fixed: Mapping[str, Fraction], q: Format) -> tuple[Fra
             down, up = (abs(factor) * end for end in _rounding(a, fixed, q))
             return (down, up) if factor >= 0 else (up, down)
         case "mul", (a, b):
-            unrounded, down, up = _Unrounded(q), Fraction(1), Fraction(0)
+            unrounded, step, down, up = _Unrounded(q), 1, Fraction(0), Fraction(0)
             for inner, other in ((a, b), (b, a)):
+                if other.names <= fixed.keys() and not any(_rounding(other, fixed, q)):
+                    step = max(step, gcd(int(read(other, fixed, unrounded)), q.one))  # of the product
                 moved = _rounding(inner, fixed, q)
                 if any(moved):  # then the other side is a constant
                     k = read(other, fixed, unrounded) / q.one
                     moved = moved if k >= 0 else moved[::-1]
                     down, up = down + abs(k) * moved[0], up + abs(k) * moved[1]
-            return down, up
+            return down + 1 - Fraction(step, q.one), up
     return Fraction(0), Fraction(0)
 
 

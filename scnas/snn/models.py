@@ -35,6 +35,8 @@ COMMON = ("v_rest", "v_reset", "refractory")  # used by every model
 TRAINABLE = ("gain_k", "leak_k")  # where a model uses them; so is the threshold, always
 # Constants that are powers of two where training keeps to such, so that a product moves an exponent only.
 POWERS_OF_TWO = ("gain_k", "leak_k", "decay_k", "noise_k")
+# What readers call their own; no word of state may have such a name.
+TAKEN = ("I", "threshold", "noise", "fires", "charge", "limit", "p", "raw", "margin", "rests", "waiting")
 
 
 # -- expressions -----------------------------------------------------------------------------------
@@ -46,6 +48,12 @@ class Node:
 
     op: str
     args: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.op, self.args)))  # once, not for all within it each time
+
+    def __hash__(self) -> int:
+        return int(getattr(self, "_hash"))  # noqa: B009
 
     def __add__(self, other: "Node | int") -> "Node":
         return Node("add", (self, lifted(other)))
@@ -203,16 +211,17 @@ class Model:
     cell: Cell | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            raise Refused(
-                f"name of a neuron must be small letters, digits and _, a letter first, got {self.name!r}"
-            )
+        for said in (self.name, *(word.name for word in self.words)):
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", said):
+                raise Refused(
+                    f"a neuron and its words must be named in small letters, digits and _, got {said!r}"
+                )
         known = set(CONSTANTS) - {"refractory", "noise_k"}
         taken = [w for w in self.constants if w in CONSTANTS or not re.fullmatch(r"[a-z][a-z0-9_]*_k", w)]
         if taken:
             raise Refused(f"{self.name}: constants of its own must be new and end in _k, got {taken[0]!r}")
         state = ["v", *(word.name for word in self.words)]
-        clash = sorted(set(state) & (known | set(self.constants) | {"I", "threshold", "noise", "fires"}))
+        clash = set(state) & (known | set(self.constants) | set(TAKEN))
         if clash or len(set(state)) < len(state):
             raise Refused(f"{self.name}: words of state must have names of their own, got {state}")
         constants = known | set(self.constants)
@@ -237,11 +246,14 @@ class Model:
                     raise Refused(f"{self.name}, {what}: a slope is clipped along a name")
         if "I" not in self.charge.names:
             raise Refused(f"{self.name}, charge: must depend on the current, I")
-        if self.limit.op != "name" and "threshold" not in self.limit.names:
+        if "threshold" not in self.limit.names:
             raise Refused(f"{self.name}, limit: must depend on threshold")
         unused = sorted(set(self.constants) - self.names)
         if unused:
             raise Refused(f"{self.name}: constants of its own must be used, got {unused[0]}")
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     @property
     def expressions(self) -> tuple[Node, ...]:
