@@ -10,13 +10,11 @@ import numpy as np
 
 from scnas.contract import Refused
 from scnas.hardware import schedule
-from scnas.hardware.circuit import signal
+from scnas.hardware.circuit import shared, signal
 from scnas.hardware.circuit.folded import lane_leaves, weight_words
-from scnas.hardware.circuit.shared import BLOCK_BITS
 from scnas.hardware.cost.expected import _difference_counts
 from scnas.hardware.cost.structure import (
     _LANE_TREE,
-    _NEURON_INDEX,
     _TREE,
     DEFAULT_ACTIVITY,
     SHORT,
@@ -25,8 +23,11 @@ from scnas.hardware.cost.structure import (
     _stage_bits,
     lane_tree,
     signed_digits,
+    traits,
     tree_counts,
 )
+from scnas.snn import derive
+from scnas.snn.models import model_of
 from scnas.snn.network import Layer, Network
 
 
@@ -51,6 +52,7 @@ def of_network(network: Network, activity: Sequence[float] | None = None, input_
     rows = []
     for i, (layer, live) in enumerate(zip(layers, lives, strict=True)):
         k, folded, fires, T = layer.constants, layer.mapping == "folded", network.fires(i), network.timesteps
+        kind = traits(layer.neuron)
         last = i == len(layers) - 1
         shift = network.fraction - (layer.length.bit_length() - 1)
         low, high = signal.count_bounds(layer, T)
@@ -98,20 +100,20 @@ def of_network(network: Network, activity: Sequence[float] | None = None, input_
         membranes = 0
         if fires and not folded:
             membranes = int(live.sum()) * network.word
-            if layer.neuron != "izhikevich":
+            if not kind.quadratic:
                 thresholds = layer.threshold[live]
                 membranes = sum(signal.sum_width(layer, network, int(t)) for t in thresholds)
                 membranes += int((thresholds <= k["v_rest"]).sum()) if not k["refractory"] else 0
-            if layer.neuron == "if":  # without a leak it stays a multiple of what a spike adds
+            if not (kind.leaks or kind.quadratic):  # without a leak it stays a multiple of what a spike adds
                 step = max(1, 2**shift * k["gain_k"] >> network.fraction)
                 membranes -= ((step & -step).bit_length() - 1) * int((~saturates).sum())
-            if layer.neuron in ("lif", "stochastic_lif") and 2 * k["leak_k"] == 2**network.fraction:
+            if kind.leaks and not kind.adapts and 2 * k["leak_k"] == 2**network.fraction:
                 # a leak of 1/2 is a shift: bits below all that the limits look at move out unseen
                 lowest = 2 ** (network.word - 1) + k["v_rest"]
                 for threshold, cut in zip(layer.threshold[live], saturates, strict=True):
                     seen = int(threshold) - k["v_rest"] | lowest
                     # ... unless they are added to, and carry into bits that are seen
-                    added = 0 if cut or layer.neuron == "stochastic_lif" else max(0, lowest_driven)
+                    added = 0 if cut or kind.noisy else max(0, lowest_driven)
                     membranes -= min((seen & -seen).bit_length() - 1, added + 1)
         weights = _WeightRom(0, 0, 0, np.zeros(len(_LANE_TREE)), 0, 0, 0)
         if folded:
@@ -148,7 +150,7 @@ def of_network(network: Network, activity: Sequence[float] | None = None, input_
                 n_in=layer.n_in,
                 n_out=layer.n_out,
                 live=int(live.sum()),
-                neuron=_NEURON_INDEX[layer.neuron],
+                **kind._asdict(),
                 fires=fires,
                 feeds_parallel=not last and layers[i + 1].mapping == "parallel",
                 lfsr=layer.generator == "lfsr",
@@ -180,9 +182,9 @@ def of_network(network: Network, activity: Sequence[float] | None = None, input_
                 saturating=int(saturates.any()) if folded else int(saturates.sum()),
                 score_width=signal.signed_bits(*signal.score_bounds(network)) if last else 0,
                 gain=signed_digits(k["gain_k"]),
-                leak=_leak_adders(layer.neuron, k["leak_k"], network.fraction)[0],
-                quarter=layer.neuron not in ("if", "izhikevich") and 4 * k["leak_k"] == 2**network.fraction,
-                spread=_leak_adders(layer.neuron, k["leak_k"], network.fraction)[1],
+                leak=_leak_adders(k["leak_k"], network.fraction)[0],
+                quarter=kind.leaks and 4 * k["leak_k"] == 2**network.fraction,
+                spread=_leak_adders(k["leak_k"], network.fraction)[1],
                 noise=signed_digits(k["noise_k"]),
                 decay=signed_digits(k["decay_k"]),
                 recovery=signed_digits(k["a_k"]) + signed_digits(k["b_k"]),
@@ -201,10 +203,10 @@ def of_network(network: Network, activity: Sequence[float] | None = None, input_
                 if folded and fires
                 else 0,
                 driven_bits=max(0, (network.word if folded else membranes) - neurons * max(0, lowest_driven))
-                if fires and layer.neuron != "izhikevich"
+                if fires and not kind.quadratic
                 else 0,
                 products=fires * _products(layer, neurons * layer.units),
-                squares=fires * neurons * layer.units * (layer.neuron == "izhikevich"),
+                squares=fires * neurons * layer.units * kind.quadratic,
                 byte_clocks=input_clocks if i == 0 else 0,
                 byte_registers=byte_registers,
                 spikes=activity[i],
@@ -241,8 +243,8 @@ def _products(layer: Layer, units: int) -> int:
         k = abs(layer.constants[name])
         return bool(k & (k - 1))
 
-    shared = layer.neuron == "stochastic_lif" and counts("noise_k")
-    return units * sum(counts(name) for name in ("gain_k", "leak_k", "decay_k", "a_k", "b_k")) + shared
+    factors = derive.products(model_of(layer.neuron)).by_constant
+    return units * sum(counts(name) * times for name, times in factors.items()) + counts("noise_k")
 
 
 class _Ring(NamedTuple):
@@ -341,7 +343,7 @@ def _weight_rom(layer: Layer) -> _WeightRom:
             used = reduce(or_, words) >> lane * (bits + 1) & 2**bits - 1
             reach += used.bit_length()
             span += used.bit_length() - max(0, (used & -used).bit_length() - 1)
-    if len(words) * width > BLOCK_BITS:
+    if len(words) * width > shared.BLOCK_BITS:
         return _WeightRom(varies.bit_count(), magnitudes, used_lanes, trees, reach, span, 0)
     columns = set(_columns(words, width)) - {0, 2 ** len(words) - 1}
     luts = _tables(words, width)

@@ -10,14 +10,13 @@ from scnas.hardware import schedule
 from scnas.hardware.circuit import signal
 from scnas.hardware.cost.structure import (
     _LANE_TREE,
-    _NEURON_INDEX,
     _TREE,
     DEFAULT_ACTIVITY,
-    IZHIKEVICH,
     SHORT,
     Structure,
     bits_of,
     lane_tree,
+    traits,
     tree_counts,
 )
 from scnas.randomness import rng
@@ -92,7 +91,8 @@ def of_architectures(architectures: Sequence[Architecture], input_clocks: Sequen
     n_out = per_layer(a.layer_widths for a in architectures)
     n_in = np.where(first, per_network(a.n_inputs for a in architectures), np.roll(n_out, 1))
     fires = ~(last & per_network((a.readout == "membrane" for a in architectures), bool))
-    neuron = per_layer((_NEURON_INDEX[n] for n in a.neuron_types) for a in architectures)
+    kinds = np.array([traits(n) for a in architectures for n in a.neuron_types])
+    leaks, noisy, adapts, quadratic = kinds.T
     lfsr = per_layer(((g == "lfsr" for g in a.generators) for a in architectures), bool)
     folded = per_layer(((m == "folded" for m in a.mappings) for a in architectures), bool)
     lanes = per_layer(a.lanes for a in architectures)
@@ -139,7 +139,10 @@ def of_architectures(architectures: Sequence[Architecture], input_clocks: Sequen
         n_in=n_in,
         n_out=n_out,
         live=live,
-        neuron=neuron,
+        leaks=leaks,
+        noisy=noisy,
+        adapts=adapts,
+        quadratic=quadratic,
         fires=fires,
         feeds_parallel=feeds_parallel,
         lfsr=lfsr,
@@ -169,16 +172,14 @@ def of_architectures(architectures: Sequence[Architecture], input_clocks: Sequen
         total_bits=neurons * total_bits,
         drive_bits=neurons * drive,
         score_bits=last * n_out * score,
-        # `if` stays a multiple of what a spike adds, 2^shift times a gain of about 1/4
-        membrane_bits=fires
-        * live
-        * (word + (neuron != IZHIKEVICH) - (neuron == 0) * np.maximum(0, shift - 2)),
+        # without a leak it stays a multiple of what a spike adds, 2^shift times a gain of about 1/4
+        membrane_bits=fires * live * (word + ~quadratic - ~(leaks | quadratic) * np.maximum(0, shift - 2)),
         saturating=neurons * saturating,
         score_width=last * (score + np.where(fires, 1, shift + 1)),
         gain=ones,
-        leak=np.where(neuron > 0, 0.5, 0),  # of 1/2 .. 1/16, where training leaves it
-        quarter=np.where(neuron > 0, 0.25, 0),
-        spread=np.where(neuron > 0, 0.9, 0),
+        leak=np.where(leaks, 0.5, 0),  # of 1/2 .. 1/16, where training leaves it
+        quarter=np.where(leaks, 0.25, 0),
+        spread=np.where(leaks, 0.9, 0),
         noise=ones,
         decay=ones,
         recovery=6 * ones,  # a_k = 0.02 and b_k = 0.2 at F = 8
@@ -192,9 +193,9 @@ def of_architectures(architectures: Sequence[Architecture], input_clocks: Sequen
         # of the bits of an entry, some are the same everywhere or as another
         rom_luts=slots * np.where(lfsr, 9, np.log2(length) + 1) * np.ceil(words / 16),
         threshold_luts=fires * (n_out > units) * (0.75 * word) * units * np.ceil(n_out / units / 16),
-        driven_bits=fires * (neuron != IZHIKEVICH) * neurons * (word - np.maximum(0, shift - 2)),
-        products=2 * neurons * units * fires * (neuron == IZHIKEVICH),
-        squares=neurons * units * fires * (neuron == IZHIKEVICH),
+        driven_bits=fires * ~quadratic * neurons * (word - np.maximum(0, shift - 2)),
+        products=2 * neurons * units * fires * quadratic,
+        squares=neurons * units * fires * quadratic,
         byte_clocks=byte_clocks,
         byte_registers=8 * byte_clocks,
         spikes=DEFAULT_ACTIVITY * n_in,

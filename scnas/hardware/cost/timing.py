@@ -16,7 +16,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from scnas.contract import NEURONS
 from scnas.hardware import schedule
 from scnas.hardware.circuit import tree
 from scnas.hardware.cost.folding import Folding
@@ -33,11 +32,8 @@ def features(x: Structure, folding: Folding) -> dict[str, np.ndarray]:
     register, entering one, and what lies between in any case.
     """
     wired, n = ~x.folded, np.maximum(1, x.live)
-    stochastic, homeostatic, izhikevich = (
-        x.fires & (x.neuron == NEURONS.index(name))
-        for name in ("stochastic_lif", "homeostatic_lif", "izhikevich")
-    )
-    leaky = x.fires & ~izhikevich
+    leaky, izhikevich = x.fires & ~x.quadratic, x.fires & x.quadratic
+    stochastic, homeostatic = x.fires & x.noisy, x.fires & x.adapts
     number = np.where(~x.lfsr & (x.length <= 2), 0, np.where(x.lfsr, 8, np.log2(x.length)))
     leaves = np.maximum(1, x.synapses / np.maximum(1, x.n_out) / 2)  # of a neuron, of one sign
     more_gain = np.maximum(0, x.gain - 1)
