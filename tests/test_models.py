@@ -18,7 +18,7 @@ from test_neurons import constants as tensors
 from test_neurons import random_case
 
 from scnas import resources
-from scnas.contract import NEURONS
+from scnas.contract import NEURONS, Names
 from scnas.equiv import generate_sby, tools
 from scnas.equiv.cells import verdict
 from scnas.hardware.datapath import datapath
@@ -157,7 +157,7 @@ def test_facts_of_the_five_models_by_hand():
         "homeostatic_lif": {"leak_k", "decay_k", "bump_k"},
         "izhikevich": {"a_k", "b_k", "d_k"},
     }
-    assert tuple(MODELS) == tuple(own) == NEURONS
+    assert tuple(MODELS) == tuple(own) == tuple(NEURONS)
     for neuron, extra in own.items():
         model = MODELS[neuron]
         assert derive.used_constants(model) == common | extra
@@ -607,7 +607,9 @@ def test_facts_of_a_model_of_ones_own():
 
 def test_a_model_of_ones_own_is_registered_once(monkeypatch):
     monkeypatch.setattr(models, "MODELS", dict(MODELS))
+    monkeypatch.setattr(models.contract, "NEURONS", Names(*NEURONS))
     model = models.register(quadratic())
+    assert tuple(models.contract.NEURONS) == (*NEURONS, "quadratic_if")
     assert models.model_of("quadratic_if") is models.register(model) is model
     with pytest.raises(ValueError, match="neuron 'quadratic_if' is registered already"):
         models.register(quadratic(constants=("critical_k",), limit=name("threshold") + name("critical_k")))

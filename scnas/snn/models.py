@@ -330,15 +330,16 @@ MODELS: dict[str, Model] = {model.name: model for model in _BUILT_IN}
 
 
 def register(model: Model) -> Model:
-    """Add a model to MODELS, which every reader looks into; the same model.
+    """Add a model to MODELS, which every reader looks into, and its name to contract.NEURONS; the same model.
 
     ValueError if another one has its name.
     """
     if MODELS.setdefault(model.name, model) is not model:
         raise Refused(f"neuron {model.name!r} is registered already")
+    contract.NEURONS.add(model.name)
     return model
 
 
 def model_of(neuron: str) -> Model:
     """The model of that name; ValueError listing those there are if there is none."""
-    return MODELS[contract.one_of("neuron", neuron, tuple(MODELS))]
+    return MODELS[contract.one_of("neuron", neuron, contract.NEURONS)]
