@@ -13,6 +13,7 @@ import numba
 import numpy as np
 import pytest
 import torch
+from networks import random_network
 from oracle import State, neuron_step
 from test_neurons import constants as tensors
 from test_neurons import random_case
@@ -28,6 +29,7 @@ from scnas.snn.cpu.passes import CpuPass
 from scnas.snn.derive import Floats, Whole, read
 from scnas.snn.models import CONSTANTS, MODELS, Format, Model, Word, clipped_slope, mul, name, on_spike
 from scnas.snn.module import IntegerNetwork
+from scnas.snn.network import Network
 from scnas.snn.population import PopulationStack
 from scnas.snn.reference.neurons import scan
 from scnas.snn.streams import noise_sequence, van_der_corput
@@ -605,9 +607,37 @@ def test_facts_of_a_model_of_ones_own():
     assert not derive.only_moves_exponents(model)
 
 
-def test_a_model_of_ones_own_is_registered_once(monkeypatch):
+@pytest.fixture
+def registry(monkeypatch):
+    """Registries that are thrown away."""
     monkeypatch.setattr(models, "MODELS", dict(MODELS))
     monkeypatch.setattr(models.contract, "NEURONS", Names(*NEURONS))
+
+
+def test_constants_of_ones_own_stand_in_a_network_behind_the_others(registry):
+    models.register(quadratic())
+    network = random_network(np.random.default_rng(0), (3, 2), neuron="lif", readout="spikes")
+    data = network.to_dict()
+    data["layers"][0] |= {"neuron": "quadratic_if"}
+    data["layers"][0]["constants"] |= {"critical_k": 128}
+    read = Network.from_dict(data)
+    assert tuple(read.layers[0].constants) == (*CONSTANTS, "critical_k")
+    assert Network.from_dict(read.to_dict()) == read
+    del data["layers"][0]["constants"]["critical_k"]
+    with pytest.raises(ValueError, match=r"constants must have exactly .*missing \['critical_k'\]"):
+        Network.from_dict(data)
+    data["layers"][0] |= {"neuron": "lif"}
+    data["layers"][0]["constants"]["critical_k"] = 0
+    with pytest.raises(ValueError, match=r"unknown \['critical_k'\]"):
+        Network.from_dict(data)
+
+
+def test_an_expression_can_be_read():
+    assert str(MODELS["homeostatic_lif"].words[0].update) == "a - mul(a, decay_k) + on_spike(bump_k, 0)"
+    assert str(models.leaking - (models.v - 1)) == "v + mul(I, gain_k) + mul(v_rest - v, leak_k) - (v - 1)"
+
+
+def test_a_model_of_ones_own_is_registered_once(registry):
     model = models.register(quadratic())
     assert tuple(models.contract.NEURONS) == (*NEURONS, "quadratic_if")
     assert models.model_of("quadratic_if") is models.register(model) is model

@@ -67,6 +67,16 @@ class Node:
     def __rsub__(self, other: int) -> "Node":
         return Node("sub", (lifted(other), self))
 
+    def __str__(self) -> str:
+        match self.op, self.args:
+            case (("name" | "number"), (value,)):
+                return str(value)
+            case "add", (a, b):
+                return f"{a} + {b}"
+            case "sub", (a, b):
+                return f"{a} - ({b})" if b.op in ("add", "sub") else f"{a} - {b}"
+        return f"{self.op}({', '.join(map(str, self.args))})"
+
     @property
     def nodes(self) -> "tuple[Node, ...]":
         """The expressions that the operator is applied to."""

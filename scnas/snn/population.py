@@ -15,8 +15,9 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from scnas.randomness import integer, rng
-from scnas.snn import backends
-from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Layer, Network
+from scnas.snn import backends, derive
+from scnas.snn.models import CONSTANTS, model_of
+from scnas.snn.network import Layer, Network
 from scnas.snn.reference.neurons import Constants, Part, exact_dtype, scan_reference, together
 from scnas.snn.reference.synapses import (
     Given,
@@ -419,16 +420,17 @@ class LayerStack:
         if host.position is not None:
             delays = np.rint(host.position[own]).astype(np.int64)
         values = dict(self.constants[p])
-        threshold, used = np.zeros(b, dtype=np.int64), set()
+        threshold, used = np.zeros(b, dtype=np.int64), frozenset[str]()
         if self.fires:
             values["leak_k"], values["gain_k"] = int(host.leak_k[p, 0]), int(host.gain_k[p, 0])
-            threshold, used = host.threshold[p, :b].astype(np.int64), USED_CONSTANTS[model]
+            threshold = host.threshold[p, :b].astype(np.int64)
+            used = derive.used_constants(model_of(model))
         return Layer(
             neuron=model, generator=self.generators[p], length=self.lengths[p], seed=self.seeds[p],
             noise_seed=self.noise_seeds[p], mapping=architecture.mappings[index],
             lanes=architecture.lanes[index], weights=weights,
             delays=np.where(weights != 0, delays, 0), threshold=threshold,
-            constants={name: values[name] if name in used else 0 for name in CONSTANTS},
+            constants={k: values[k] if k in used else 0 for k in derive.constants_of(model_of(model))},
             units=architecture.units[index],
         )  # fmt: skip
 

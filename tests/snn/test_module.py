@@ -18,8 +18,9 @@ from oracle import Inference, infer
 
 from scnas.contract import GENERATORS, NEURONS
 from scnas.snn import module
+from scnas.snn.models import CONSTANTS
 from scnas.snn.module import IntegerNetwork, load_network
-from scnas.snn.network import CONSTANTS, Layer, Network
+from scnas.snn.network import Layer, Network
 from scnas.snn.reference import neurons
 
 
