@@ -16,7 +16,7 @@ from torch import Tensor
 
 from scnas.randomness import integer, rng
 from scnas.snn import backends, derive
-from scnas.snn.models import CONSTANTS, model_of
+from scnas.snn.models import Format, model_of
 from scnas.snn.network import Layer, Network
 from scnas.snn.reference.neurons import Constants, Part, exact_dtype, scan_reference, together
 from scnas.snn.reference.synapses import (
@@ -35,8 +35,6 @@ from scnas.space import Architecture
 
 WEIGHT_SPREAD = 0.15  # standard deviation of initial weights, as a share of the largest
 RATE_GUESS = 0.25  # spikes per input and step that the initial gain assumes
-# Izhikevich 2003, "Simple model of spiking neurons", regular spiking, in units of 100 mV.
-IZHIKEVICH = {"a_k": 0.02, "b_k": 0.2, "d_k": 0.08, "v_rest": -0.65, "v_reset": -0.65, "threshold": 0.3}
 
 
 class _Round(torch.autograd.Function):
@@ -110,11 +108,16 @@ class LayerStack:
             if self.spans[p]:
                 position[p, :a, :b] = dice.random((a, b)) * self.spans[p]
             real[p, :a, :b] = True
+        starts = [
+            model_of(model).start(Format(word, self.fraction))
+            for model, word in zip(self.models, self.words, strict=True)
+        ]
         self.constants = [
-            self._fixed(model, word) for model, word in zip(self.models, self.words, strict=True)
+            dict.fromkeys(derive.constants_of(model_of(model)), 0) | start.constants
+            for model, start in zip(self.models, starts, strict=True)
         ]
         half = np.array([2 ** (word - 1) for word in self.words])
-        base = np.array([c["threshold"] for c in self.constants])
+        base = np.array([start.threshold for start in starts])
 
         def column(values, dtype=torch.float32) -> Tensor:
             return torch.tensor(np.asarray(values, dtype=np.float64), dtype=dtype).view(count, 1, 1)
@@ -122,7 +125,7 @@ class LayerStack:
         # A gain under which an average input of `RATE_GUESS` drives a neuron about to its threshold.
         fan_in = np.array([max(1.0, kept / b) for kept, (a, b) in zip(self.kept, self.sizes, strict=True)])
         drive = WEIGHT_SPREAD * np.sqrt(fan_in * RATE_GUESS) * one
-        target = np.where(np.array(self.models) == "izhikevich", 0.5 * one, base)
+        target = np.array([float(start.target) for start in starts])
         self.gain_range = (
             column(-np.full(count, self.fraction)),
             column(np.array(self.words) - 2 - self.fraction),
@@ -157,28 +160,10 @@ class LayerStack:
             "refractory": torch.zeros(count, 1, 1, dtype=torch.float64),
             **{
                 name: column([c[name] for c in self.constants], torch.float64)
-                for name in ("decay_k", "bump_k", "a_k", "b_k", "d_k", "v_rest", "v_reset", "scale")
+                for name in ("decay_k", "bump_k", "a_k", "b_k", "d_k", "v_rest", "v_reset")
             },
+            "scale": column([start.scale for start in starts], torch.float64),
         }
-
-    def _fixed(self, model: str, word: int) -> dict[str, int]:
-        """Constants that training leaves alone, Q(F), sized so that they fit the word."""
-        one, half = 2**self.fraction, 2 ** (word - 1)
-        c = dict.fromkeys((*CONSTANTS, "threshold", "scale"), 0)
-        c["threshold"] = c["scale"] = min(one, half // 4)
-        if model == "izhikevich":
-            for name, value in IZHIKEVICH.items():
-                c[name] = max(-half, min(half - 1, round(value * one)))
-            c["threshold"] = max(1, c["threshold"])
-            c["scale"] = max(1, one // 2)
-        if model == "homeostatic_lif":
-            c["decay_k"] = max(1, min(one // 8, half // 2))
-            c["bump_k"] = max(1, c["threshold"] // 4)
-        if model == "stochastic_lif":
-            # The noise byte has a standard deviation of 74; a tenth of the threshold is wanted.
-            wanted = max(1.0, 0.1 * c["threshold"] * one / 74)
-            c["noise_k"] = min(2 ** round(math.log2(wanted)), half // 2)
-        return c
 
     def _table(self, p: int) -> np.ndarray:
         """Ones of every magnitude in current units, [T, M + 1] float32; empty for a sobol layer, whose
