@@ -77,7 +77,7 @@ class Arithmetic(Generic[T]):
     def saturated(self, a: T) -> T:
         raise NotImplementedError
 
-    def fires(self, p: T, limit: T, waiting: T) -> T:
+    def fires(self, p: T, limit: T, waiting: T | None) -> T:
         """Whether p >= limit and nothing is waited for."""
         raise NotImplementedError
 
@@ -132,20 +132,22 @@ class Stepped(NamedTuple, Generic[T]):
 
     fires: T
     state: dict[str, T]
-    waiting: T
+    waiting: T | None
 
 
-def step(model: Model, names: Mapping[str, T], waiting: T, arithmetic: Arithmetic[T]) -> Stepped[T]:
+def step(model: Model, names: Mapping[str, T], waiting: T | None, arithmetic: Arithmetic[T]) -> Stepped[T]:
     """One update. names: the state, the current `I`, saturated, `threshold`, `noise`, and constants,
-    `refractory` among them. waiting: refractory steps left, this one included."""
+    `refractory` among them. waiting: refractory steps left, this one included; None where no neuron ever
+    waits."""
     p = arithmetic.saturated(read(model.charge, names, arithmetic))
     fires = arithmetic.fires(p, read(model.limit, names, arithmetic), waiting)
     names = {**names, "fires": fires}
     state = {w.name: arithmetic.saturated(read(w.update, names, arithmetic)) for w in model.words}
-    after = arithmetic.choose(fires, names["v_reset"], p)
-    state["v"] = arithmetic.choose(waiting, names["v_rest"], after)
-    left = arithmetic.choose(fires, names["refractory"], arithmetic.rest_left(waiting))
-    return Stepped(fires, state, left)
+    state["v"] = arithmetic.choose(fires, names["v_reset"], p)
+    if waiting is not None:
+        state["v"] = arithmetic.choose(waiting, names["v_rest"], state["v"])
+        waiting = arithmetic.choose(fires, names["refractory"], arithmetic.rest_left(waiting))
+    return Stepped(fires, state, waiting)
 
 
 def first_state(model: Model, constants: Mapping[str, T], arithmetic: Arithmetic[T]) -> dict[str, T]:
@@ -184,8 +186,8 @@ class Whole(Arithmetic[int]):
     def saturated(self, a: int) -> int:
         return max(-self.q.half, min(self.q.half - 1, a))
 
-    def fires(self, p: int, limit: int, waiting: int) -> int:
-        return int(waiting == 0 and p >= limit)
+    def fires(self, p: int, limit: int, waiting: int | None) -> int:
+        return int(not waiting and p >= limit)
 
     def rest_left(self, waiting: int) -> int:
         return max(0, waiting - 1)
@@ -230,8 +232,8 @@ class Floats(Arithmetic[Array]):
     def saturated(self, a: Array) -> Array:
         return np.clip(a, -self.q.half, self.q.half - 1)
 
-    def fires(self, p: Array, limit: Array, waiting: Array) -> Array:
-        return (waiting == 0) & (p >= limit)
+    def fires(self, p: Array, limit: Array, waiting: Array | None) -> Array:
+        return p >= limit if waiting is None else (waiting == 0) & (p >= limit)
 
     def rest_left(self, waiting: Array) -> Array:
         return np.clip(waiting - 1, 0, None)

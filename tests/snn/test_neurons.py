@@ -126,12 +126,10 @@ def test_state_goes_in_and_comes_out():
     c = constants([layer], 16, 8, 6)
     current = torch.tensor([50.0, 60, 70, 80, 90, 100], dtype=torch.float64).view(1, 6, 1, 1)
     expected = scan("homeostatic_lif", current, c, 8)[0]
-    state = initial_state("homeostatic_lif", (1, 1, 1), c, 256.0)
+    state = initial_state("homeostatic_lif", (1, 1, 1), c, 256.0, True)
     fired = []
     for t in range(6):
-        spike, state = step(
-            "homeostatic_lif", current[:, t], c.noise[:, t, None, None], state, c, 256.0, True
-        )
+        spike, state = step("homeostatic_lif", current[:, t], c.noise[:, t, None, None], state, c, 256.0)
         fired.append(spike)
     assert torch.equal(torch.stack(fired, 1), expected) and expected.sum() > 1
 
