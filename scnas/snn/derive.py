@@ -17,7 +17,7 @@ from fractions import Fraction
 from functools import cache
 from itertools import product
 from math import gcd
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from scnas.contract import Refused
 from scnas.snn.models import COMMON, CONSTANTS, POWERS_OF_TWO, TRAINABLE, Format, Model, Node, lifted
 
 T = TypeVar("T")
-Array = NDArray[np.float64]
+Array = NDArray[Any]  # of float64, or bool
 
 
 # -- reading an expression -------------------------------------------------------------------------
@@ -89,42 +89,45 @@ class Arithmetic(Generic[T]):
 def read(node: Node, names: Mapping[str, T], arithmetic: Arithmetic[T]) -> T:
     """The value of an expression. names: of everything that it reads, `fires` included where it asks
     on_spike. Equal parts are worked out once, in the order in which they are written."""
-    known: dict[Node, T] = {}
+    return _value(node, names, arithmetic, {})
 
-    def value(node: Node) -> T:
-        if node not in known:
-            known[node] = found(node)
+
+def _value(node: Node, names: Mapping[str, T], arithmetic: Arithmetic[T], known: dict[Node, T]) -> T:
+    # No function within a function: the cycle between the two would keep tensors until it is collected.
+    if node in known:
         return known[node]
-
-    def found(node: Node) -> T:
-        match node.op, node.args:
-            case "name", (str(word),):
-                return names[word]
-            case "number", (number,):
-                return arithmetic.number(number)
-            case "real", (numerator, denominator):
-                return arithmetic.real(numerator, denominator)
-            case "times", (factor, a):
-                return arithmetic.times(factor, value(a))
-            case "on_spike", (a, b):
-                return arithmetic.choose(names["fires"], value(a), value(b))
-            case "clipped_slope", (a, by):
-                return arithmetic.clipped_slope(a, by.args[0], names)
-            case "add", (a, b):
-                return arithmetic.add(value(a), value(b))
-            case "sub", (a, b):
-                return arithmetic.sub(value(a), value(b))
-            case "mul", (a, b):
-                return arithmetic.mul(value(a), value(b))
-            case "plain", (a, b):
-                return arithmetic.plain(value(a), value(b))
-            case "unit", (a,):
-                return arithmetic.unit(value(a))
-            case "clip", (a,):
-                return arithmetic.clip(value(a))
-        raise Refused(f"an expression has no operator {node.op!r}")
-
-    return value(node)
+    args = node.args
+    if node.op == "clipped_slope":
+        known[node] = arithmetic.clipped_slope(args[0], args[1].args[0], names)
+        return known[node]
+    values = [_value(arg, names, arithmetic, known) for arg in node.nodes]
+    match node.op:
+        case "name":
+            found = names[args[0]]
+        case "number":
+            found = arithmetic.number(args[0])
+        case "real":
+            found = arithmetic.real(*args)
+        case "times":
+            found = arithmetic.times(args[0], *values)
+        case "on_spike":
+            found = arithmetic.choose(names["fires"], *values)
+        case "add":
+            found = arithmetic.add(*values)
+        case "sub":
+            found = arithmetic.sub(*values)
+        case "mul":
+            found = arithmetic.mul(*values)
+        case "plain":
+            found = arithmetic.plain(*values)
+        case "unit":
+            found = arithmetic.unit(*values)
+        case "clip":
+            found = arithmetic.clip(*values)
+        case _:
+            raise Refused(f"an expression has no operator {node.op!r}")
+    known[node] = found
+    return found
 
 
 class Stepped(NamedTuple, Generic[T]):

@@ -108,17 +108,18 @@ class _Fire(torch.autograd.Function):
 
 
 class _ClipSlope(torch.autograd.Function):
-    """`value`, worked out from `along`, whose slope along it is clipped to -1..1 behind it."""
+    """`value`, worked out from `along`, whose slope along it, slope(along), is clipped to -1..1 behind it."""
 
     @staticmethod
     def forward(ctx, value, along, slope):
-        ctx.save_for_backward(slope)
-        return value.clone()
+        ctx.save_for_backward(along)
+        ctx.slope = slope
+        return value.view_as(value)
 
     @staticmethod
     def backward(ctx, gradient):
-        (slope,) = ctx.saved_tensors
-        return gradient, gradient * slope.clamp(-1, 1), None
+        (along,) = ctx.saved_tensors
+        return gradient, gradient * ctx.slope(along).clamp(-1, 1), None
 
 
 class _Tensors(derive.Arithmetic[Tensor]):
@@ -154,9 +155,9 @@ class _Tensors(derive.Arithmetic[Tensor]):
         value = derive.read(node, {**names, by: along.detach()}, self)
         if not along.requires_grad:
             return value
-        with torch.no_grad():
-            slope = derive.read(derive.slope(node, by), names, self)
-        return _ClipSlope.apply(value, along, slope)
+        found = derive.slope(node, by)
+        others = {name: names[name].detach() for name in found.names - {by}}
+        return _ClipSlope.apply(value, along, lambda x: derive.read(found, {**others, by: x}, self))
 
     def plain(self, a, b):
         return a * b
