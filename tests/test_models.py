@@ -19,7 +19,7 @@ from test_neurons import constants as tensors
 from test_neurons import random_case
 
 from scnas import resources
-from scnas.contract import NEURONS, Names
+from scnas.contract import NEURONS
 from scnas.equiv import generate_sby, tools
 from scnas.equiv.cells import verdict
 from scnas.hardware.datapath import datapath
@@ -32,8 +32,12 @@ from scnas.snn.module import IntegerNetwork
 from scnas.snn.network import Network
 from scnas.snn.population import PopulationStack
 from scnas.snn.reference.neurons import scan
-from scnas.snn.streams import noise_sequence, van_der_corput
+from scnas.snn.reference.passes import TorchPass
+from scnas.snn.samples import Samples
+from scnas.snn.streams import noise_sequence, rate_encode, van_der_corput
+from scnas.snn.training import open_pass
 from scnas.space import Architecture
+from scnas.tasks import Split
 
 needs_tools = pytest.mark.skipif(bool(tools.missing_tools()), reason=tools.missing_tools() or "-")
 FORMATS = [
@@ -624,7 +628,7 @@ def test_facts_of_a_model_of_ones_own():
 def registry(monkeypatch):
     """Registries that are thrown away."""
     monkeypatch.setattr(models, "MODELS", dict(MODELS))
-    monkeypatch.setattr(models.contract, "NEURONS", Names(*NEURONS))
+    monkeypatch.setattr(NEURONS, "_names", list(NEURONS))
 
 
 def test_constants_of_ones_own_stand_in_a_network_behind_the_others(registry):
@@ -645,6 +649,28 @@ def test_constants_of_ones_own_stand_in_a_network_behind_the_others(registry):
         Network.from_dict(data)
 
 
+def test_a_model_of_ones_own_is_trained_by_the_reference_and_refused_by_the_kernels(registry):
+    models.register(quadratic())
+    a = Architecture(20, (12, 3), ("quadratic_if", "lif"), (16, 16), (0, 0), timesteps=8)
+    stack = PopulationStack([a], 3, torch.device("cpu"))
+    x = np.random.default_rng(0).random((30, 20)).astype(np.float32)
+    spikes = torch.tensor(rate_encode(x, 8)).transpose(0, 1).float()
+    learner = TorchPass(stack)
+    scores, counts = learner.scores(spikes)
+    network = stack.export(0, a, "rate")
+    assert network.layers[0].constants["critical_k"] == 128
+    assert torch.equal(scores[0].double(), IntegerNetwork(network)(x)) and counts[0, 0] > 0
+    learner.gradients(spikes, torch.zeros(30, dtype=torch.int64), 0.5)
+    for kind in ("weight", "threshold", "gain", "leak"):
+        slope = stack.layers[0].tensors[kind].grad
+        assert slope.isfinite().all() and slope.any(), kind
+    samples = Samples(Split(x, np.zeros(30, np.int64)), "rate", 8, torch.device("cpu"))
+    with pytest.raises(
+        ValueError, match="on cpu must be among if, .*, got quadratic_if, which has no kernel"
+    ):
+        open_pass(stack, samples)
+
+
 def test_an_expression_can_be_read():
     assert str(MODELS["homeostatic_lif"].words[0].update) == "a - mul(a, decay_k) + on_spike(bump_k, 0)"
     assert str(models.leaking - (models.v - 1)) == "v + mul(I, gain_k) + mul(v_rest - v, leak_k) - (v - 1)"
@@ -652,7 +678,7 @@ def test_an_expression_can_be_read():
 
 def test_a_model_of_ones_own_is_registered_once(registry):
     model = models.register(quadratic())
-    assert tuple(models.contract.NEURONS) == (*NEURONS, "quadratic_if")
+    assert NEURONS[-1] == "quadratic_if" and len(NEURONS) == 6
     assert models.model_of("quadratic_if") is models.register(model) is model
     with pytest.raises(ValueError, match="neuron 'quadratic_if' is registered already"):
         models.register(quadratic(constants=("critical_k",), limit=name("threshold") + name("critical_k")))

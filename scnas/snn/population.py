@@ -116,6 +116,8 @@ class LayerStack:
             dict.fromkeys(derive.constants_of(model_of(model)), 0) | start.constants
             for model, start in zip(self.models, starts, strict=True)
         ]
+        # Of models that were registered from outside the package.
+        self.own = dict.fromkeys(name for model in self.models for name in model_of(model).constants)
         half = np.array([2 ** (word - 1) for word in self.words])
         base = np.array([start.threshold for start in starts])
 
@@ -163,6 +165,7 @@ class LayerStack:
                 for name in ("decay_k", "bump_k", "a_k", "b_k", "d_k", "v_rest", "v_reset")
             },
             "scale": column([start.scale for start in starts], torch.float64),
+            **{name: column([c.get(name, 0) for c in self.constants], torch.float64) for name in self.own},
         }
 
     def _table(self, p: int) -> np.ndarray:
@@ -219,7 +222,8 @@ class LayerStack:
             threshold = torch.where(b["neurons"], self.thresholds(), math.inf)
             gain_k, leak_k = self.power("gain"), self.power("leak")
         fixed = {name: b[name] for name in Constants._fields if name in b}
-        return Constants(threshold=threshold, gain_k=gain_k, leak_k=leak_k, **fixed)
+        own = {name: b[name] for name in self.own}
+        return Constants(threshold=threshold, gain_k=gain_k, leak_k=leak_k, **fixed, own=own)
 
     # -- forward --------------------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ def test_no_price_depends_on_the_order_of_the_neurons():
 def test_a_neuron_whose_circuit_nobody_measured_has_no_price(monkeypatch):
     stranger = replace(models.MODELS["homeostatic_lif"], name="stranger", cell=None)
     monkeypatch.setattr(models, "MODELS", models.MODELS | {"stranger": stranger})
-    monkeypatch.setattr(contract, "NEURONS", contract.Names(*contract.NEURONS, "stranger"))
+    monkeypatch.setattr(contract.NEURONS, "_names", [*contract.NEURONS, "stranger"])
     with pytest.raises(ValueError, match="neuron must be one whose circuit has a price, got 'stranger'"):
         structure.traits("stranger")
     assert structure.traits("homeostatic_lif") == (True, False, True, False)
