@@ -20,7 +20,7 @@ from torch import Tensor
 from scnas.snn import derive
 from scnas.snn.backends import has_kernels
 from scnas.snn.cpu.kernels import ALPHA
-from scnas.snn.models import Format, model_of
+from scnas.snn.models import Format, Node, model_of
 
 
 class Constants(NamedTuple):
@@ -125,54 +125,53 @@ class _ClipSlope(torch.autograd.Function):
 class _Tensors(derive.Arithmetic[Tensor]):
     """Integers in Q(F) in floating point, with the gradients of the module's first lines."""
 
-    def __init__(self, c: Constants, one: float):
+    def __init__(self, c: Constants, one: float) -> None:
         self.low, self.high, self.scale, self.one = -c.bound, c.bound - 1, c.scale, one
         self._q = Format(1, round(math.log2(one)))
 
-    def number(self, value):
+    def number(self, value: int) -> Tensor:
         return self.low.new_full((), value)
 
-    def real(self, numerator, denominator):
+    def real(self, numerator: int, denominator: int) -> Tensor:
         return self.number(derive.Whole(self._q).real(numerator, denominator))
 
-    def add(self, a, b):
+    def add(self, a: Tensor, b: Tensor) -> Tensor:
         return a + b
 
-    def sub(self, a, b):
+    def sub(self, a: Tensor, b: Tensor) -> Tensor:
         return a - b
 
-    def times(self, factor, a):
+    def times(self, factor: int, a: Tensor) -> Tensor:
         return factor * a
 
-    def mul(self, a, b):
+    def mul(self, a: Tensor, b: Tensor) -> Tensor:
         return _Floor.apply(a * b / self.one)
 
-    def choose(self, condition, a, b):
+    def choose(self, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return torch.where(condition.detach() > 0, a, b)
 
-    def clipped_slope(self, node, by, names):
-        along = names[by]
+    def clipped_slope(self, node: Node, by: str, names: Mapping[str, Tensor]) -> Tensor:
+        along, found = names[by], derive.slope(node, by)
         value = derive.read(node, {**names, by: along.detach()}, self)
-        if not along.requires_grad:
+        if found is None or not along.requires_grad:
             return value
-        found = derive.slope(node, by)
         others = {name: names[name].detach() for name in found.names - {by}}
         return _ClipSlope.apply(value, along, lambda x: derive.read(found, {**others, by: x}, self))
 
-    def plain(self, a, b):
+    def plain(self, a: Tensor, b: Tensor) -> Tensor:
         return a * b
 
-    def unit(self, a):
+    def unit(self, a: Tensor) -> Tensor:
         return a / self.one
 
-    def saturated(self, a):
+    def saturated(self, a: Tensor) -> Tensor:
         return torch.clamp(a, self.low, self.high)
 
-    def fires(self, p, limit, waiting):
+    def fires(self, p: Tensor, limit: Tensor, waiting: Tensor | None) -> Tensor:
         fired = _Fire.apply(p - limit, self.scale)
         return fired if waiting is None else fired * (waiting == 0)
 
-    def rest_left(self, waiting):
+    def rest_left(self, waiting: Tensor) -> Tensor:
         return (waiting - 1).clamp(min=0)
 
 
