@@ -15,6 +15,7 @@ import pytest
 import torch
 from networks import random_network
 from oracle import State, neuron_step
+from test_cells import needs_icarus, simulate
 from test_neurons import constants as tensors
 from test_neurons import random_case
 
@@ -590,6 +591,49 @@ def test_a_mistake_in_the_derived_datapath_is_refuted(mistake, tmp_path):
     neuron, *change = MISTAKES[mistake]
     k = KNOWN | dict(v_rest=-11, v_reset=-9, refractory=2)
     assert proved(tmp_path, neuron, k, change=change) == "refuted"
+
+
+def simulated(model: Model, q: Format, k: dict[str, int], rows: list[dict], folder) -> list[tuple[int, ...]]:
+    """fires, waiting and the state after each of the given steps, by Icarus Verilog."""
+    state, W = ["v", *(word.name for word in model.words)], q.word
+    noisy, width = "noise" in model.names, max(1, k["refractory"].bit_length())
+    noise = (-128 * k["noise_k"] >> q.fraction, 127 * k["noise_k"] >> q.fraction)
+    wide = {key: W for key in (*state, "I_t", "threshold")} | {"waiting": width}
+    wide |= {"noise_in": derive.signed_bits(min(noise), max(noise))} if noisy else {}
+    outputs = {"fires": (1, False), "waiting_next": (width, False)} | {f"{w}_next": (W, True) for w in state}
+    ports = [f"input [{bits - 1}:0] {key}" for key, bits in wide.items()]
+    ports += [f"output [{bits - 1}:0] {key}" for key, (bits, _) in outputs.items()]
+    plugs = ", ".join(f".{key}({key})" for key in (*wide, *outputs))
+    text = datapath(model, "derived", q, k, (min(noise), max(noise)))
+    text += f"module held (input clk, rst_n, {', '.join(ports)});\nderived only ({plugs});\nendmodule\n"
+    inputs = {key: (bits, [row[key] for row in rows]) for key, bits in wide.items()}
+    return simulate("held", {}, inputs, outputs, len(rows), folder, text)
+
+
+@needs_icarus
+@pytest.mark.parametrize("neuron", [*NEURONS, "quadratic_if"])
+def test_the_derived_datapath_computes_the_step_whatever_the_format(neuron, tmp_path):
+    """Random steps with random constants: every wire is as wide as it must be."""
+    model = quadratic() if neuron == "quadratic_if" else MODELS[neuron]
+    rng = np.random.default_rng(len(neuron))
+    fired = 0
+    for q in (Format(4, 4), Format(8, 4), Format(12, 8), Format(16, 0), Format(24, 12)):
+        names = derive.constants_of(model)
+        k = dict(zip(names, drawn(rng, q, len(names)), strict=True)) | {"refractory": int(rng.integers(0, 6))}
+        rows = []
+        for _ in range(400):
+            words = ("v", *(word.name for word in model.words), "I_t", "threshold")
+            row = dict(zip(words, drawn(rng, q, len(words)), strict=True))
+            row["waiting"] = int(rng.choice([0, rng.integers(0, k["refractory"] + 1)]))
+            rows.append(row | {"noise_in": int(rng.integers(-128, 128)) * k["noise_k"] >> q.fraction})
+        found = simulated(model, q, k, rows, tmp_path)
+        for row, got in zip(rows, found, strict=True):
+            given = k | row | {"I": row["I_t"], "noise": row["noise_in"]}
+            wanted = derive.step(model, given, row["waiting"], Whole(q))
+            state = [wanted.state[w] for w in ("v", *(word.name for word in model.words))]
+            assert got == (wanted.fires, wanted.waiting, *state), (q, k, row)
+            fired += got[0]
+    assert fired > 100
 
 
 # --- a model of one's own -------------------------------------------------------------------------
