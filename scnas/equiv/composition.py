@@ -39,6 +39,7 @@ from scnas.equiv.machine import NotUnderstood, Terms, Word, bits, known
 from scnas.hardware import schedule
 from scnas.hardware.circuit.folded import ending
 from scnas.hardware.circuit.signal import layer_step_clocks
+from scnas.hardware.circuit.top import cell_of, first_state
 from scnas.snn.network import Layer, Network
 from scnas.snn.streams import noise_sequence, ones_table
 
@@ -603,9 +604,9 @@ class Part:
         """The inputs of a neuron that the network fixes."""
         k, layer = self.layer.constants, self.layer
         noise = int(self.noise[t]) * k["noise_k"] >> self.network.fraction
-        self.constant(values, f"{cell}.noise_in", noise if layer.neuron == "stochastic_lif" else 0, what)
+        self.constant(values, f"{cell}.noise_in", noise, what)
         self.constant(values, f"{cell}.gain_k", k["gain_k"], what)
-        if layer.neuron != "izhikevich":
+        if cell_of(layer.neuron).leaks:
             self.constant(values, f"{cell}.leak_k", k["leak_k"], what)
 
     def parallel(self, values: dict, settled: bool) -> None:
@@ -736,10 +737,9 @@ class Part:
         path, k, layer, past = self.path, self.layer.constants, self.layer, self.past
         x = ending(unit)
         cell = f"{path}.datapath{x}"
-        start = {"v": k["v_rest"], "extra": 0, "waiting": 0}
-        if layer.neuron == "izhikevich":
-            start |= {"v": k["v_reset"], "extra": k["b_k"] * k["v_reset"] >> self.network.fraction}
-        used = {"v"} | ({"extra"} if layer.neuron in ("homeostatic_lif", "izhikevich") else set())
+        first, extra = first_state(layer, self.network), cell_of(layer.neuron).extra
+        start = {"v": first["v"], "extra": first[extra] if extra else 0, "waiting": 0}
+        used = {"v"} | ({"extra"} if extra else set())
         used |= {"waiting"} if k["refractory"] else set()
         if updating:
             self.constants(values, cell, t, what)

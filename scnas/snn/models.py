@@ -194,12 +194,13 @@ class Start:
 class Cell:
     """Hand-written Verilog of a model. parallel: its neuron in hdl/. reference: what that is proved against,
     in hdl/equiv/. update: MODEL of sc_neuron_update, the datapath of a folded layer; extra: the word that
-    this keeps as `extra`."""
+    this keeps as `extra`. leaks: whether they take leak_k, 0 for a model without a leak."""
 
     parallel: str
     reference: str
     update: int
     extra: str | None = None
+    leaks: bool = True
 
 
 @dataclass(frozen=True)
@@ -333,7 +334,7 @@ _BUILT_IN = (
         start=_regular_spiking,
         first=v_reset,
         words=(Word("u", start=mul(b_k, v_reset), update=u + mul(mul(v, b_k) - u, a_k) + on_spike(d_k)),),
-        cell=Cell("sc_izhikevich_neuron", "sc_izhikevich_reference", update=2, extra="u"),
+        cell=Cell("sc_izhikevich_neuron", "sc_izhikevich_reference", update=2, extra="u", leaks=False),
     ),
 )
 MODELS: dict[str, Model] = {model.name: model for model in _BUILT_IN}

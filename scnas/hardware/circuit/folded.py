@@ -11,14 +11,7 @@ Letters: T steps, L stream clocks of a step, G groups of lanes, F fraction bits,
 from collections.abc import Iterator
 
 from scnas.hardware import schedule
-from scnas.hardware.circuit.shared import (
-    BLOCK_BITS,
-    UPDATE_MODEL,
-    Place,
-    generator_lines,
-    noise_lines,
-    rom_lines,
-)
+from scnas.hardware.circuit.shared import BLOCK_BITS, Place, generator_lines, noise_lines, rom_lines
 from scnas.hardware.circuit.signal import (
     count_bounds,
     counter,
@@ -34,6 +27,7 @@ from scnas.hardware.circuit.signal import (
     unsigned_bits,
     weight_code,
 )
+from scnas.hardware.circuit.top import cell_of, first_state
 from scnas.hardware.circuit.tree import Leaf, adder_tree
 from scnas.snn.network import Layer, Network
 
@@ -213,11 +207,10 @@ def folded_layer(layer: Layer, network: Network, place: Place) -> list[str]:
     fields = []  # (name, bits, start value): the state of a neuron
     SW = place.score_width
     if place.fires:
-        fields.append(("v", W, k["v_reset"] if layer.neuron == "izhikevich" else k["v_rest"]))
-        if layer.neuron == "homeostatic_lif":
-            fields.append(("extra", W, 0))
-        if layer.neuron == "izhikevich":
-            fields.append(("extra", W, k["b_k"] * k["v_reset"] >> network.fraction))
+        first, extra = first_state(layer, network), cell_of(layer.neuron).extra
+        fields.append(("v", W, first["v"]))
+        if extra:
+            fields.append(("extra", W, first[extra]))
         if k["refractory"]:
             fields.append(("waiting", unsigned_bits(k["refractory"]), 0))
     if place.last:
@@ -333,7 +326,7 @@ def folded_neuron(layer: Layer, network: Network, neurons: range, fields: set[st
         lines += ["    endcase", "end"]
     waiting_bits = unsigned_bits(k["refractory"])
     parameters = {
-        "MODEL": UPDATE_MODEL[layer.neuron],
+        "MODEL": cell_of(layer.neuron).update,
         "DATA_WIDTH": W,
         "FRACTION": network.fraction,
         "V_REST": k["v_rest"],
