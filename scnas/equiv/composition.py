@@ -37,9 +37,9 @@ from bitwuzla import Kind, Result
 from scnas.equiv import induction, machine
 from scnas.equiv.machine import NotUnderstood, Terms, Word, bits, known
 from scnas.hardware import schedule
+from scnas.hardware.circuit.cells import cell_of, first_state
 from scnas.hardware.circuit.folded import ending
 from scnas.hardware.circuit.signal import layer_step_clocks
-from scnas.hardware.circuit.top import cell_of, first_state
 from scnas.snn.network import Layer, Network
 from scnas.snn.streams import noise_sequence, ones_table
 

@@ -33,9 +33,9 @@ from scnas import processes, resources
 from scnas.contract import Refused
 from scnas.equiv import tools
 from scnas.files import read_json, write_whole
+from scnas.hardware.circuit.cells import cell_constants, cell_of, first_state
 from scnas.hardware.circuit.folded import ending
 from scnas.hardware.circuit.signal import noise_bounds
-from scnas.hardware.circuit.top import cell_constants, cell_of, first_state
 from scnas.hardware.tools import foreign
 from scnas.hardware.tools.cosimulation import CosimulationResult
 from scnas.snn.models import model_of

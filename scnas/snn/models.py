@@ -1,7 +1,7 @@
 """The description of the neurons: every model once, as expressions over named integers. SEMANTICS section 3.
 
 What is the same for all models is not said here but by the readers (`scnas.snn.derive`,
-`scnas.hardware.datapath`), each of which has it once:
+`scnas.hardware.circuit.datapath`), each of which has it once:
 
     p     = sat(charge)                       the membrane after charging, W bits
     fires = no refractory step is left and p >= limit

@@ -11,6 +11,7 @@ Letters: T steps, L stream clocks of a step, G groups of lanes, F fraction bits,
 from collections.abc import Iterator
 
 from scnas.hardware import schedule
+from scnas.hardware.circuit.cells import cell_of, first_state
 from scnas.hardware.circuit.shared import BLOCK_BITS, Place, generator_lines, noise_lines, rom_lines
 from scnas.hardware.circuit.signal import (
     count_bounds,
@@ -27,7 +28,6 @@ from scnas.hardware.circuit.signal import (
     unsigned_bits,
     weight_code,
 )
-from scnas.hardware.circuit.top import cell_of, first_state
 from scnas.hardware.circuit.tree import Leaf, adder_tree
 from scnas.snn.network import Layer, Network
 

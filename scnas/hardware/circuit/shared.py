@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from scnas.hardware.circuit.cells import cell_constants, cell_of
 from scnas.hardware.circuit.signal import counter, noise_width, number_width, signed_literal, sum_width
-from scnas.hardware.circuit.top import cell_constants, cell_of
 from scnas.snn.models import model_of
 from scnas.snn.network import Layer, Network
 

@@ -13,9 +13,9 @@ import numba
 import numpy as np
 import pytest
 import torch
+from icarus import needs_icarus, simulate
 from networks import random_network
 from oracle import State, neuron_step
-from test_cells import needs_icarus, simulate
 from test_neurons import constants as tensors
 from test_neurons import random_case
 
@@ -23,7 +23,7 @@ from scnas import resources
 from scnas.contract import NEURONS
 from scnas.equiv import generate_sby, tools
 from scnas.equiv.cells import verdict
-from scnas.hardware.datapath import datapath
+from scnas.hardware.circuit.datapath import datapath
 from scnas.snn import derive, models
 from scnas.snn.cpu.kernels import ALPHA
 from scnas.snn.cpu.passes import CpuPass
