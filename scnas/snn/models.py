@@ -21,6 +21,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from scnas import contract
@@ -209,7 +210,8 @@ class Model:
 
     start: function from a Format to the Start of training. first: the membrane before step 0. words: of
     state besides the membrane. constants: those of its own, which stand in network.json behind CONSTANTS in
-    its layers alone. cell: None where the Verilog is derived, too.
+    its layers alone. cell: None where the Verilog is derived, too; then `reference` is the Verilog file that
+    it is proved against, see scnas.equiv.derived; without one it is not proved.
     """
 
     name: str
@@ -220,6 +222,7 @@ class Model:
     words: tuple[Word, ...] = ()
     constants: tuple[str, ...] = ()
     cell: Cell | None = None
+    reference: Path | None = None
 
     def __post_init__(self) -> None:
         for said in (self.name, *(word.name for word in self.words)):

@@ -6,7 +6,7 @@ import numpy as np
 
 from scnas.contract import GENERATORS, NEURONS
 from scnas.snn import derive
-from scnas.snn.models import CONSTANTS, model_of
+from scnas.snn.models import model_of
 from scnas.snn.network import Layer, Network
 from scnas.snn.streams import max_weight
 
@@ -43,8 +43,10 @@ def random_layer(
         "v_reset": int(rng.integers(-small // 2, small // 4 + 1)),
         "refractory": int(rng.integers(0, 4)) if refractory is None else refractory,
     }
-    used = derive.used_constants(model_of(neuron))
-    constants = {key: drawn[key] if key in used else 0 for key in CONSTANTS}
+    model = model_of(neuron)
+    drawn |= {key: k(0, one) for key in model.constants}
+    used = derive.used_constants(model)
+    constants = {key: drawn[key] if key in used else 0 for key in derive.constants_of(model)}
     folded = mapping == "folded"
     return Layer(
         neuron=neuron,

@@ -12,6 +12,18 @@ def first_state(layer: Layer, network: Network) -> dict[str, int]:
     return derive.first_state(model_of(layer.neuron), layer.constants, whole)
 
 
+def state_fields(layer: Layer, network: Network) -> list[tuple[str, int, int]]:
+    """What a folded layer keeps of a neuron, refractory steps left out: name, bits, value before step 0.
+
+    A cell's further word is its `extra`; those of a derived datapath are word0 and so on.
+    """
+    model, first = model_of(layer.neuron), first_state(layer, network)
+    kept = [word.name for word in model.words] if model.cell is None else [model.cell.extra]
+    names = [f"word{i}" for i in range(len(kept))] if model.cell is None else ["extra"]
+    fields = [(field, network.word, first[word]) for field, word in zip(names, kept, strict=True) if word]
+    return [("v", network.word, first["v"]), *fields]
+
+
 def cell_of(neuron: str) -> Cell:
     """The hand-written Verilog of a model; Refused for one that has none."""
     cell = model_of(neuron).cell

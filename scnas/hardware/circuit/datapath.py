@@ -37,10 +37,11 @@ class Wire:
 
 @dataclass
 class Wires(Arithmetic[Wire]):
-    """Every operator as a wire of its own in `lines`."""
+    """Every operator as a wire of its own in `lines`; the products are _product_0 and so on."""
 
     q: Format
     lines: list[str] = field(default_factory=list)
+    products: int = 0
 
     @property
     def _ranges(self) -> Ranges:
@@ -72,7 +73,9 @@ class Wires(Arithmetic[Wire]):
     def mul(self, a: Wire, b: Wire) -> Wire:
         corners = [x * y for x in a.ends for y in b.ends]
         full = self.wire(f"{a.text} * {b.text}", (min(corners), max(corners)))
-        return self.wire(f"{full.text} >>> {self.q.fraction}", self._ranges.mul(a.ends, b.ends))
+        self.products += 1
+        shifted, name = f"{full.text} >>> {self.q.fraction}", f"_product_{self.products - 1}"
+        return self.wire(shifted, self._ranges.mul(a.ends, b.ends), name)
 
     def choose(self, condition: Wire, a: Wire, b: Wire) -> Wire:
         text = f"{condition.text} ? {a.text} : {b.text}"

@@ -11,7 +11,8 @@ Letters: T steps, L stream clocks of a step, G groups of lanes, F fraction bits,
 from collections.abc import Iterator
 
 from scnas.hardware import schedule
-from scnas.hardware.circuit.cells import cell_of, first_state
+from scnas.hardware.circuit import derived
+from scnas.hardware.circuit.cells import cell_of, state_fields
 from scnas.hardware.circuit.shared import BLOCK_BITS, Place, generator_lines, noise_lines, rom_lines
 from scnas.hardware.circuit.signal import (
     count_bounds,
@@ -29,6 +30,7 @@ from scnas.hardware.circuit.signal import (
     weight_code,
 )
 from scnas.hardware.circuit.tree import Leaf, adder_tree
+from scnas.snn.models import model_of
 from scnas.snn.network import Layer, Network
 
 
@@ -207,10 +209,7 @@ def folded_layer(layer: Layer, network: Network, place: Place) -> list[str]:
     fields = []  # (name, bits, start value): the state of a neuron
     SW = place.score_width
     if place.fires:
-        first, extra = first_state(layer, network), cell_of(layer.neuron).extra
-        fields.append(("v", W, first["v"]))
-        if extra:
-            fields.append(("extra", W, first[extra]))
+        fields += state_fields(layer, network)
         if k["refractory"]:
             fields.append(("waiting", unsigned_bits(k["refractory"]), 0))
     if place.last:
@@ -225,7 +224,7 @@ def folded_layer(layer: Layer, network: Network, place: Place) -> list[str]:
         body += noise_lines(layer, network, "next")
         for unit, x in enumerate(ends):
             neurons = range(unit * n, (unit + 1) * n)
-            body += folded_neuron(layer, network, neurons, {field[0] for field in fields}, x)
+            body += folded_neuron(layer, network, place.number, neurons, {f[0] for f in fields}, x)
         kind = "held" if place.feeds_parallel else "shifted"
         for x in ends:
             after = f"{{fires{x}, shifted{x}[{n - 1}:1]}}" if n > 1 else f"fires{x}"
@@ -286,7 +285,7 @@ def state_lines(fields: list[tuple[str, int, int]], n: int, x: str) -> list[str]
         lines += [f"always @(posedge clk) if (update) state{x} <= state_new{x};"]
     at, fires = 0, fields[0][0] == "v"
     for field, size, start in fields:
-        sign = "signed " if field in ("v", "extra") or (field == "score_state" and not fires) else ""
+        sign = "" if field == "waiting" or (field == "score_state" and fires) else "signed "
         lines += [
             f"wire {sign}[{size - 1}:0] {field}{x} = first ? {signed_literal(start, size)} : "
             f"state{x}[{at + size - 1}:{at}];",
@@ -303,7 +302,9 @@ def lane_leaves(layer: Layer, unit: int, gate: str) -> list[Leaf]:
     return [Leaf(f"on_{i}{x}", f"{gate}weights[{sign}]") for i, sign in enumerate(signs)]
 
 
-def folded_neuron(layer: Layer, network: Network, neurons: range, fields: set[str], x: str) -> list[str]:
+def folded_neuron(
+    layer: Layer, network: Network, number: int, neurons: range, fields: set[str], x: str
+) -> list[str]:
     """The datapath of a unit: wires `fires` and the new state from state, threshold and current.
 
     x: what the names of its signals end in.
@@ -324,6 +325,8 @@ def folded_neuron(layer: Layer, network: Network, neurons: range, fields: set[st
             label = f"{size}'d{j}" if j < n - 1 else "default"
             lines += [f"        {label}: threshold{x} = {signed_literal(t, W)};"]
         lines += ["    endcase", "end"]
+    if model_of(layer.neuron).cell is None:
+        return lines + derived.folded_instance(layer, network, number, x)
     waiting_bits = unsigned_bits(k["refractory"])
     parameters = {
         "MODEL": cell_of(layer.neuron).update,

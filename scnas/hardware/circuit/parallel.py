@@ -135,7 +135,7 @@ def parallel_layer(layer: Layer, network: Network, place: Place) -> list[str]:
     if place.fires:
         body += noise_lines(layer, network, "update")
         body += [f"wire [{n * W - 1}:0] v;"]
-        body += [neuron_instance(j, layer, network) for j in range(n)]
+        body += [neuron_instance(j, layer, network, place.number) for j in range(n)]
         body += ["`ifdef SCNAS_DEBUG", "assign debug_v = v;", "`endif"]
     ports = ["input wire clk", "input wire rst_n", "input wire go", f"input wire [{layer.n_in - 1}:0] spikes"]
     ports += ["output wire ready", "output wire next"]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from scnas.hardware.circuit import derived
 from scnas.hardware.circuit.cells import cell_constants, cell_of
 from scnas.hardware.circuit.signal import counter, noise_width, number_width, signed_literal, sum_width
 from scnas.snn.models import model_of
@@ -46,8 +47,10 @@ def noise_lines(layer: Layer, network: Network, step: str) -> list[str]:
     ]
 
 
-def neuron_instance(j: int, layer: Layer, network: Network) -> str:
-    """The cell of neuron j with its constants."""
+def neuron_instance(j: int, layer: Layer, network: Network, number: int) -> str:
+    """Neuron j of the parallel layer `number`: its cell with its constants."""
+    if model_of(layer.neuron).cell is None:
+        return derived.parallel_instance(j, layer, network, number)
     k, W, cell = layer.constants, network.word, cell_of(layer.neuron)
     threshold = int(layer.threshold[j])
     parameters = {

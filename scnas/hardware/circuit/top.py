@@ -18,6 +18,7 @@ from pathlib import Path
 from scnas import resources
 from scnas.files import write_whole
 from scnas.hardware import schedule
+from scnas.hardware.circuit import derived
 from scnas.hardware.circuit.folded import folded_layer
 from scnas.hardware.circuit.parallel import parallel_layer
 from scnas.hardware.circuit.shared import Place
@@ -111,6 +112,8 @@ def write_design(
             feeds_parallel=not last and layers[number + 1].mapping == "parallel",
             score_width=score_width,
         )
+        if place.fires:
+            lines += derived.modules(number, layer, network)
         write = parallel_layer if layer.mapping == "parallel" else folded_layer
         lines += write(layer, network, place)
 
