@@ -37,9 +37,11 @@ from bitwuzla import Kind, Result
 from scnas.equiv import induction, machine
 from scnas.equiv.machine import NotUnderstood, Terms, Word, bits, known
 from scnas.hardware import schedule
-from scnas.hardware.circuit.cells import cell_of, first_state
+from scnas.hardware.circuit import derived
+from scnas.hardware.circuit.cells import cell_of, first_ports, state_ports
 from scnas.hardware.circuit.folded import ending
 from scnas.hardware.circuit.signal import layer_step_clocks
+from scnas.snn.models import model_of
 from scnas.snn.network import Layer, Network
 from scnas.snn.streams import noise_sequence, ones_table
 
@@ -60,6 +62,7 @@ def elaborate(network: Network, sources: Mapping[str, str], folder: Path, second
         if layer.mapping == "parallel"
     ]
     apart += [f"*{cell}" for cell in CELLS if f"{cell}.v" in sources]
+    apart += derived.cut_out(network)
     commands = [f"read_verilog {name}" for name in sources] + ["hierarchy -check -top scnas_top"]
     if apart:
         commands.append(f"setattr -mod -set keep_hierarchy 1 {' '.join(apart)}")
@@ -604,6 +607,10 @@ class Part:
         """The inputs of a neuron that the network fixes."""
         k, layer = self.layer.constants, self.layer
         noise = int(self.noise[t]) * k["noise_k"] >> self.network.fraction
+        if (model := model_of(layer.neuron)).cell is None:  # all its other constants are in its text
+            if "noise" in model.names:
+                self.constant(values, f"{cell}.noise_in", noise, what)
+            return
         self.constant(values, f"{cell}.noise_in", noise, what)
         self.constant(values, f"{cell}.gain_k", k["gain_k"], what)
         if cell_of(layer.neuron).leaks:
@@ -653,6 +660,9 @@ class Part:
         for j in range(n):
             what = f"step {t} of neuron {j} of layer {depth}"
             self.constants(values, f"{path}.neuron_{j}", t, what)
+            if model_of(self.layer.neuron).cell is None:
+                threshold = int(self.layer.threshold[j])
+                self.constant(values, f"{path}.neuron_{j}.threshold", threshold, what)
             current = self.get(values, f"{path}.neuron_{j}.I_t")
             what = f"the current in {what}"
             self.check_sum(current, self.network.word, self.expected(t, j), what, True)
@@ -734,25 +744,22 @@ class Part:
 
     def datapath(self, values: dict, updating: bool, t: int, unit: int, j: int, what: str) -> None:
         """The neuron datapath of a unit: state of neuron j in, symbols out."""
-        path, k, layer, past = self.path, self.layer.constants, self.layer, self.past
+        path, layer, past = self.path, self.layer, self.past
         x = ending(unit)
         cell = f"{path}.datapath{x}"
-        first, extra = first_state(layer, self.network), cell_of(layer.neuron).extra
-        start = {"v": first["v"], "extra": first[extra] if extra else 0, "waiting": 0}
-        used = {"v"} | ({"extra"} if extra else set())
-        used |= {"waiting"} if k["refractory"] else set()
+        start = first_ports(layer, self.network)
         if updating:
             self.constants(values, cell, t, what)
             self.constant(values, f"{cell}.threshold", int(layer.threshold[j]), what)
             if self.get(values, f"{cell}.I_t") != self.get(values, f"{path}.current{x}"):
                 raise Differs(f"{what}: the datapath gets another current")
-            for name in used:
+            for name in start:
                 width = self.model.nodes[self.output(f"{cell}.{name}")].width
                 wanted = past.memory.get(j, {}).get(name, start[name] % 2**width)
                 if self.get(values, f"{cell}.{name}") != wanted:
                     raise Differs(f"{what}: {name} is not that of its last step")
         kept = {}
-        for name in ("fires", "v_next", "extra_next", "waiting_next"):
+        for name in ("fires", *(f"{port}_next" for port in state_ports(layer.neuron))):
             node = self.names.get(f"{cell}.{name}")
             if node is None:
                 continue
@@ -771,7 +778,7 @@ class Part:
 
     def inputs_of(self, cell: str, values: dict) -> tuple:
         """What the inputs of a datapath are."""
-        ports = ("v", "extra", "waiting", "I_t", "noise_in", "leak_k", "gain_k", "threshold")
+        ports = (*state_ports(self.layer.neuron), "I_t", "noise_in", "leak_k", "gain_k", "threshold")
         names = [f"{cell}.{port}" for port in ports]
         return tuple(self.get(values, name) for name in names if name in self.model.outputs)
 

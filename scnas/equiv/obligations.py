@@ -13,13 +13,15 @@ from pathlib import Path
 
 from bitwuzla import Kind, Result
 
-from scnas.equiv import induction, machine
+from scnas.equiv import derived, induction, machine
 from scnas.equiv.cells import Hidden, generate_miter, hidden_state, miter_script
 from scnas.equiv.machine import Machine, Terms, bits
 
 
 def neuron(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
     """A neuron of the design, with the parameters it has there, against the reference with the network's."""
+    if "missing" in task:
+        return "unknown", task["missing"]
     _write(task["sources"], folder)
     settings = {
         "dut_parameters": task["dut_parameters"],
@@ -38,7 +40,10 @@ def neuron(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
         commands = miter_script("miter", [*task["sources"], "miter.v"], hidden)
         return machine.elaborate(commands, folder, deadline - time.monotonic())
 
-    hidden = hidden_state(task["ref"], task["parameters"], *word, **settings, folded=folded)
+    if task["dut"] == derived.DUT:
+        hidden = derived.hidden_state(task)
+    else:
+        hidden = hidden_state(task["ref"], task["parameters"], *word, **settings, folded=folded)
     why = "induction failed"
     try:
         now = time.monotonic()

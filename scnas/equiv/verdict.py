@@ -31,8 +31,10 @@ import numpy as np
 
 from scnas import processes, resources
 from scnas.contract import Refused
-from scnas.equiv import tools
+from scnas.equiv import derived, tools
+from scnas.equiv.described import descriptions
 from scnas.files import read_json, write_whole
+from scnas.hardware.circuit import derived as circuit
 from scnas.hardware.circuit.cells import cell_constants, cell_of, first_state
 from scnas.hardware.circuit.folded import ending
 from scnas.hardware.circuit.signal import noise_bounds
@@ -315,6 +317,8 @@ def obligations(network: Network, sources: Mapping[str, str]) -> dict[str, dict]
         tasks[f"layer {number}: {''.join(what)}"] = {
             "kind": "composition", "layer": number, "network": network.to_dict(), "sources": dict(sources),
         }  # fmt: skip
+    if models := descriptions(network):
+        tasks = {name: task | {"models": models} for name, task in tasks.items()}
     return tasks
 
 
@@ -365,6 +369,8 @@ def _instances(text: str, cell: str, name: str) -> dict[str, dict[str, int]]:
 
 def _neurons(number: int, layer: Layer, network: Network, sources: Mapping[str, str]) -> dict[str, dict]:
     """The distinct neurons of a layer: as they stand in the design, against what the network says."""
+    if model_of(layer.neuron).cell is None:
+        return _derived_neurons(number, layer, network, sources)
     k, W, F = layer.constants, network.word, network.fraction
     parallel = layer.mapping == "parallel"
     written = cell_of(layer.neuron)
@@ -411,12 +417,39 @@ def _neurons(number: int, layer: Layer, network: Network, sources: Mapping[str, 
         key = json.dumps(task, sort_keys=True)
         tasks.setdefault(key, task)
         names.setdefault(key, []).append(j)
-    named = {}
-    for key, task in tasks.items():
-        which = names[key]
-        some = ", ".join(map(str, which[:4])) + (", ..." if len(which) > 4 else "")
-        named[f"layer {number}: {layer.neuron} neuron ({len(which)} of {layer.n_out}: {some})"] = task
-    return named
+    return {_neurons_name(number, layer, names[key]): task for key, task in tasks.items()}
+
+
+def _neurons_name(number: int, layer: Layer, which: Sequence[int]) -> str:
+    """The name of the task of some neurons of layer `number`."""
+    some = ", ".join(map(str, which[:4])) + (", ..." if len(which) > 4 else "")
+    return f"layer {number}: {layer.neuron} neuron ({len(which)} of {layer.n_out}: {some})"
+
+
+def _derived_neurons(
+    number: int, layer: Layer, network: Network, sources: Mapping[str, str]
+) -> dict[str, dict]:
+    """The distinct neurons of a layer whose circuit is derived: they differ in their thresholds alone."""
+    modules = [circuit.update_name(number)]
+    modules += [circuit.neuron_name(number)] if layer.mapping == "parallel" else []
+    texts = {name: module_text(sources["design.v"], name) for name in modules}
+    if missing := [name for name, text in texts.items() if not text]:
+        raise Refused(f"design.v: layer {number} has no {missing[0]}")
+    if layer.mapping == "parallel":
+        wanted = [f"{circuit.neuron_name(number)} neuron_{j} (" for j in range(layer.n_out)]
+    else:
+        wanted = [f"{circuit.update_name(number)} datapath{ending(u)} (" for u in range(layer.units)]
+    text = module_text(sources["design.v"], f"scnas_layer{number}")
+    if missing := [name for name in wanted if name not in text]:
+        raise Refused(f"design.v: layer {number} has no {missing[0].removesuffix(' (')}")
+    design = "\n".join(texts.values()) + "\n"
+    same: dict[int, list[int]] = {}
+    for j, threshold in enumerate(layer.threshold.tolist()):
+        same.setdefault(threshold, []).append(j)
+    return {
+        _neurons_name(number, layer, which): derived.task(number, layer, network, threshold, design)
+        for threshold, which in same.items()
+    }
 
 
 def _generators(layer: Layer, fires: bool, sources: Mapping[str, str]) -> dict[str, dict]:

@@ -26,7 +26,7 @@ def main() -> None:
     folder = Path()
     task = json.loads((folder / "task.json").read_text())
     deadline = time.monotonic() + task["seconds"]
-    from scnas.equiv import composition, lanes, machine, obligations
+    from scnas.equiv import composition, described, lanes, machine, obligations
 
     kinds = {
         "neuron": obligations.neuron,
@@ -36,6 +36,7 @@ def main() -> None:
         "lanes": lanes.lanes,
         "composition": composition.composition,
     }
+    described.register_all(task.get("models", ()))
     try:
         status, detail = kinds[task["kind"]](task, folder, deadline)
     except TimeoutError as error:

@@ -43,11 +43,11 @@ module quadratic_reference #(
     reg signed [95:0] p;
 
     wire signed [95:0] product_0 = mul(v_out - REST, v_out - CRITICAL);
-    wire signed [95:0] product_1 = mul(product_0, leak_k);
-    wire signed [95:0] product_2 = mul(I_t, gain_k);
+    wire signed [95:0] leak = mul(product_0, leak_k);
+    wire signed [95:0] drive = mul(I_t, gain_k);
 
     always @* begin
-        p = v_out + product_1 + product_2;
+        p = v_out + leak + drive;
         if (p > HIGHEST) p = HIGHEST;
         if (p < LOWEST) p = LOWEST;
     end

@@ -24,6 +24,20 @@ def state_fields(layer: Layer, network: Network) -> list[tuple[str, int, int]]:
     return [("v", network.word, first["v"]), *fields]
 
 
+def state_ports(neuron: str) -> tuple[str, ...]:
+    """The inputs of a datapath of a folded layer that are state; its outputs end in _next."""
+    model = model_of(neuron)
+    words = ("extra",) if model.cell is not None else tuple(word.name for word in model.words)
+    return ("v", *words, "waiting")
+
+
+def first_ports(layer: Layer, network: Network) -> dict[str, int]:
+    """Those that are kept from step to step, each with its value before step 0."""
+    values = [start for _, _, start in state_fields(layer, network)]
+    kept = dict(zip(state_ports(layer.neuron), values, strict=False))
+    return kept | ({"waiting": 0} if layer.constants["refractory"] else {})
+
+
 def cell_of(neuron: str) -> Cell:
     """The hand-written Verilog of a model; Refused for one that has none."""
     cell = model_of(neuron).cell

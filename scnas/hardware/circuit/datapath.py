@@ -37,7 +37,10 @@ class Wire:
 
 @dataclass
 class Wires(Arithmetic[Wire]):
-    """Every operator as a wire of its own in `lines`; the products are _product_0 and so on."""
+    """Every operator as a wire of its own in `lines`.
+
+    Products of two numbers that change are called _product_0 and so on, with their ends beside them.
+    """
 
     q: Format
     lines: list[str] = field(default_factory=list)
@@ -73,9 +76,13 @@ class Wires(Arithmetic[Wire]):
     def mul(self, a: Wire, b: Wire) -> Wire:
         corners = [x * y for x in a.ends for y in b.ends]
         full = self.wire(f"{a.text} * {b.text}", (min(corners), max(corners)))
+        shifted, ends = f"{full.text} >>> {self.q.fraction}", self._ranges.mul(a.ends, b.ends)
+        if a.low == a.high or b.low == b.high:
+            return self.wire(shifted, ends)
         self.products += 1
-        shifted, name = f"{full.text} >>> {self.q.fraction}", f"_product_{self.products - 1}"
-        return self.wire(shifted, self._ranges.mul(a.ends, b.ends), name)
+        made = self.wire(shifted, ends, f"_product_{self.products - 1}")
+        self.lines[-1] += f"  // {ends[0]}..{ends[1]}"
+        return made
 
     def choose(self, condition: Wire, a: Wire, b: Wire) -> Wire:
         text = f"{condition.text} ? {a.text} : {b.text}"

@@ -32,6 +32,15 @@ def modules(number: int, layer: Layer, network: Network) -> list[str]:
     return lines
 
 
+def cut_out(network: Network) -> list[str]:
+    """The modules of all neurons, or of their updates, that are proved on their own."""
+    return [
+        neuron_name(i) if layer.mapping == "parallel" else update_name(i)
+        for i, layer in enumerate(network.layers)
+        if network.fires(i) and model_of(layer.neuron).cell is None
+    ]
+
+
 def update_module(name: str, layer: Layer, network: Network) -> list[str]:
     """The module `name` of one update, see `circuit.datapath`."""
     q, noise = Format(network.word, network.fraction), noise_bounds(layer, network.fraction)
