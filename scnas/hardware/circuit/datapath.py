@@ -8,6 +8,7 @@ Letters: W bits of a word, F fraction bits.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from scnas.snn.derive import Arithmetic, Ranges, bounds, read, signed_bits, used_constants
 from scnas.snn.models import Format, Model, Node
@@ -35,9 +36,18 @@ class Wire:
         return self.low, self.high
 
 
+class Operation(NamedTuple):
+    """What a circuit does to two numbers: `add`, `mul`, `choose` (one of them), `compare` or `saturate`."""
+
+    kind: str
+    a: Wire
+    b: Wire
+    result: Wire
+
+
 @dataclass
 class Wires(Arithmetic[Wire]):
-    """Every operator as a wire of its own in `lines`.
+    """Every operator as a wire of its own in `lines`, and in `made`.
 
     Products of two numbers that change are called _product_0 and so on, with their ends beside them.
     """
@@ -45,6 +55,7 @@ class Wires(Arithmetic[Wire]):
     q: Format
     lines: list[str] = field(default_factory=list)
     products: int = 0
+    made: list[Operation] = field(default_factory=list)
 
     @property
     def _ranges(self) -> Ranges:
@@ -57,6 +68,11 @@ class Wires(Arithmetic[Wire]):
         self.lines.append(f"wire signed [{made.bits - 1}:0] {name} = {text};")
         return made
 
+    def noted(self, kind: str, a: Wire, b: Wire, result: Wire) -> Wire:
+        """`result`, with a line in `made`."""
+        self.made.append(Operation(kind, a, b, result))
+        return result
+
     def number(self, value: int) -> Wire:
         return Wire(literal(value, signed_bits(value, value)), value, value)
 
@@ -64,18 +80,20 @@ class Wires(Arithmetic[Wire]):
         return self.number(self._ranges.real(numerator, denominator)[0])
 
     def add(self, a: Wire, b: Wire) -> Wire:
-        return self.wire(f"{a.text} + {b.text}", self._ranges.add(a.ends, b.ends))
+        return self.noted("add", a, b, self.wire(f"{a.text} + {b.text}", self._ranges.add(a.ends, b.ends)))
 
     def sub(self, a: Wire, b: Wire) -> Wire:
-        return self.wire(f"{a.text} - {b.text}", self._ranges.sub(a.ends, b.ends))
+        return self.noted("add", a, b, self.wire(f"{a.text} - {b.text}", self._ranges.sub(a.ends, b.ends)))
 
     def times(self, factor: int, a: Wire) -> Wire:
         number = self.number(factor)
-        return self.wire(f"{a.text} * {number.text}", self._ranges.times(factor, a.ends))
+        made = self.wire(f"{a.text} * {number.text}", self._ranges.times(factor, a.ends))
+        return self.noted("mul", a, number, made)
 
     def mul(self, a: Wire, b: Wire) -> Wire:
         corners = [x * y for x in a.ends for y in b.ends]
         full = self.wire(f"{a.text} * {b.text}", (min(corners), max(corners)))
+        self.noted("mul", a, b, full)
         shifted, ends = f"{full.text} >>> {self.q.fraction}", self._ranges.mul(a.ends, b.ends)
         if a.low == a.high or b.low == b.high:
             return self.wire(shifted, ends)
@@ -86,7 +104,9 @@ class Wires(Arithmetic[Wire]):
 
     def choose(self, condition: Wire, a: Wire, b: Wire) -> Wire:
         text = f"{condition.text} ? {a.text} : {b.text}"
-        return self.wire(text, self._ranges.choose(condition.ends, a.ends, b.ends))
+        return self.noted(
+            "choose", a, b, self.wire(text, self._ranges.choose(condition.ends, a.ends, b.ends))
+        )
 
     def saturated(self, a: Wire, name: str | None = None) -> Wire:
         """`a` as a word. It is in range when all its bits from the sign of the word upwards agree: gates,
@@ -96,7 +116,45 @@ class Wires(Arithmetic[Wire]):
             return self.wire(a.text, word, name)
         upper = f"{a.text}[{top}:{W - 1}]"
         clamped = f"{{{a.text}[{top}], {{{W - 1}{{~{a.text}[{top}]}}}}}}"
-        return self.wire(f"(&{upper} | ~|{upper}) ? {a.text}[{W - 1}:0] : {clamped}", word, name)
+        made = self.wire(f"(&{upper} | ~|{upper}) ? {a.text}[{W - 1}:0] : {clamped}", word, name)
+        return self.noted("saturate", a, a, made)
+
+
+class Sums(NamedTuple):
+    """The wires of an update, with the membrane and the limit that it is compared with."""
+
+    wires: Wires
+    p: Wire
+    limit: Wire
+
+
+def update_wires(
+    model: Model,
+    q: Format,
+    constants: Mapping[str, int],
+    noise: tuple[int, int] = (0, 0),
+    free: tuple[str, ...] = (),
+) -> Sums:
+    """All of an update but what is the same for every model; arguments as of `datapath`."""
+    word, state = (-q.half, q.half - 1), ["v", *(x.name for x in model.words)]
+    ranges = dict.fromkeys((*state, "I", "threshold", *free), word)
+    ranges |= {k: (constants[k],) * 2 for k in used_constants(model) if k not in free and k != "refractory"}
+    ranges |= {"noise": noise}
+    texts = {"I": "I_t", "noise": "noise_in"} | {k: k for k in (*state, "threshold", *free)}
+    wires = Wires(q)
+    names = {k: Wire(texts[k], *ends) if k in texts else wires.number(ends[0]) for k, ends in ranges.items()}
+    names["fires"] = Wire("fires", 0, 1)
+
+    def summed(node: Node, target: str) -> Wire:
+        """A sum as wide as its exact bounds, which may be narrower than those of its parts."""
+        return wires.wire(read(node, names, wires).text, bounds(node, ranges, q), target)
+
+    p = wires.saturated(summed(model.charge, "charge"), "p")
+    limit = summed(model.limit, "limit")
+    wires.noted("compare", p, limit, Wire("fires", 0, 1))
+    for x in model.words:
+        wires.saturated(summed(x.update, f"{x.name}_sum"), f"{x.name}_new")
+    return Sums(wires, p, limit)
 
 
 def datapath(
@@ -113,29 +171,13 @@ def datapath(
     constants: those that the model uses. noise: its least and greatest value; noise_in is a port of a noisy
     model alone. free: constants that are ports of a word each instead.
     """
-    W, word, noisy = q.word, (-q.half, q.half - 1), "noise" in model.names
+    W, noisy = q.word, "noise" in model.names
     state = ["v", *(x.name for x in model.words)]
     period = constants["refractory"]
     waiting_bits = max(1, period.bit_length())
     noise_bits = signed_bits(*noise)
 
-    ranges = dict.fromkeys((*state, "I", "threshold", *free), word)
-    ranges |= {k: (constants[k],) * 2 for k in used_constants(model) if k not in free and k != "refractory"}
-    ranges |= {"noise": noise}
-    texts = {"I": "I_t", "noise": "noise_in"} | {k: k for k in (*state, "threshold", *free)}
-    wires = Wires(q)
-    names = {k: Wire(texts[k], *ends) if k in texts else wires.number(ends[0]) for k, ends in ranges.items()}
-    names["fires"] = Wire("fires", 0, 1)
-
-    def summed(node: Node, target: str) -> Wire:
-        """A sum as wide as its exact bounds, which may be narrower than those of its parts."""
-        return wires.wire(read(node, names, wires).text, bounds(node, ranges, q), target)
-
-    p = wires.saturated(summed(model.charge, "charge"), "p")
-    limit = summed(model.limit, "limit")
-    for x in model.words:
-        wires.saturated(summed(x.update, f"{x.name}_sum"), f"{x.name}_new")
-
+    wires, p, limit = update_wires(model, q, constants, noise, free)
     ports = [f"input wire signed [{W - 1}:0] {k}" for k in (*free, "threshold", "I_t")]
     ports += [f"input wire signed [{noise_bits - 1}:0] noise_in"] * noisy
     ports += [f"input wire signed [{W - 1}:0] {k}" for k in state]

@@ -21,7 +21,7 @@ def _registers(x: Structure, family: str) -> np.ndarray:
     noise = 16 * (x.fires & x.noisy)
     whole = x.last & ~x.fires & (x.saturating < 0.5)  # sums go straight into the scores
     scan = x.last * ((x.timesteps > 1) * bits_of(x.timesteps - 1) + 1)
-    second = x.fires * (x.adapts * x.word + x.quadratic * (x.word + 1))
+    second = x.fires * (x.adapts * x.word + x.quadratic * ((~x.derived + x.derived_words) * x.word + 1))
     rests = (x.refractory > 0) * np.where(
         x.quadratic,
         np.ceil(np.log2(x.refractory + 1)),
@@ -62,7 +62,7 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
     f = folding_of(x, family)
     wired, folded, W, n = ~x.folded, x.folded, x.word, x.live
     whole = x.last & ~x.fires & wired & (x.saturating < 0.5)
-    leaky, izhikevich = x.fires & ~x.quadratic, x.fires & x.quadratic
+    leaky, izhikevich = x.fires & ~x.quadratic, x.fires & x.quadratic & ~x.derived
     stochastic, homeostatic = x.fires & x.noisy, x.fires & x.adapts
     units = np.where(folded, x.units, n)
     difference = np.minimum(bits_of(x.lanes) + 1, x.total_bits)  # of both signs of the lanes
@@ -132,6 +132,11 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
         "folded_adaptation_bits": folded * homeostatic * units * W * (1 + x.decay),
         "folded_izhikevich_bits": folded * izhikevich * units * W * (1 + products),
         "folded_square_bits": folded * izhikevich * units * W * W,
+        # of datapaths that are derived
+        "derived_adder_bits": x.derived_adder_bits * 1.0,
+        "derived_digit_bits": x.derived_digit_bits * 1.0,
+        "derived_product_bits": x.derived_product_bits * 1.0,
+        "derived_choice_bits": x.derived_choice_bits * 1.0,
         # both
         "lfsr": x.lfsr * np.where(folded, 2.2, 1.0) + stochastic,  # one that can go back is twice as large
         "generator_bits": (x.length > 1) * np.log2(x.length),
@@ -161,9 +166,10 @@ def _multipliers(x: Structure, family: str) -> np.ndarray:
     if family == "ice40":
         return np.zeros(len(x.network))
     side = {"ecp5": 18, "xilinx": 25}[family]  # bits of the wider operand; the other one has 18
-    return x.products * np.ceil((x.word + 1) / side) + x.squares * np.ceil(x.word / side) * np.ceil(
+    known = x.products * np.ceil((x.word + 1) / side) + x.squares * np.ceil(x.word / side) * np.ceil(
         x.word / 18
     )
+    return ~x.derived * known + x.derived_multipliers
 
 
 # -- figures of a block --------------------------------------------------------------------------
@@ -223,6 +229,10 @@ LUT4 = {
     "folded_adaptation_bits": 1.5,
     "folded_izhikevich_bits": 2.0,
     "folded_square_bits": 4.8,
+    "derived_adder_bits": 1.0,
+    "derived_digit_bits": 1.0,
+    "derived_product_bits": 1.0,
+    "derived_choice_bits": 1.0,
     "lfsr": 27.0,
     "generator_bits": 1.0,
     "step_bits": 1.5,
@@ -237,6 +247,8 @@ _MULTIPLIERS = {
     "square_bits": 0.5,
     "folded_square_bits": 0.5,
     "izhikevich_bits": 8.0,
+    "derived_digit_bits": 0.0,
+    "derived_product_bits": 0.0,
     "logic_state_bits": 1.0,
 }
 ECP5_LUTS = LUT4 | _MULTIPLIERS | {"odd_chains": 1.0}

@@ -12,6 +12,7 @@ from scnas.contract import Refused
 from scnas.hardware import schedule
 from scnas.hardware.circuit import shared, signal
 from scnas.hardware.circuit.folded import lane_leaves, weight_words
+from scnas.hardware.cost import derived
 from scnas.hardware.cost.expected import _difference_counts
 from scnas.hardware.cost.structure import (
     _LANE_TREE,
@@ -210,6 +211,10 @@ def of_network(network: Network, activity: Sequence[float] | None = None, input_
                 byte_clocks=input_clocks if i == 0 else 0,
                 byte_registers=byte_registers,
                 spikes=activity[i],
+                **derived.fields(
+                    derived.of_layer(layer, network, signal.noise_bounds(layer, network.fraction)),
+                    fires * neurons * layer.units,
+                ),
             )
         )
     return Structure(**{f.name: np.array([row[f.name] for row in rows]) for f in fields(Structure)})

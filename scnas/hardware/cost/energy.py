@@ -173,9 +173,10 @@ def features(x: Structure, logic: Mapping[str, np.ndarray], folding: Folding) ->
     fan_in = x.synapses / np.maximum(1, x.live)
     busy = -np.expm1(-fan_in * active)
     three = 1 - (1 - active) ** 3
-    neuron = sum(logic.get(f"{name}_bits", 0) for name in _NEURON) + x.membrane_bits * parallel
+    own = sum(logic[f"derived_{name}_bits"] for name in ("adder", "digit", "product", "choice"))
+    neuron = own + sum(logic.get(f"{name}_bits", 0) for name in _NEURON) + x.membrane_bits * parallel
     followers = x.membrane_bits + logic["gain_bits"]  # of the current, as it grows
-    datapath = logic["datapath_bits"] + sum(logic.get(f"folded_{name}_bits", 0) for name in _NEURON)
+    datapath = own + logic["datapath_bits"] + sum(logic.get(f"folded_{name}_bits", 0) for name in _NEURON)
     lane_clocks = turns * x.length * folded
     density = x.synapses / np.maximum(1, x.n_out * x.taps)
     on = active * density

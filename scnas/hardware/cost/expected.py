@@ -8,6 +8,7 @@ import numpy as np
 
 from scnas.hardware import schedule
 from scnas.hardware.circuit import signal
+from scnas.hardware.cost import derived
 from scnas.hardware.cost.structure import (
     _LANE_TREE,
     _TREE,
@@ -92,7 +93,8 @@ def of_architectures(architectures: Sequence[Architecture], input_clocks: Sequen
     n_in = np.where(first, per_network(a.n_inputs for a in architectures), np.roll(n_out, 1))
     fires = ~(last & per_network((a.readout == "membrane" for a in architectures), bool))
     kinds = np.array([traits(n) for a in architectures for n in a.neuron_types])
-    leaks, noisy, adapts, quadratic = kinds.T
+    leaks, noisy, adapts, quadratic, is_derived = kinds.T
+    circuits = [derived.expected(n, a.word, a.fraction) for a in architectures for n in a.neuron_types]
     lfsr = per_layer(((g == "lfsr" for g in a.generators) for a in architectures), bool)
     folded = per_layer(((m == "folded" for m in a.mappings) for a in architectures), bool)
     lanes = per_layer(a.lanes for a in architectures)
@@ -143,6 +145,7 @@ def of_architectures(architectures: Sequence[Architecture], input_clocks: Sequen
         noisy=noisy,
         adapts=adapts,
         quadratic=quadratic,
+        derived=is_derived,
         fires=fires,
         feeds_parallel=feeds_parallel,
         lfsr=lfsr,
@@ -199,4 +202,5 @@ def of_architectures(architectures: Sequence[Architecture], input_clocks: Sequen
         byte_clocks=byte_clocks,
         byte_registers=8 * byte_clocks,
         spikes=DEFAULT_ACTIVITY * n_in,
+        **derived.fields(derived.Circuit(*np.array(circuits).T), fires * neurons * units),
     )

@@ -22,6 +22,7 @@ W bits of a word, D largest delay, F fraction bits, G groups of lanes.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +52,8 @@ class Cost(NamedTuple):
     energy_label: `calibrated`, `extrapolated` or `uncalibrated`, see Target.
     clock_mhz: the target's clock, or the modelled Fmax where that is lower and calibrated.
     modelled_fmax_mhz: highest clock. fmax_label: `calibrated` where it was fitted to place and route of
-    this chip, `uncalibrated` where its delays are counted by hand.
+    this chip, `uncalibrated` where its delays are counted by hand. Both labels are `uncalibrated` for a
+    network with a neuron that has no cell in hdl/: its LUTs are counted from the wires of its datapath.
     """
 
     luts: int
@@ -111,13 +113,17 @@ def _costs(
     folding = folding_of(x, chip.family)
     fmax = 1000 / timing.slowest_ns(x, folding, n, DELAYS[chip.family] if delays is None else delays)
     fmax *= SPEEDS.get(chip.name, 1.0)
-    label = fmax_label(chip)
+    stranger = total(x.fires & x.derived) > 0  # with a circuit of which nothing was fitted
+    label = np.where(stranger, "uncalibrated", fmax_label(chip))
     clock = np.minimum(chip.clock_mhz, np.where(label == "calibrated", fmax, np.inf))
     latency_us = clocks / clock
     toggles = total(energy.toggles(x, logic, folding, energy.FIGURES[chip.family]))
-    nominal, low, high = energy.of_inference(
-        chip, latency_us, clocks, toggles, energy.toggle_error(chip.family, trained)
-    )
+    off = energy.toggle_error(chip.family, trained)
+    spent = energy.of_inference(chip, latency_us, clocks, toggles, off)
+    if stranger.any():
+        unsure = replace(chip, energy_label="uncalibrated")
+        wider = energy.of_inference(unsure, latency_us, clocks, toggles, off)
+        spent = energy.Energy(*(np.where(stranger, b, a) for a, b in zip(spent, wider, strict=True)))
     columns = (
         whole(sum(figure * logic[name] for name, figure in figures.items())),
         whole(_registers(x, chip.family)),
@@ -125,13 +131,13 @@ def _costs(
         whole(_multipliers(x, chip.family)),
         clocks.tolist(),
         latency_us.tolist(),
-        nominal.tolist(),
-        low.tolist(),
-        high.tolist(),
-        [chip.energy_label] * n,
+        spent.nominal.tolist(),
+        spent.low.tolist(),
+        spent.high.tolist(),
+        np.where(stranger, "uncalibrated", chip.energy_label).tolist(),
         clock.tolist(),
         fmax.tolist(),
-        [label] * n,
+        label.tolist(),
     )
     return list(map(Cost, *columns))
 

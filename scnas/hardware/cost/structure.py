@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scnas.contract import Refused
 from scnas.hardware.circuit import signal
 from scnas.hardware.circuit.tree import Leaf, plan_tree
 from scnas.snn import derive
@@ -33,7 +32,7 @@ class Structure:
     fires: there are neurons (else the layer only integrates). feeds_parallel: a parallel layer follows.
     waits: the input waits for a slower layer (`pause` of the design). period: clocks between steps.
     live: neurons that something reads; synthesis removes the others of a parallel layer.
-    leaks, noisy, adapts, quadratic: of its neurons, see Traits.
+    leaks, noisy, adapts, quadratic, derived: of its neurons, see Traits.
     spike_bits: registers of the spikes that a folded layer passes on. ring_idle: bits of its ring that no
     lane with a weight ever sees. unseen_bits: low bits of its count that a gain below one cuts off.
     synapses: non-zero weights of live neurons. magnitudes: distinct non-zero |w| < M in the layer, and
@@ -59,6 +58,8 @@ class Structure:
     of 16 entries that the weight ROM and the thresholds of a folded layer take in logic. driven_bits: of
     membrane_bits, or of a word of one unit, those that the current reaches.
     products: multiplications by constants that are no powers of two. squares: of a membrane by itself.
+    derived_words: further words of state of a neuron whose circuit is derived; derived_adder_bits and so on:
+    of all such datapaths, see cost.derived.Circuit; 0 where the neurons have a cell.
     byte_clocks: in which a byte-serial input takes a step, in the first layer; else 0. byte_registers: of
     the register it comes into, those that are read.
     spikes: input spikes per step.
@@ -74,6 +75,7 @@ class Structure:
     noisy: np.ndarray
     adapts: np.ndarray
     quadratic: np.ndarray
+    derived: np.ndarray
     fires: np.ndarray
     feeds_parallel: np.ndarray
     lfsr: np.ndarray
@@ -136,27 +138,34 @@ class Structure:
     byte_clocks: np.ndarray
     byte_registers: np.ndarray
     spikes: np.ndarray
+    derived_words: np.ndarray
+    derived_adder_bits: np.ndarray
+    derived_digit_bits: np.ndarray
+    derived_product_bits: np.ndarray
+    derived_choice_bits: np.ndarray
+    derived_multipliers: np.ndarray
 
 
 class Traits(NamedTuple):
     """What the circuit of a neuron has: a leak; noise; a word of state that its threshold rises by; a square
-    of the membrane, and a word of recovery."""
+    of the membrane, and a word of recovery. derived: it is none of the cells; then it has no leak of theirs
+    and no adaptation, and the membrane as plain as with a square."""
 
     leaks: bool
     noisy: bool
     adapts: bool
     quadratic: bool
+    derived: bool
 
 
 @cache
 def traits(neuron: str) -> Traits:
-    """Read off the description of the model. ValueError for a model of which no circuit was measured: its
-    price would be that of another one."""
+    """Read off the description of the model."""
     model = model_of(neuron)
-    if model.cell is None:
-        raise Refused(f"neuron must be one whose circuit has a price, got {neuron!r}, which has no cell")
     leaks, noisy = ("leak_k" in derive.used_constants(model)), "noise" in model.names
-    return Traits(leaks, noisy, bool(derive.remembered(model)), derive.products(model).squares > 0)
+    if model.cell is None:
+        return Traits(leaks=False, noisy=noisy, adapts=False, quadratic=True, derived=True)
+    return Traits(leaks, noisy, bool(derive.remembered(model)), derive.products(model).squares > 0, False)
 
 
 _TREE = ("same", "mixed", "pairs", "ands", "adder_bits", "carries", "odd", "short_bits")
