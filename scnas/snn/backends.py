@@ -1,11 +1,19 @@
 """Which devices have kernels of their own beside the references in torch."""
 
+from collections.abc import Iterable
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
 
 # The neurons that the kernels of the CPU and of a GPU are written for; the references take any.
 COMPILED = ("if", "lif", "stochastic_lif", "homeostatic_lif", "izhikevich")
+
+
+def compiled(models: Iterable[str]) -> bool:
+    """Whether kernels know all of these neurons."""
+    return set(models) <= set(COMPILED)
+
+
 # Kernels are compiled anew for what the widths of a layer can be divided by, up to this, a second each time.
 WIDTH_STEP = 16
 

@@ -7,7 +7,7 @@ import torch
 
 from scnas.contract import Refused, is_power_of_two
 from scnas.snn import derive
-from scnas.snn.backends import WIDTH_STEP, has_kernels
+from scnas.snn.backends import WIDTH_STEP, compiled, has_kernels
 from scnas.snn.budget import GIB, Budget
 from scnas.snn.cpu.passes import CACHE_BYTES
 from scnas.snn.models import model_of
@@ -58,7 +58,9 @@ def plan_groups(
     """The distinct trainings that `architectures` need, in groups that are trained together.
 
     Depends on the arguments alone. A group has one depth, number of steps, fraction and readout; its
-    members are neighbours in delays and size, and its memory stays within the budget. Where the kernels
+    members are neighbours in delays and size, and its memory stays within the budget. Those with a neuron
+    that no kernel knows, which torch trains, are in groups of their own, so that the others train as without
+    them. Where the kernels
     of a CPU work, padding costs nothing and the result does not depend on the group, so that a group
     holds up to one of `parts` shares of all work, for as many workers. Elsewhere it grows while padding
     to the widest wastes less than starting another group costs.
@@ -67,18 +69,20 @@ def plan_groups(
         check_fits(architecture, task)
     kinds: dict[tuple, list[Architecture]] = {}
     for a in dict.fromkeys(a.training_key for a in architectures):
-        kinds.setdefault((a.n_layers, a.timesteps, a.fraction, a.readout, a.word <= 16), []).append(a)
-    on_kernels = torch.device(device).type in KERNEL_DEVICES
+        kind = (a.n_layers, a.timesteps, a.fraction, a.readout, a.word <= 16)
+        kinds.setdefault(kind if compiled(a.neuron_types) else (*kind, "torch"), []).append(a)
     overhead = GROUP_OVERHEAD.get(torch.device(device).type, GROUP_OVERHEAD_ELSEWHERE) / budget.batch_size
     room = _room_bytes(budget, device)
     share = max(sum(work_of(a) for kind in kinds.values() for a in kind) / parts, 20 * overhead)
     groups = []
     for kind in sorted(kinds, key=repr):
+        on_kernels = torch.device(device).type in KERNEL_DEVICES and "torch" not in kind
         members = sorted(kinds[kind], key=lambda a: (max(a.delay_ranges), work_of(a), a.name))
         group, envelope, useful = [], None, 0
         for a in members:
             wider, more = _widened(envelope, a), useful + work_of(a)
-            fits = _memory(wider, budget.batch_size, device) <= room and wider.count <= MOST_IN_A_GROUP
+            fits = wider.count <= MOST_IN_A_GROUP
+            fits = fits and _memory(wider, budget.batch_size, device, on_kernels) <= room
             worth = more <= share if on_kernels else wider.count * work_of(wider) <= 1.6 * more + overhead
             if group and not (fits and worth):
                 groups.append(group)
@@ -150,10 +154,11 @@ def work(group: Sequence[Architecture]) -> int:
 
 def memory_bytes(group: Sequence[Architecture], batch_size: int, device: str = "cpu") -> int:
     """About the peak memory of training a group on `device`, data and libraries not included."""
-    return _memory(_envelope(group), batch_size, device)
+    on_kernels = torch.device(device).type in KERNEL_DEVICES and all(compiled(a.neuron_types) for a in group)
+    return _memory(_envelope(group), batch_size, device, on_kernels)
 
 
-def _memory(a: _Envelope, batch_size: int, device: str | torch.device) -> int:
+def _memory(a: _Envelope, batch_size: int, device: str | torch.device, on_kernels: bool) -> int:
     """See memory_bytes. Every synapse has a weight, its gradient, two moments and two masks, and the same
     again for a delay. The kernels need besides the room of one candidate (cpu._Room). torch needs of all
     what is kept for the way back, and of one layer at a time what is only passed on: gradients, spikes as
@@ -169,7 +174,7 @@ def _memory(a: _Envelope, batch_size: int, device: str | torch.device) -> int:
     streams = [a.timesteps if lfsr else 1 for lfsr in a.lfsr]
     layers = list(zip(a.layer_sizes, a.delay_ranges, streams, strict=True))
     kind = torch.device(device).type
-    if kind in KERNEL_DEVICES:
+    if on_kernels:
         matrices = sum((8 * s + 4) * (d + 1) * n_in * n_out for (n_in, n_out), d, s in layers)
         states = max(CACHE_BYTES, 8 * 32 * a.timesteps * sum(n for _, n in a.layer_sizes))
         inputs = max(batch_size, EVALUATED) * a.timesteps * a.layer_sizes[0][0] * 8

@@ -20,11 +20,13 @@ ENCODED = 1024  # samples that are encoded at a time: their values take eight by
 class Samples:
     """A split as a pass takes it, encoded when asked. labels: [N] on the device.
 
-    For the kernels arrays: levels 0..T, [B, 1, n] uint8, with their `ramp` R_T(t), or spikes [B, T, n]
-    uint8. For torch spikes [T, B, n] float32.
+    kernels: whether those of the device take them, where it has any. For them arrays: levels 0..T,
+    [B, 1, n] uint8, with their `ramp` R_T(t), or spikes [B, T, n] uint8. For torch spikes [T, B, n] float32.
     """
 
-    def __init__(self, split: Split, encoder: str, timesteps: int, device: torch.device):
+    def __init__(
+        self, split: Split, encoder: str, timesteps: int, device: torch.device, kernels: bool = True
+    ):
         self.timesteps, self.device = timesteps, device
         self.labels = torch.tensor(split.y, dtype=torch.int64, device=device)
         self.ramp = None
@@ -36,7 +38,7 @@ class Samples:
                 some = slice(start, start + ENCODED)
                 levels[some, 0] = np.rint(data[some].astype(np.float64) * timesteps)
             data = levels
-        self.on_kernels = device.type in KERNEL_DEVICES
+        self.on_kernels = kernels and device.type in KERNEL_DEVICES
         self.data = data if self.on_kernels else torch.tensor(data, device=device)
         self._ramp = None if self.ramp is None else torch.tensor(self.ramp, device=device)
 
@@ -85,12 +87,14 @@ HELD = 8  # splits that stay encoded on a device, for the groups to come
 _held: dict[tuple, tuple[Split, Samples]] = {}
 
 
-def encoded(split: Split, encoder: str, timesteps: int, device: torch.device) -> Samples:
+def encoded(
+    split: Split, encoder: str, timesteps: int, device: torch.device, kernels: bool = True
+) -> Samples:
     """Samples of a split, those of an earlier call where they are still held; HELD used last are."""
-    key = id(split), encoder, timesteps, str(device), device.type in KERNEL_DEVICES
+    key = id(split), encoder, timesteps, str(device), kernels and device.type in KERNEL_DEVICES
     found = _held.pop(key, None)
     if found is None or found[0] is not split:
-        found = split, Samples(split, encoder, timesteps, device)
+        found = split, Samples(split, encoder, timesteps, device, kernels)
     _held[key] = found
     while len(_held) > HELD:
         del _held[next(iter(_held))]

@@ -16,7 +16,7 @@ import torch
 
 from scnas.contract import Refused
 from scnas.randomness import rng
-from scnas.snn.backends import COMPILED, has_kernels
+from scnas.snn.backends import COMPILED, compiled, has_kernels
 from scnas.snn.budget import Budget
 from scnas.snn.cpu.adam import CpuAdam
 from scnas.snn.cpu.passes import CpuPass
@@ -162,8 +162,9 @@ def _train_stack(
     started = time.perf_counter()
     stack = PopulationStack(group, seed, device, budget.powers_of_two)
     timesteps = group[0].timesteps
-    train = encoded(task.train, task.encoder, timesteps, device)
-    validation = encoded(task.validation, task.encoder, timesteps, device)
+    kernels = compiled(neuron for a in group for neuron in a.neuron_types)
+    train = encoded(task.train, task.encoder, timesteps, device, kernels)
+    validation = encoded(task.validation, task.encoder, timesteps, device, kernels)
     learner = open_pass(stack, train)
     adam = open_adam(stack, train, budget)
     step = open_step(learner, adam)
