@@ -202,7 +202,7 @@ def drawn_network(architecture: Architecture, seed: int) -> Network:
         layers.append(
             Layer(
                 neuron, generator, length, int(seeds[0]), int(seeds[1]), architecture.mappings[i],
-                architecture.lanes[i], weights, delays, threshold, constants,
+                architecture.lanes[i], weights, delays, threshold, constants, architecture.units[i],
             )
         )  # fmt: skip
     return Network(
