@@ -733,8 +733,8 @@ def test_a_gene_that_gains_an_effect_is_not_stuck():
     assert {a.delay_ranges[0] for a in seen if a.timesteps == 16} == {0, 4, 8}
 
 
-# What was made canonical, beside a mate under which it is not: space, one, mate, the gene that sets it free and
-# its value, the canonical gene and what it could have come from.
+# What was made canonical, beside a mate in which it is not: space, one, mate, the gene that sets it free with its
+# value, and the canonical gene with what it could have come from.
 CANONICAL = {
     "delay beyond T": (
         SearchSpace(
@@ -749,7 +749,9 @@ CANONICAL = {
             6, 2, 1, 1, [4], ["lif"], [4], [0, 15], [1.0], ["sobol"], ["folded"], [2, 8, 64], [16], [12, 16]
         ),
         Architecture(6, (2,), ("lif",), (4,), (0,), mappings=("folded",), lanes=(6,), timesteps=16),
-        Architecture(6, (2,), ("lif",), (4,), (15,), mappings=("folded",), lanes=(64,), timesteps=16, word=12),
+        Architecture(
+            6, (2,), ("lif",), (4,), (15,), mappings=("folded",), lanes=(64,), timesteps=16, word=12
+        ),
         ("delay_ranges", (15,)), ("lanes", {8, 64}),
     ),
     "units beyond what divides": (
