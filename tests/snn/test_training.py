@@ -34,7 +34,7 @@ from scnas.snn.reference.passes import TorchPass, lowest_best
 from scnas.snn.reference.synapses import Given, Synapses, shares
 from scnas.snn.samples import Samples
 from scnas.snn.streams import rate_encode
-from scnas.snn.training import evaluate, open_pass, train_group, train_population
+from scnas.snn.training import evaluate, open_pass, remapped, train_group, train_population
 from scnas.space import Architecture
 from scnas.tasks import Split, Task
 from scnas.tasks.digits import digits
@@ -403,6 +403,24 @@ def test_what_differs_in_mapping_only_is_trained_once(monkeypatch):
         ("folded", 8),
     ]
     assert [(layer.mapping, layer.lanes) for layer in results[4].network.layers] == [("parallel", 0)] * 2
+
+
+def test_a_training_takes_on_every_gene_of_a_mapping_and_keeps_the_rest():
+    plain = arch(hidden=(8, 12))
+    (trained,) = train_population([plain], VALUES, replace(QUICK, epochs=0))
+    mapped = replace(
+        plain, mappings=("folded", "folded", "parallel"), lanes=(4, 3, 0), units=(2, 4, 1), fitness_luts=7
+    )
+    found = remapped(trained, mapped)
+    assert found.architecture == mapped and found.architecture.fitness_luts == 7
+    assert [(layer.mapping, layer.lanes, layer.units) for layer in found.network.layers] == [
+        ("folded", 4, 2), ("folded", 3, 4), ("parallel", 0, 1),
+    ]  # fmt: skip
+    assert figures(remapped(found, plain)) == figures(trained)  # nothing that was learned has changed
+    (together,) = train_population([mapped], VALUES, replace(QUICK, epochs=0))
+    assert figures(together) == figures(found)
+    broken = trained._replace(network=None, failed="dead: for the test")
+    assert remapped(broken, mapped) == broken._replace(architecture=mapped)
 
 
 def test_nothing_to_train():
