@@ -733,8 +733,8 @@ def test_a_gene_that_gains_an_effect_is_not_stuck():
     assert {a.delay_ranges[0] for a in seen if a.timesteps == 16} == {0, 4, 8}
 
 
-# What was made canonical, beside a mate in which it is not: space, one, mate, the gene that sets it free with its
-# value, and the canonical gene with what it could have come from.
+# What was made canonical, beside a mate in which it is not: space, one, mate, the gene that sets it free with
+# its value, and the canonical gene with what it could have come from.
 CANONICAL = {
     "delay beyond T": (
         SearchSpace(
