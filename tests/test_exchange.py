@@ -122,6 +122,24 @@ def test_units_and_long_adder_trees_travel_too(tmp_path):
     assert from_nir(graph).network == replace(network, layers=plain)
 
 
+@pytest.mark.parametrize("width, units, shared", [(12, 3, 1), (8, 4, 3), (11, 1, 1)])
+def test_a_bias_in_a_graph_of_ours_shares_out_the_neurons_anew(width, units, shared):
+    """The neuron that is added for it belongs to a folded layer of several units: 13 neurons have no two."""
+    dice = np.random.default_rng(3)
+    network = random_network(
+        dice, (9, width, 4), neuron="lif", refractory=0, mapping="folded", max_delay=0, readout="membrane"
+    )
+    network = replace(network, layers=(replace(network.layers[0], units=units), network.layers[1]))
+    graph = to_nir(canonical(network))
+    linear = graph.nodes["synapses_1"]
+    graph.nodes["synapses_1"] = nir.Affine(linear.weight, np.full(4, 1.0))
+    found = from_nir(graph)
+    assert found.losses == () and len(found.notes) == 1
+    first, last = found.network.layers
+    assert (first.n_out, first.units, last.units) == (width + 1, shared, 1)
+    assert (last.weights[-1] == last.max_weight).all()
+
+
 def test_a_bias_that_is_added_to_a_folded_layer_has_a_lane():
     """One input more than the lanes of the layer were capped at."""
     graph = nir.NIRGraph.from_list(nir.Affine(ONE, np.ones(3)), lif(3), nir.Linear(np.ones((2, 3))))
