@@ -460,8 +460,8 @@ def _layer(stage: _Stage, index: int, c: Choices, own: dict | None, losses: list
 
 
 def _with_clock(layer: Layer, c: Choices) -> Layer:
-    """`layer` with one neuron more, which no input reaches and no membrane is too low to fire; with as many of
-    its units as share out the neurons now."""
+    """`layer` with one neuron more, which no input reaches and no membrane is too low to fire, and as many of
+    its units as share out the neurons then."""
     nothing = np.zeros((len(layer.weights), 1), np.int64)
     return Layer(
         **{**layer.__dict__, "weights": np.hstack([layer.weights, nothing]),

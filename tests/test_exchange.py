@@ -447,6 +447,24 @@ def test_what_has_no_counterpart_is_refused_in_one_line(make, message):
     assert "\n" not in str(refusal.value)
 
 
+def test_delays_one_behind_the_other_add_up():
+    late = [nir.Delay(np.array([0, 1, 2]) * DT), nir.Delay(np.full(3, 2 * DT))]
+    graph = nir.NIRGraph.from_list(*late, nir.Linear(np.ones((2, 3))), nir.I(np.ones(2)))
+    assert from_nir(graph, EXACT).network.layers[0].delays.tolist() == [[2, 2], [3, 3], [4, 4]]
+
+
+def test_the_seconds_of_a_step_that_are_given_come_before_those_of_the_graph():
+    """At twice the time step the leak of a graph of ours is twice as strong, its delays are half as long."""
+    network = random_network(np.random.default_rng(2), (4, 3, 2), neuron="lif", refractory=0, max_delay=0)
+    k = {**network.layers[0].constants, "leak_k": 60, "gain_k": 90}
+    delays = np.full_like(network.layers[0].delays, 2)
+    first = replace(network.layers[0], constants=k, delays=delays)
+    graph = to_nir(canonical(replace(network, layers=(first, network.layers[1]))))
+    twice = from_nir(graph, Choices(dt=2 * DT)).network.layers[0]
+    assert (twice.constants["leak_k"], twice.constants["gain_k"]) == (120, 180)
+    assert set(twice.delays[twice.weights != 0].tolist()) == {1}
+
+
 @pytest.mark.parametrize("dt", [None, 0.0, -1.0, float("nan")])
 def test_a_step_needs_its_seconds(dt):
     with pytest.raises(ValueError, match="dt must be the seconds of a step, above 0"):
