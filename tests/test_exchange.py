@@ -337,6 +337,21 @@ def test_biases_of_several_branches_add_up_and_are_never_late(delays, seed):
         assert (layer.delays[-1] == 0).all()
 
 
+def test_the_neuron_of_a_bias_fires_where_membranes_rest_below_zero():
+    dice = np.random.default_rng(12)
+    low = lif(7, rest=-0.5, reset=-1.0)
+    parts = [
+        nir.Linear(eighths(dice, 7, 5)),
+        low,
+        nir.Affine(eighths(dice, 3, 7), np.array([1.0, 0.5, -0.25])),
+    ]
+    graph = nir.NIRGraph.from_list(*parts)
+    found = from_nir(graph, EXACT)
+    x = (dice.random((6, 5)) < 0.5).astype(np.uint8)
+    assert IntegerNetwork(found.network).spikes(x[None])[0][0, :, -1].all()
+    assert np.array_equal(scores(found.network, x) / 2**12, euler(graph, x, DT).sum(0))
+
+
 def test_a_resistance_below_zero_turns_the_weights_of_its_neuron():
     dice = np.random.default_rng(11)
     fire = lif(7)
