@@ -512,6 +512,17 @@ def test_multipliers_of_wide_words_by_record(chip, word, units):
     assert measure(drawn_network(a, 0), chip).dsps == estimate(a, chip).dsps == expected
 
 
+@pytest.mark.parametrize("units, blocks", [(1, 1 + 1), (2, 2 + 2), (4, 4 + 4)])
+def test_states_and_thresholds_of_every_unit_have_memories_of_their_own(units, blocks):
+    """By hand: 1024 membranes and 1024 thresholds of 16 bits are a block of 1024 x 18 each; 512 or 256 of
+    them are as many of 512 x 36. The weights, of 2 inputs, share one block in any case."""
+    a = Architecture(
+        2, (1024, 4), ("lif", "lif"), (4, 4), (0, 0), mappings=("folded", "parallel"), lanes=(2, 0), word=16,
+        units=(units, 1),
+    )  # fmt: skip
+    assert measure(drawn_network(a, 0), "ecp5").brams == estimate(a, "ecp5").brams == blocks + 1
+
+
 def test_noise_is_multiplied_once_for_all_units():
     a = replace(FOLDED, layer_widths=(12, 10), neuron_types=("stochastic_lif", "lif"), units=(3, 1), word=16)
     network = drawn_network(a, 0)
