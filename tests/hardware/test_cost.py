@@ -17,8 +17,18 @@ from scnas.hardware.circuit.top import write_design
 from scnas.hardware.circuit.tree import Leaf, adder_tree
 from scnas.hardware.cost import counted, folding, structure
 from scnas.hardware.cost.blocks import PRIOR
+from scnas.hardware.cost.expected import of_architectures
 from scnas.hardware.cost.plan import drawn_network
-from scnas.hardware.cost.price import FIGURES, FITTED, Cost, estimate, estimate_many, measure, violations
+from scnas.hardware.cost.price import (
+    FIGURES,
+    FITTED,
+    Cost,
+    estimate,
+    estimate_many,
+    logic_blocks,
+    measure,
+    violations,
+)
 from scnas.hardware.cost.structure import SHORT, signed_digits, tree_counts
 from scnas.hardware.targets import TARGETS, target
 from scnas.snn import models
@@ -521,6 +531,32 @@ def test_states_and_thresholds_of_every_unit_have_memories_of_their_own(units, b
         units=(units, 1),
     )  # fmt: skip
     assert measure(drawn_network(a, 0), "ecp5").brams == estimate(a, "ecp5").brams == blocks + 1
+
+
+@pytest.mark.parametrize("units", [1, 2, 4])
+def test_blocks_of_units_by_hand(units):
+    """Every unit saturates, adds up, and reads a state and thresholds of its own."""
+    a = replace(FOLDED, layer_widths=(24, 10), bitstream_lengths=(256, 256), densities=(1.0, 1.0), word=10,
+                delay_ranges=(0, 0), units=(units, 1))  # fmt: skip
+    network = drawn_network(a, 0)
+    layer = network.layers[0]
+    found = counted.of_network(network)
+    assert found.saturating.tolist()[0] == 1
+    alone = replace(
+        network, layers=(layer, replace(network.layers[1], weights=0 * network.layers[1].weights))
+    )
+    blocks = logic_blocks(alone, "ecp5")
+    assert blocks["saturated_bits"] == 10 * units
+    assert blocks["state_bits"] == 10 * units
+    assert blocks["folded_total_bits"] == units * found.total_bits[0]
+    tables = [counted._tables([t % 2**10 for t in own], 10) for own in np.split(layer.threshold, units)]
+    assert found.threshold_luts[0] == sum(tables)
+    expected = of_architectures([a], [0])
+    steps = 24 // units * 256 * 4  # 64 inputs in four groups of 16
+    assert expected.period.tolist() == found.period.tolist() == [steps, steps]
+    assert expected.waits.tolist() == found.waits.tolist() == [False, False]
+    turned = replace(a, mappings=("parallel", "folded"), lanes=(0, 1), units=None)  # the second is the slower
+    assert of_architectures([turned], [0]).waits.tolist() == [True, False]
 
 
 def test_noise_is_multiplied_once_for_all_units():

@@ -254,10 +254,13 @@ def test_every_gene_moves_the_model_as_it_moves_synthesis(gene, before):
 
 
 @needs("ice40")
-@pytest.mark.parametrize("lanes, units", [(40, 1), (40, 3), (70, 1), (70, 3)])
-def test_units_and_stages_are_counted_to_the_last_register(lanes, units):
+@pytest.mark.parametrize(
+    "lanes, units, length", [(40, 1, 2), (40, 3, 2), (70, 1, 2), (70, 3, 2), (8, 3, 256)]
+)
+def test_units_and_stages_are_counted_to_the_last_register(lanes, units, length):
+    """length: of the streams; of long ones a gain below one cuts off bits that nobody sees."""
     folded = replace(
-        GENES, n_inputs=80, layer_widths=(12, 3), bitstream_lengths=(2, 8), densities=(0.7, 0.5),
+        GENES, n_inputs=80, layer_widths=(12, 3), bitstream_lengths=(length, 8), densities=(0.7, 0.5),
         mappings=("folded", "parallel"), lanes=(lanes, 0), units=(units, 1),
     )  # fmt: skip
     assert drawn_network(folded, 0).layers[0].units == units
