@@ -101,7 +101,8 @@ def test_no_price_depends_on_the_order_of_the_neurons():
         "import sys; from scnas import contract; contract.NEURONS = tuple(sys.argv[1:]); "
         "from test_cost import prices; print(prices())"
     )
-    path = os.pathsep.join(map(str, (Path(__file__).parents[2], Path(__file__).parent)))
+    here = Path(__file__).parent
+    path = os.pathsep.join(map(str, (here.parents[1], here.parent / "helpers", here)))
     for names in (contract.NEURONS[::-1], (*contract.NEURONS[2:], *contract.NEURONS[:2])):
         command = [sys.executable, "-c", script, *names]
         found = subprocess.run(
