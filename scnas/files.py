@@ -1,10 +1,14 @@
 """Files appear whole or not at all, and are read as data, never as code."""
 
+import contextlib
+import fcntl
 import json
 import math
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from scnas.contract import Refused
 
@@ -44,12 +48,14 @@ def read_json(path: str | Path) -> object:
     if (containers := data.count(b"[") + data.count(b"{")) > MAX_JSON_CONTAINERS:
         raise Refused(f"{path}: {containers} lists and objects, at most {MAX_JSON_CONTAINERS} are read")
 
-    def refuse(word: str) -> None:
+    def refuse(word: str) -> NoReturn:
         raise Refused(f"{word} is not a number")
 
     def finite(word: str) -> float:
         value = float(word)
-        return value if math.isfinite(value) else refuse(f"{word[:20]}, beyond every float,")
+        if not math.isfinite(value):
+            refuse(f"{word[:20]}, beyond every float,")
+        return value
 
     try:
         return json.loads(data.decode("utf-8"), parse_constant=refuse, parse_float=finite)
@@ -81,6 +87,26 @@ def read_bytes(path: Path, most: int) -> bytes:
         raise Refused(f"{path}: cannot be read ({error.strerror})") from None
 
 
+# -- folders -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """`folder` held by this process alone; Refused if another one works in it.
+
+    The system lets go of it when the process ends, however it ends.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(f"{folder}: another process works in this folder") from None
+        yield
+    finally:
+        os.close(handle)
+
+
 # -- folders from elsewhere -----------------------------------------------------------------------------
 
 
@@ -88,9 +114,10 @@ def inside(folder: str | Path, name: object) -> Path:
     """folder/name for a `name` that a file in `folder` gives; ValueError if it is no path that stays in
     `folder`, through links or without."""
     folder = Path(folder)
-    parts = name.split("/") if isinstance(name, str) else []
+    text = name if isinstance(name, str) else ""
+    parts = text.split("/")  # of "": one that is empty
     bad = any(part in ("", ".", "..") or len(part.encode("utf-8", "replace")) > 255 for part in parts)
-    if not parts or bad or len(name) > 1000 or not name.isprintable():
+    if bad or len(text) > 1000 or not text.isprintable():
         raise Refused(f"{folder}: {_cut(name)} is no name of a file in it")
     path = folder.joinpath(*parts)
     try:

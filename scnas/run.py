@@ -10,6 +10,7 @@ import numpy as np
 from scnas import benchmark, build, compare, realize, tasks
 from scnas.contract import Refused
 from scnas.evaluation import Evaluation, Generation
+from scnas.files import held
 from scnas.hardware import targets
 from scnas.hardware.cost import calibration, price
 from scnas.hardware.cost.feedback import Feedback
@@ -24,8 +25,9 @@ from scnas.settings import schema
 from scnas.settings.schema import Config, Winner
 from scnas.snn.budget import Budget
 from scnas.space import Architecture
-from scnas.trials import archive, cluster, executor, repair
+from scnas.trials import cluster, executor, export, keys, repair
 from scnas.trials.archive import Archive
+from scnas.trials.database import NAME
 from scnas.trials.trainer import Trainer
 
 
@@ -44,7 +46,7 @@ def run(settings: Config, folder: Path) -> None:
                 case "synthesize":
                     lines = realize.synthesize(finished, settings.build.timeout_s)
                 case "export":
-                    lines = archive.export(finished)
+                    lines = export.export(finished)
                 case "repair":
                     lines = repair.repair(finished)
             for line in lines:
@@ -82,13 +84,13 @@ def search(settings: Config, folder: Path) -> None:
     )
     reference = Reference(tuple(settings.search.objectives), task.n_classes, chip)
     seed = settings.search.seed
-    data = archive.fingerprint(task)
+    data = keys.fingerprint(task)
     begin.begin(folder, settings)
     with ExitStack() as stack:
-        stack.enter_context(archive.held(folder))
+        stack.enter_context(held(folder))
         workers = stack.enter_context(executor_for(task, settings.executor))
-        kept = stack.enter_context(Archive(folder / archive.NAME, data))
-        kept.agree({"data": data, "device": workers.device, **archive.training_code()})
+        kept = stack.enter_context(Archive(folder / NAME, data))
+        kept.agree({"data": data, "device": workers.device, **keys.training_code()})
         if kept.fact("finished"):
             print(f"{folder} holds this run, finished; nothing is left to do", flush=True)
             return

@@ -25,6 +25,7 @@ from scnas.record import front
 from scnas.settings import compose, saved, schema
 from scnas.snn.network import Network
 from scnas.space import Architecture
+from scnas.trials import export
 from scnas.trials.archive import Archive
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
@@ -86,7 +87,7 @@ def archive_of(path: Path) -> list:
     """All that an archive holds, read as reports, other tools and a resumed run read it."""
     with Archive(path, "task", read_only=True) as archive:
         found = archive.evaluations()
-        assert isinstance(archive.table(), str)
+        assert isinstance(export.table(archive), str)
         assert all(isinstance(number, int) for number, _ in archive.hypervolumes())
     with Archive(path, "task") as archive:
         for genes in (hostile.GENES, hostile.GENES | {"timesteps": 8}):

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -73,8 +74,8 @@ class Cluster:
             ray.shutdown()
             raise
         self._queue: deque[tuple[int, Job]] = deque()
-        # What the tasks say, task by task: ticket, and when it began (infinity before).
-        self._running: dict[object, tuple[int, float]] = {}
+        # What a task yields (of a class of Ray), task by task: ticket, and when it began (infinity before).
+        self._running: dict[Any, tuple[int, float]] = {}
 
     def __enter__(self) -> "Cluster":
         return self
@@ -113,7 +114,7 @@ class Cluster:
             ticket, job = self._queue.popleft()
             self._running[self._run.remote(ticket, job, self._task, self.device)] = ticket, math.inf
 
-    def _heard(self, task: object) -> Finished | None:
+    def _heard(self, task: Any) -> Finished | None:
         """What a task has to say: None that it begins, or how it ended."""
         errors = self._ray.exceptions
         try:

@@ -147,7 +147,9 @@ def _work(pipe: connection.Connection, task: Task, device: str) -> None:
 
 def _end_with_parent() -> None:
     """A killed search leaves no worker behind that trains for nobody."""
-    connection.wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # a worker was started by one
+    connection.wait([parent.sentinel])
     os._exit(1)
 
 
@@ -178,6 +180,7 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+        assert self.process.exitcode is not None  # it was waited for
         return self.process.exitcode
 
 
@@ -284,6 +287,7 @@ class Local:
 
     def _gone(self, worker: _Worker, code: int, reason: str, lost: bool) -> Finished:
         self._workers.remove(worker)
+        assert worker.ticket is not None  # only a worker that has a job is listened to
         name = f"{socket.gethostname()}:{worker.process.pid}:{self.device}"
         seconds = time.monotonic() - worker.started if worker.started < math.inf else 0.0
         return Finished(worker.ticket, None, reason, lost, name, seconds)

@@ -28,7 +28,7 @@ from scnas.snn import population, training
 from scnas.space import Architecture
 from scnas.trials import executor
 from scnas.trials import repair as repairing
-from scnas.trials.archive import Archive
+from scnas.trials.database import Database
 
 TINY = [
     "+experiment=smoke", "space.max_layers=2", "space.width_choices=[8,12]", "space.timesteps_choices=[4]",
@@ -209,9 +209,9 @@ def in_transaction(number: int) -> Callable[[], None]:
     """A fault: die in the `number`th transaction on the archive, its rows written and not committed."""
 
     def put() -> None:
-        original, calls = Archive._write, [0]
+        original, calls = Database.write, [0]
 
-        def write(self: Archive, work: Callable) -> None:
+        def write(self: Database, work: Callable) -> None:
             def then_die(db: sqlite3.Connection) -> None:
                 work(db)
                 calls[0] += 1
@@ -220,7 +220,7 @@ def in_transaction(number: int) -> Callable[[], None]:
 
             original(self, then_die)
 
-        Archive._write = write
+        Database.write = write
 
     return put
 
