@@ -13,12 +13,13 @@ import pytest
 from oracle import infer
 
 import scnas
-from scnas import build, run, tasks
+from scnas import build, choose, run, tasks
 from scnas.evaluation import Evaluation
 from scnas.hardware import targets
 from scnas.hardware.cost import calibration, plan
 from scnas.hardware.cost.price import measure
 from scnas.hardware.tools.synthesis import Synthesis
+from scnas.resume import Workshop
 from scnas.search.evaluation import scores
 from scnas.search.nsga2 import pareto_front
 from scnas.settings import compose, schema
@@ -104,8 +105,8 @@ def test_the_winner_follows_the_rule_by_hand():
 
     front = [member(0.97, 90), member(0.965, 60), member(0.96, 30), member(0.955, 10)]
     rule = schema.Winner(within=0.01, smallest="luts")
-    assert run.by_rule(front, rule)[0].metrics["luts"] == 30  # a full point below the best still counts
-    assert run.by_rule(front, schema.Winner(within=0.0, smallest="luts"))[0].metrics["luts"] == 90
+    assert choose.by_rule(front, rule)[0].metrics["luts"] == 30  # a full point below the best still counts
+    assert choose.by_rule(front, schema.Winner(within=0.0, smallest="luts"))[0].metrics["luts"] == 90
 
 
 def test_of_equal_areas_the_more_accurate_member_wins():
@@ -115,14 +116,14 @@ def test_of_equal_areas_the_more_accurate_member_wins():
 
     rule = schema.Winner(within=0.01, smallest="luts")
     front = [member(20, 0.029, 30), member(4, 0.02, 90), member(12, 0.03, 30), member(16, 0.025, 30)]
-    ranked = run.by_rule(front, rule)
+    ranked = choose.by_rule(front, rule)
     assert [m.architecture.layer_widths[0] for m in ranked] == [16, 20, 12, 4]
-    assert run.by_rule(front[::-1], rule) == ranked
+    assert choose.by_rule(front[::-1], rule) == ranked
     twins = [member(4, 0.02, 30), member(12, 0.02, 30)]  # equal in both: by name, so always the same
-    assert [m.architecture.layer_widths[0] for m in run.by_rule(twins, rule)] == [12, 4]
-    assert run.by_rule(twins[::-1], rule) == run.by_rule(twins, rule)
+    assert [m.architecture.layer_widths[0] for m in choose.by_rule(twins, rule)] == [12, 4]
+    assert choose.by_rule(twins[::-1], rule) == choose.by_rule(twins, rule)
     known = [member(4, 0.02, 30, routed_luts=50), member(12, 0.025, 40), member(16, 0.02, 10, routed_luts=40)]
-    assert [m.architecture.layer_widths[0] for m in run.by_rule(known, rule)] == [16, 12, 4]
+    assert [m.architecture.layer_widths[0] for m in choose.by_rule(known, rule)] == [16, 12, 4]
 
 
 def test_of_the_seeds_the_best_that_keeps_the_budgets_is_kept():
@@ -153,7 +154,7 @@ def test_of_the_seeds_the_best_that_keeps_the_budgets_is_kept():
             kept.append(row)
 
     settings = compose.load([*SMALL, "train.final_seeds=3"])
-    found = run.retrain(before, 5, Stub(), Stub(), Stub(), settings)
+    found = run.retrain(before, 5, Stub(), Workshop(Stub(), Stub()), settings)
     assert found[2] is before[2]
     assert [m.metrics["validation_loss"] for m in found[:2]] == [0.25, 0.2]
     assert found[0].metrics["accuracy_mean"] == pytest.approx(2 / 3) and found[0].metrics["seeds"] == 3
@@ -255,7 +256,7 @@ def chosen(front, monkeypatch, tmp_path, luts=None, status="done", budgets=None,
     settings = compose.load([*SMALL, "build=full"])
     chip = targets.target("ice40")
     chip = chip if mhz is None else replace(chip, clock_mhz=mhz)
-    found, best, _ = run.choose(front, chip, budgets or {}, settings, tmp_path, said)
+    found, best, _ = choose.choose(front, chip, budgets or {}, settings, tmp_path, said)
     return asked, said.notes, found, best
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from scnas import files, run
-from scnas.record import figures, recorder
+from scnas.record import recorder, written
 from scnas.settings import compose, schema
 from scnas.snn import population, training
 from scnas.space import Architecture
@@ -89,7 +89,7 @@ def _child(settings: schema.Config, folder: Path, said: int, fault: Callable[[],
     sys.stdout, sys.stderr = io.TextIOWrapper(os.fdopen(1, "wb", 0)), io.TextIOWrapper(os.fdopen(2, "wb", 0))
     code = 0
     # The picture of every generation for TensorBoard takes most of the time of so small a search.
-    figures._pixels = lambda figure: np.zeros((4, 4, 3), np.uint8)
+    recorder._pixels = lambda figure: np.zeros((4, 4, 3), np.uint8)
     try:
         if fault is not None:
             fault()
@@ -233,14 +233,14 @@ def in_file(number: int) -> Callable[[], None]:
 def in_report(number: int) -> Callable[[], None]:
     """A fault: die in one of the last steps: drawing, tables, the page of the winner, the log."""
     names = [
-        ("png", False),
-        ("_csv", False),
-        ("write_winner", False),
-        ("write_winner", True),
-        ("show", False),
+        (written, "png", False),
+        (written, "_csv", False),
+        (recorder, "write_winner", False),
+        (recorder, "write_winner", True),
+        (recorder, "show", False),
     ]
-    name, after = names[number % len(names)]
-    return at_call(recorder, name, 1, die, after=after)
+    owner, name, after = names[number % len(names)]
+    return at_call(owner, name, 1, die, after=after)
 
 
 def worker_dies_at(number: int) -> Callable[[], None]:

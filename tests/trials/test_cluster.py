@@ -14,7 +14,7 @@ import pytest
 from small_task import QUICK, SOME, TASK, arch, figures
 
 import scnas
-from scnas import run
+from scnas import resume
 from scnas.hardware import targets
 from scnas.search.evaluation import Evaluator, Reference, capacity
 from scnas.search.evolve import evolve
@@ -157,11 +157,11 @@ def test_without_its_extra_it_is_refused_in_one_line(monkeypatch):
     with pytest.raises(
         ValueError, match=r"^executor=ray needs the extra cluster: pip install 'scnas\[cluster\]'$"
     ):
-        run.executor_for(TASK, settings.executor)
+        resume.executor_for(TASK, settings.executor)
 
 
 def test_the_setting_names_the_executor():
-    with run.executor_for(
+    with resume.executor_for(
         TASK, compose.load(["executor.workers=2", "executor.device=cpu"]).executor
     ) as found:
         assert isinstance(found, Local) and found.slots == 2
