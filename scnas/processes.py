@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 PATIENCE = 0.2  # seconds between two looks at `stop` and `watch`
 
@@ -61,11 +62,14 @@ def run(
         finally:
             if process is not None:
                 _end_group(process)
-        texts = []
-        for file in (out, errors):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-    return Finished(code, *texts, time.monotonic() - start)
+        stdout, stderr = _text(out), _text(errors)
+    return Finished(code, stdout, stderr, time.monotonic() - start)
+
+
+def _text(file: IO[bytes]) -> str:
+    """All that was written to a file that is still open."""
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 def _enough(

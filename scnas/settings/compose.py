@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import is_dataclass
-from typing import get_type_hints
+from typing import cast, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -17,7 +17,7 @@ from scnas.settings.words import HYDRA_ERRORS, _cut, _names, _unknown, explain
 def load(overrides: Sequence[str] = ()) -> Config:
     """The settings that `python -m scnas <overrides>` would run with, e.g. load(["task=digits"]).
 
-    Raises ValueError, one line with the setting, what it got and what it may be.
+    Raises Refused, one line with the setting, what it got and what it may be.
     """
     if GlobalHydra.instance().is_initialized():
         raise RuntimeError("the settings are composed by Hydra already; use what it hands over")
@@ -30,7 +30,7 @@ def load(overrides: Sequence[str] = ()) -> Config:
 
 
 def refuse_lists(overrides: Sequence[str]) -> None:
-    """ValueError if a group gets a list of options or none: Hydra merges them, and the last one wins."""
+    """Refused if a group gets a list of options or none: Hydra merges them, and the last one wins."""
     for override in overrides:
         group, _, option = override.lstrip("+").partition("=")
         if group in GROUPS and (option.startswith("[") or option == "null"):
@@ -40,18 +40,23 @@ def refuse_lists(overrides: Sequence[str]) -> None:
 def from_hydra(cfg: DictConfig) -> Config:
     """The settings in a composed config.
 
-    Raises ValueError where a value is out of range or a name is unknown, and one of HYDRA_ERRORS,
+    Raises Refused where a value is out of range or a name is unknown, and one of HYDRA_ERRORS,
     for explain(), where a value is missing.
     """
     # Hydra lets `+name=value` add what the schema does not know; nothing would ever read it.
     _refuse_unknown(cfg, Config, "")
-    return OmegaConf.to_object(cfg)
+    return cast(Config, OmegaConf.to_object(cfg))
 
 
 def _refuse_unknown(cfg: DictConfig, schema: type, prefix: str) -> None:
-    for key in cfg:
+    for key in map(str, cfg):
         if key not in _names(schema):
             raise Refused(_unknown(f"{prefix}{key}"))
         child = get_type_hints(schema)[key]
-        if is_dataclass(child) and not OmegaConf.is_missing(cfg, key) and isinstance(cfg[key], DictConfig):
+        if (
+            isinstance(child, type)
+            and is_dataclass(child)
+            and not OmegaConf.is_missing(cfg, key)
+            and isinstance(cfg[key], DictConfig)
+        ):
             _refuse_unknown(cfg[key], child, f"{prefix}{key}.")

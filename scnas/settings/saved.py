@@ -2,15 +2,13 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from scnas import resources
-from scnas.contract import (
-    Refused,
-    one_line,
-)
+from scnas.contract import Refused, one_line
 from scnas.files import read_text
 from scnas.settings.compose import from_hydra
 from scnas.settings.schema import Config
@@ -26,7 +24,7 @@ def to_yaml(settings: Config) -> str:
 
 
 def read(path: str | Path) -> Config:
-    """The settings in a settings.yaml; ValueError, one line with the file's name, if it holds none.
+    """The settings in a settings.yaml; Refused, one line with the file's name, if it holds none.
 
     The file is read as data: interpolations and aliases in it are refused, not resolved.
     """
@@ -34,13 +32,14 @@ def read(path: str | Path) -> Config:
     try:
         # The scanner takes time that grows with the square of the depth.
         if text.count("[") + text.count("{") > MAX_FLOW:
-            raise Refused(f"more than {MAX_FLOW} brackets")
+            raise ValueError(f"more than {MAX_FLOW} brackets")
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise Refused("interpolations and aliases are not read")
+            raise ValueError("interpolations and aliases are not read")
         content = _parsed(text)
         if "${" in repr(OmegaConf.to_container(content, resolve=False)):  # "\x24{" in the file is one, too
-            raise Refused("interpolations and aliases are not read")
-        return from_hydra(OmegaConf.merge(OmegaConf.structured(Config), _later_settings(), content))
+            raise ValueError("interpolations and aliases are not read")
+        merged = OmegaConf.merge(OmegaConf.structured(Config), _later_settings(), content)
+        return from_hydra(cast(DictConfig, merged))  # as its first argument is
     except HYDRA_ERRORS as error:
         raise Refused(f"{path}: {one_line(explain(error))}") from None
     except (ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
@@ -58,14 +57,17 @@ def _later_settings() -> dict[str, object]:
 def _parsed(text: str) -> DictConfig:
     """A YAML text as OmegaConf holds it; ValueError for whatever its loader or OmegaConf stumbles over."""
     try:
-        return OmegaConf.create(text)
+        content = OmegaConf.create(text)
     except HYDRA_ERRORS:
         raise
     except Exception as error:
-        raise Refused(str(error) or type(error).__name__) from None
+        raise ValueError(str(error) or type(error).__name__) from None
+    if not isinstance(content, DictConfig):
+        raise ValueError("it holds a list")
+    return content
 
 
-def flat(settings: object, prefix: str = "") -> dict[str, object]:
+def flat(settings: Any, prefix: str = "") -> dict[str, object]:
     """Every setting by its dotted name, in the order of the classes; lists stay lists."""
     found: dict[str, object] = {}
     for f in fields(settings):

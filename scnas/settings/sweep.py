@@ -51,7 +51,7 @@ def load(folder: Path) -> Job | None:
         return None
     data = read_json(path)
     try:
-        if data.pop("format") != FORMAT:
+        if not isinstance(data, dict) or data.pop("format") != FORMAT:
             raise ValueError
         job = Job(**data | {"overrides": tuple(data["overrides"])})
         texts = (job.status, job.message, *job.overrides)

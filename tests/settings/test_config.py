@@ -221,7 +221,7 @@ def damage(text: str, **changes) -> str:
     "change, message",
     [
         (lambda t: "", "job must be set"),
-        (lambda t: "[1, 2]", "Cannot merge DictConfig with ListConfig"),
+        (lambda t: "[1, 2]", "not the settings of a run .it holds a list"),
         (lambda t: "a: &a [1]\nb: *a", "interpolations and aliases are not read"),
         (lambda t: "a: [", "not the settings of a run"),
         (lambda t: damage(t, more=1), "more is not a setting"),
