@@ -33,9 +33,16 @@ from scnas.settings import compose, flags, folders, saved, sweep, words
 DONE, FAULT, REFUSED, INTERRUPTED = 0, 1, 2, 130  # sweep.CODES says which status of a job is which
 # What the machine refuses, whoever asks: these are no faults of the program.
 _REFUSALS = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ENOTDIR,
     errno.EISDIR,
-)  # fmt: skip
+)
 
 
 def _end(*_: object) -> None:
@@ -210,7 +217,7 @@ def _best_accuracy(folder: Path) -> float | None:
     """Of the front that a job left; None where there is none."""
     if not (folder / "front.json").exists():
         return None
-    from scnas.record import front
+    from scnas.record import front  # takes a second to load, which a wrong setting need not wait for
 
     try:
         return max(member.metrics["accuracy"] for member in front.read(folder, networks=False).members)

@@ -157,10 +157,13 @@ def _bitstream(design: Design, target: Target, settings: schema.Build, run_folde
     """What the tools make of `design`, its bitstream beside it in the folder `winner` of a run."""
     suffix = {"ice40": "bin", "ecp5": "bit"}.get(target.family)
     found = synthesis.synthesize(
-        "\n".join(design.sources.values()), design.top, target,
-        timeout_s=settings.timeout_s, cache=run_folder / "synthesis",
+        "\n".join(design.sources.values()),
+        design.top,
+        target,
+        timeout_s=settings.timeout_s,
+        cache=run_folder / "synthesis",
         bitstream=run_folder / "winner" / f"design.{suffix}" if suffix else None,
-    )  # fmt: skip
+    )
     return found if found.bitstream is None else replace(found, bitstream=Path(found.bitstream).name)
 
 
@@ -175,9 +178,13 @@ def _testbench(
     """Write the testbench with the first test samples; returns the manual, which tells how to run it."""
     spikes = cosimulation.input_spikes(network, test.x[:BENCH_SAMPLES])
     testbench.write_folder(
-        network, design, folder, cosimulation.transfers(network, design, spikes),
-        expected.scores[:BENCH_SAMPLES], expected.classes[:BENCH_SAMPLES],
-    )  # fmt: skip
+        network,
+        design,
+        folder,
+        cosimulation.transfers(network, design, spikes),
+        expected.scores[:BENCH_SAMPLES],
+        expected.classes[:BENCH_SAMPLES],
+    )
     return testbench.readme(network, design, len(spikes), recipe)
 
 
@@ -211,7 +218,7 @@ def verify(run_folder: Path, settings: schema.Build) -> Iterator[str]:
     The accuracy in front.json is recomputed on the test split; design.v and the cells are compared
     with what the network generates; what lies there is simulated on every test sample and proved,
     unless `settings` say otherwise. No tool gets a design that does more than describe logic.
-    Raises ValueError where the folder is no run, and where something does not hold.
+    Raises Refused where the folder is no run, and where something does not hold.
     """
     found = front.read(run_folder, networks=False)
     place = run_folder / "winner"
@@ -231,14 +238,11 @@ def verify(run_folder: Path, settings: schema.Build) -> Iterator[str]:
         wrong.append(line)
     yield line
 
-    header = sources["design.v"].partition("\n")[0]
-    design = synthesis.design_for(network, settings_of_run.target.name, name=header[len(DESIGN) :].strip())
-    differing = [name for name, text in design.sources.items() if sources.get(name) != text]
+    design, differing = _compared(network, settings_of_run.target.name, sources)
     line = f"design.v and {len(design.cells)} cells are what the network generates"
     if differing:
         line = f"not what the network generates: {', '.join(differing)}"
         wrong.append(line)
-        design = replace(design, text=sources["design.v"])
     yield line
 
     simulation = None
@@ -259,6 +263,14 @@ def verify(run_folder: Path, settings: schema.Build) -> Iterator[str]:
         yield verdict.summary()
     if wrong:
         raise Refused(f"{run_folder}: {'; '.join(wrong)}")
+
+
+def _compared(network: Network, target: str, sources: Mapping[str, str]) -> tuple[Design, list[str]]:
+    """The design of `network` with the design.v of `sources`, and the files that are not as generated."""
+    header = sources["design.v"].partition("\n")[0]
+    design = synthesis.design_for(network, target, name=header[len(DESIGN) :].strip())
+    differing = [name for name, text in design.sources.items() if sources.get(name) != text]
+    return replace(design, text=sources["design.v"]), differing
 
 
 def accuracy(network: Network, split: Split, batch_size: int = 500) -> float:

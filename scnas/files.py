@@ -39,7 +39,7 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
 
 
 def read_json(path: str | Path) -> object:
-    """The content of a JSON file; ValueError, one line with the file's name, when there is none.
+    """The content of a JSON file; Refused, one line with the file's name, when there is none.
 
     NaN and infinities are refused: JSON does not know them, and neither does any of our files.
     """
@@ -49,7 +49,7 @@ def read_json(path: str | Path) -> object:
         raise Refused(f"{path}: {containers} lists and objects, at most {MAX_JSON_CONTAINERS} are read")
 
     def refuse(word: str) -> NoReturn:
-        raise Refused(f"{word} is not a number")
+        raise ValueError(f"{word} is not a number")
 
     def finite(word: str) -> float:
         value = float(word)
@@ -64,7 +64,7 @@ def read_json(path: str | Path) -> object:
 
 
 def read_text(path: str | Path, most: int = MAX_TEXT_BYTES) -> str:
-    """The content of a text file of at most `most` bytes, UTF-8; ValueError with its name otherwise."""
+    """The content of a text file of at most `most` bytes, UTF-8; Refused with its name otherwise."""
     path = Path(path)
     try:
         return read_bytes(path, most).decode("utf-8")
@@ -73,7 +73,7 @@ def read_text(path: str | Path, most: int = MAX_TEXT_BYTES) -> str:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """What is in a regular file of at most `most` bytes; ValueError with its name otherwise.
+    """What is in a regular file of at most `most` bytes; Refused with its name otherwise.
 
     A pipe or a device could be read for ever.
     """
@@ -111,7 +111,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def inside(folder: str | Path, name: object) -> Path:
-    """folder/name for a `name` that a file in `folder` gives; ValueError if it is no path that stays in
+    """folder/name for a `name` that a file in `folder` gives; Refused if it is no path that stays in
     `folder`, through links or without."""
     folder = Path(folder)
     text = name if isinstance(name, str) else ""
@@ -130,7 +130,7 @@ def inside(folder: str | Path, name: object) -> Path:
 
 
 def refuse_links(folder: str | Path) -> None:
-    """ValueError if a link in `folder` leads out of it: what is written there would land elsewhere."""
+    """Refused if a link in `folder` leads out of it: what is written there would land elsewhere."""
     folder = Path(folder)
     for place, folders, names in os.walk(folder):
         for name in (*folders, *names):

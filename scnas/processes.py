@@ -55,9 +55,14 @@ def run(
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=errors,
-                env={**os.environ, **(environment or {})}, start_new_session=True,
-            )  # fmt: skip
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
             code = _wait(process, start + seconds, _enough(stop, watch, errors.fileno()))
         finally:
             if process is not None:

@@ -60,7 +60,7 @@ class EquivResult:
 
     def __post_init__(self):
         if self.status not in STATUSES:
-            raise Refused(f"status must be one of {', '.join(STATUSES)}, got {self.status!r}")
+            raise ValueError(f"status must be one of {', '.join(STATUSES)}, got {self.status!r}")
 
     @property
     def passed(self) -> bool | None:

@@ -34,7 +34,7 @@ def read_vcd(path: str | Path, top: str) -> tuple[dict[str, int], ...]:
         elif scope == [top] and not words[3].endswith("_EN"):
             names[words[2]] = (words[3], int(words[1]))
     if tick is None:
-        raise Refused(f"{path}: no clock of yosys-smtbmc in it")
+        raise ValueError(f"{path}: no clock of yosys-smtbmc in it")
     values: dict[str, int] = {}
     rows: list[dict[str, int]] = []
     ticked = False

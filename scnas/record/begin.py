@@ -6,15 +6,11 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scnas import resources
 from scnas.contract import Refused
 from scnas.files import refuse_links, write_whole
 from scnas.settings import saved, schema
-
-if TYPE_CHECKING:
-    pass
 
 BEGUN = ("settings.yaml", "versions.json")
 # Settings that may be others when a run is taken up again: no result that is finished depends on them.
@@ -25,13 +21,10 @@ FREE = (
 )  # fmt: skip
 
 
-# -- the beginning ------------------------------------------------------------------------------------
-
-
 def begin(folder: Path, settings: schema.Config) -> None:
     """Write settings.yaml and versions.json to `folder`, before anything else can fail.
 
-    A run that is taken up again keeps those it began with. Raises ValueError if the folder cannot be
+    A run that is taken up again keeps those it began with. Raises Refused if the folder cannot be
     written, or holds a run with other settings; those in FREE may differ.
     """
     try:

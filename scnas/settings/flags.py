@@ -16,14 +16,22 @@ def _parser() -> _Parser:
     parser = _Parser(add_help=False)
     parser.add_argument("overrides", nargs="*")
     for names in (
-        ("--help", "-h"), ("--hydra-help",), ("--version",), ("--resolve",), ("--run", "-r"),
-        ("--multirun", "-m"), ("--shell-completion", "-sc"),
-    ):  # fmt: skip
+        ("--help", "-h"),
+        ("--hydra-help",),
+        ("--version",),
+        ("--resolve",),
+        ("--run", "-r"),
+        ("--multirun", "-m"),
+        ("--shell-completion", "-sc"),
+    ):
         parser.add_argument(*names, action="store_true")
     for names in (
-        ("--package", "-p"), ("--config-path", "-cp"), ("--config-name", "-cn"), ("--config-dir", "-cd"),
+        ("--package", "-p"),
+        ("--config-path", "-cp"),
+        ("--config-name", "-cn"),
+        ("--config-dir", "-cd"),
         ("--experimental-rerun",),
-    ):  # fmt: skip
+    ):
         parser.add_argument(*names)
     parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"))
     info = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")

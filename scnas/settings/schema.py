@@ -34,7 +34,7 @@ MAX_SEED = 2**63 - 1
 
 
 def number(name: str, value: object, low: float, high: float, *, above: bool = False) -> float:
-    """`value` as a finite float in low..high (above low, if asked); ValueError naming `name` otherwise."""
+    """`value` as a finite float in low..high (above low, if asked); Refused naming `name` otherwise."""
     real = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     if not math.isfinite(real) or not low <= real <= high or (above and real == low):
         least = f"above {low:g} and at most" if above else f"from {low:g} to"

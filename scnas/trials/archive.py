@@ -245,10 +245,12 @@ class Archive:
                 Evaluation(
                     Architecture(**json.loads(genes)),
                     {k: math.inf if v is None else v + 0 for k, v in json.loads(metrics).items()},
-                    float(violation), status == "trained", reason,
+                    float(violation),
+                    status == "trained",
+                    reason,
                 )
                 for genes, metrics, violation, status, reason in rows
-            ]  # fmt: skip
+            ]
 
     @contextlib.contextmanager
     def evaluations_expected(self) -> Iterator[None]:

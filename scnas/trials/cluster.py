@@ -36,7 +36,7 @@ class Cluster:
     cpus, gpus: what a job asks for; fractions share a core or a GPU; gpus counts on `cuda` only.
     timeout_s: a job that takes longer is given up; None: no limit.
     A context manager; leaving it ends the cluster if it was its own.
-    Raises ValueError, one line, without Ray, without a cluster at `address`, or if no job fits into it.
+    Raises Refused, one line, without Ray, without a cluster at `address`, or if no job fits into it.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ def _ray() -> ModuleType:
 
 
 def _connect(ray: ModuleType, address: str | None, workers: int, cpus: float) -> None:
-    """Join the cluster at `address`, or start one; ValueError if that cannot be done."""
+    """Join the cluster at `address`, or start one; Refused if that cannot be done."""
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         size = {"num_cpus": math.ceil(workers * cpus)} if workers else {}

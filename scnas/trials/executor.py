@@ -29,7 +29,7 @@ from scnas.tasks import Task
 
 
 def pick_device(name: str) -> str:
-    """`auto` as cuda where there is one, else cpu; ValueError for what is no device or is missing."""
+    """`auto` as cuda where there is one, else cpu; Refused for what is no device or is missing."""
     one_of("executor.device", name, ("auto", "cpu", "cuda"))
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -258,7 +258,8 @@ class Local:
         for worker in busy:
             if time.monotonic() >= worker.started + limit:
                 reason = f"took longer than executor.timeout_s = {self.timeout_s:g}"
-                return self._gone(worker, worker.end(), reason, lost=False)
+                worker.end()
+                return self._gone(worker, reason, lost=False)
         return None
 
     def _heard(self, worker: _Worker) -> Finished | None:
@@ -282,10 +283,10 @@ class Local:
                 'scnas with workers needs `if __name__ == "__main__":`'
             )
         if code < 0:
-            return self._gone(worker, code, f"its worker was killed by {_signal_name(-code)}", lost=True)
-        return self._gone(worker, code, f"its worker ended with exit code {code}", lost=True)
+            return self._gone(worker, f"its worker was killed by {_signal_name(-code)}", lost=True)
+        return self._gone(worker, f"its worker ended with exit code {code}", lost=True)
 
-    def _gone(self, worker: _Worker, code: int, reason: str, lost: bool) -> Finished:
+    def _gone(self, worker: _Worker, reason: str, lost: bool) -> Finished:
         self._workers.remove(worker)
         assert worker.ticket is not None  # only a worker that has a job is listened to
         name = f"{socket.gethostname()}:{worker.process.pid}:{self.device}"

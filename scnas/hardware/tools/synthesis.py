@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from scnas import processes
-from scnas.contract import Refused
 from scnas.files import read_json, write_whole
 from scnas.hardware import targets
 from scnas.hardware.circuit.top import Design, write_design
@@ -192,7 +191,7 @@ def synthesize(
     """
     name = _name(chip)
     if level not in LEVELS:
-        raise Refused(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
+        raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
     flow, family = _FLOWS[name], targets.target(name).family
     if not flow.nextpnr:
         level = "synthesis"

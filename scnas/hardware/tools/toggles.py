@@ -27,7 +27,6 @@ from pathlib import Path
 import numpy as np
 
 from scnas import processes
-from scnas.contract import Refused
 from scnas.hardware import targets
 from scnas.hardware.circuit.top import Design
 from scnas.hardware.targets import Target
@@ -127,7 +126,7 @@ def count(
     """
     chip = chip if isinstance(chip, Target) else targets.target(chip)
     if samples < 1 or len(x) < 1:
-        raise Refused(f"samples must be 1 or more, got {min(samples, len(x))}")
+        raise ValueError(f"samples must be 1 or more, got {min(samples, len(x))}")
     x = x[:samples]
     start = time.monotonic()
     spikes = cosimulation.input_spikes(network, x)
@@ -193,7 +192,7 @@ def free_running(
     """
     chip = chip if isinstance(chip, Target) else targets.target(chip)
     if clocks < 2:
-        raise Refused(f"clocks must be 2 or more, got {clocks}")
+        raise ValueError(f"clocks must be 2 or more, got {clocks}")
     try:
         with tempfile.TemporaryDirectory(prefix="scnas_toggles_") as name:
             run = _Run(Path(name), chip, time.monotonic() + seconds)
