@@ -46,7 +46,7 @@ _REFUSALS = (
 
 
 def _end(*_: object) -> None:
-    """A scheduler that ends the job is a user who presses Ctrl-C: what there is is kept."""
+    """On SIGTERM, which a scheduler sends: the run ends as on Ctrl-C, and what there is is kept."""
     raise KeyboardInterrupt
 
 
@@ -141,7 +141,7 @@ def _arguments() -> int | None:
 
 @contextlib.contextmanager
 def _hydra_raises() -> Iterator[None]:
-    """Hydra prints what it found in several lines and exits; inside, it raises the exception instead."""
+    """Within it Hydra raises what it found; otherwise it prints several lines and exits."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -214,7 +214,7 @@ def _is_done(before: sweep.Job, job: sweep.Job, cfg: DictConfig, folder: Path) -
 
 
 def _best_accuracy(folder: Path) -> float | None:
-    """Of the front that a job left; None where there is none."""
+    """The best validation accuracy of the front that a job left; None where there is none."""
     if not (folder / "front.json").exists():
         return None
     from scnas.record import front  # takes a second to load, which a wrong setting need not wait for
@@ -244,6 +244,7 @@ def _tell(name: str, error: Exception, code: int, wants_traceback: bool) -> int:
 
 
 def _line(error: Exception) -> str:
+    """What went wrong, in one line."""
     if isinstance(error, words.HYDRA_ERRORS):
         return words.explain(error)
     if isinstance(error, OSError) and error.strerror:

@@ -34,12 +34,12 @@ MAX_SEED = 2**63 - 1
 
 
 def number(name: str, value: object, low: float, high: float, *, above: bool = False) -> float:
-    """`value` as a finite float in low..high (above low, if asked); Refused naming `name` otherwise."""
-    real = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    if not math.isfinite(real) or not low <= real <= high or (above and real == low):
+    """`value` as a finite float in low..high (above low, if asked); ValueError naming `name` otherwise."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or not low <= value <= high or (above and value == low):
         least = f"above {low:g} and at most" if above else f"from {low:g} to"
         raise Refused(f"{name} must be a number {least} {high:g}, got {short(value)}")
-    return real
+    return float(value)
 
 
 class Data(Protocol):
@@ -75,7 +75,7 @@ class Space:
     fraction: int = MISSING  # F: a number n stands for n / 2^F
     readout: str = MISSING
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         self._space(1, 1)
 
     def for_task(self, task: Data) -> SearchSpace:
@@ -104,7 +104,7 @@ class Target:
     name: str = MISSING
     clock_mhz: float | None = MISSING
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         if self.clock_mhz is not None:
             number("target.clock_mhz", self.clock_mhz, 0, 2000, above=True)
 
@@ -145,7 +145,7 @@ class Task:
     classes: int | None = MISSING
     samples: int | None = MISSING
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         whole("task.seed", self.seed, 0, MAX_SEED)
         if self.train_limit is not None:
             whole("task.train_limit", self.train_limit, 1, 2**31)
@@ -183,7 +183,7 @@ class Train:
     prune_per: str = MISSING  # what a density is of: one of PRUNE_PER
     regrow: float = MISSING  # share of its synapses that moves to where the gradient is largest; 0: none
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         one_of("train.prune_by", self.prune_by, PRUNE_BY)
         one_of("train.prune_per", self.prune_per, PRUNE_PER)
         number("train.regrow", self.regrow, 0, 1)
@@ -205,7 +205,7 @@ class Budgets:
     brams: int | None = MISSING
     latency_us: float | None = MISSING
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         for name, low in (("luts", 1), ("ffs", 1), ("brams", 0)):
             if getattr(self, name) is not None:
                 whole(f"search.budgets.{name}", getattr(self, name), low, 2**31)
@@ -224,7 +224,7 @@ class Winner:
     within: float = MISSING
     smallest: str = MISSING
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         number("search.winner.within", self.within, 0, 1)
         one_of("search.winner.smallest", self.smallest, OBJECTIVES)
 
@@ -241,7 +241,7 @@ class Search:
     archive: str | None = MISSING  # one that several runs share, which lends them trainings; null: none
     mode: str = MISSING  # of MODES
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         whole("search.seed", self.seed, 0, MAX_SEED)
         whole("search.population_size", self.population_size, 2, 65536)
         whole("search.generations", self.generations, 1, 1_000_000)
@@ -269,7 +269,7 @@ class Executor:
     cpus: float = MISSING
     gpus: float = MISSING
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         one_of("executor.name", self.name, EXECUTORS)
         whole("executor.workers", self.workers, 0, 4096)
         one_of("executor.device", self.device, DEVICES)
@@ -289,7 +289,7 @@ class Build:
     prove: bool = MISSING  # that the design is the network
     timeout_s: float = MISSING
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         number("build.timeout_s", self.timeout_s, 0, 1e7, above=True)
 
 
@@ -311,7 +311,7 @@ class Benchmark:
     repeats: int = MISSING
     curve: int = MISSING
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         for peer in self.peers:
             one_of("benchmark.peers", peer, PEERS)
         whole("benchmark.population", self.population, 1, 64)
@@ -344,7 +344,7 @@ class Config:
     build: Build = MISSING
     benchmark: Benchmark = MISSING
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         one_of("job", self.job, JOBS)
 
 
