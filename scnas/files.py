@@ -1,12 +1,9 @@
 """Files appear whole or not at all, and are read as data, never as code."""
 
-import contextlib
-import fcntl
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -85,26 +82,6 @@ def read_bytes(path: Path, most: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise Refused(f"{path}: cannot be read ({error.strerror})") from None
-
-
-# -- folders -------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """`folder` held by this process alone; Refused if another one works in it.
-
-    The system lets go of it when the process ends, however it ends.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(f"{folder}: another process works in this folder") from None
-        yield
-    finally:
-        os.close(handle)
 
 
 # -- folders from elsewhere -----------------------------------------------------------------------------

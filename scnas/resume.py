@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from scnas.files import held
 from scnas.record import begin
 from scnas.settings import schema
 from scnas.settings.schema import Config
 from scnas.tasks import Task
 from scnas.trials import cluster, keys
 from scnas.trials.archive import Archive
-from scnas.trials.database import NAME
+from scnas.trials.database import NAME, held
 from scnas.trials.executor import Executor, Local
 from scnas.trials.trainer import Trainer
 

@@ -6,6 +6,8 @@ statement that is wrong.
 """
 
 import contextlib
+import fcntl
+import os
 import random
 import sqlite3
 import time
@@ -26,6 +28,23 @@ T = TypeVar("T")
 
 class ArchiveError(Refused):
     """An archive that cannot be used; the message says why and what to do."""
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """`folder` held by this process alone; ArchiveError if another one works in it.
+
+    The system lets go of it when the process ends, however it ends.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArchiveError(f"{folder}: another process works in this folder") from None
+        yield
+    finally:
+        os.close(handle)
 
 
 class Database:

@@ -5,9 +5,8 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from scnas.files import held
 from scnas.trials.archive import Archive
-from scnas.trials.database import NAME, ArchiveError
+from scnas.trials.database import NAME, ArchiveError, held
 
 _MAGIC = b"SQLite format 3\0"  # what every SQLite file begins with, https://www.sqlite.org/fileformat2.html
 

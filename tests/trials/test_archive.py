@@ -15,9 +15,7 @@ import pytest
 from networks import random_network
 
 from scnas import resources
-from scnas.contract import Refused
 from scnas.evaluation import Evaluation, Generation
-from scnas.files import held
 from scnas.randomness import rng
 from scnas.snn.budget import Budget
 from scnas.snn.training import Trained
@@ -25,7 +23,7 @@ from scnas.space import Architecture
 from scnas.tasks import Split, Task
 from scnas.trials import archive, database, export, keys, repair
 from scnas.trials.archive import Archive
-from scnas.trials.database import NAME, ArchiveError, Database
+from scnas.trials.database import NAME, ArchiveError, Database, held
 from scnas.trials.keys import fingerprint
 
 BUDGET = Budget(epochs=3, learning_rate=0.1 + 0.2)
@@ -450,7 +448,7 @@ def test_a_lock_that_stays_is_told(tmp_path, monkeypatch):
 
 def test_a_folder_is_held_by_one(tmp_path):
     with held(tmp_path):
-        with pytest.raises(Refused, match="another process works in this folder"), held(tmp_path):
+        with pytest.raises(ArchiveError, match="another process works in this folder"), held(tmp_path):
             pass
     with held(tmp_path):
         pass

@@ -7,12 +7,12 @@ import pytest
 from broken_runs import attempt, differing, finish, groups, in_file, in_report, in_transaction, left
 
 from scnas import run
-from scnas.files import held
 from scnas.randomness import rng
 from scnas.record import begin
 from scnas.settings import compose, saved
 from scnas.trials import executor, keys
 from scnas.trials.archive import Archive
+from scnas.trials.database import held
 
 
 @pytest.fixture(scope="module")
