@@ -23,7 +23,6 @@ from scnas.hardware.cost.calibration import (
 )
 from scnas.hardware.cost.feedback import Feedback
 from scnas.hardware.cost.plan import FIRST, PLANS, drawn_network, plan
-from scnas.hardware.tools import synthesis
 from scnas.hardware.tools.synthesis import Synthesis
 
 
@@ -270,7 +269,7 @@ def test_what_was_built_is_not_built_again(tmp_path, monkeypatch):
             target, "done", luts=7, ffs=5, brams=0, fmax_mhz=fmax, tools={"pyosys": "1"}, flags=("x",)
         )
 
-    monkeypatch.setattr(synthesis, "synthesize", synthesize)
+    monkeypatch.setattr(calibration, "synthesize", synthesize)
     path, designs = tmp_path / "rows.csv", plan(3)
     assert len(collect(designs, "ice40", path, level="pack")) == 3 == len(built)
     assert len(collect(designs, "ice40", path, level="pack")) == 3 == len(built)
@@ -288,7 +287,7 @@ def test_a_missing_tool_stops_the_collection(tmp_path, monkeypatch):
     def synthesize(verilog, top, target, **settings):
         return Synthesis(target, "not_run", message="pyosys not installed")
 
-    monkeypatch.setattr(synthesis, "synthesize", synthesize)
+    monkeypatch.setattr(calibration, "synthesize", synthesize)
     with pytest.raises(RuntimeError, match="pyosys not installed"):
         collect(plan(1), "ice40", tmp_path / "rows.csv")
 
