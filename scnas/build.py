@@ -14,7 +14,7 @@ from scnas.equiv import Verdict, check_winner
 from scnas.files import write_whole
 from scnas.hardware.circuit.top import Design
 from scnas.hardware.cost import energy, price
-from scnas.hardware.targets import Target
+from scnas.hardware.targets import FAMILIES, Target
 from scnas.hardware.tools import cosimulation, foreign, synthesis, testbench, toggles
 from scnas.hardware.tools.cosimulation import CosimulationResult
 from scnas.hardware.tools.synthesis import Synthesis
@@ -128,7 +128,7 @@ def build(
     if not settings.synthesize:
         routed = None
     elif routed is None or routed.status == "done":  # then it is in the cache, with its bitstream
-        suffix = {"ice40": "bin", "ecp5": "bit"}.get(target.family)
+        suffix = FAMILIES[target.family].suffix
         routed = synthesis.synthesize(
             "\n".join(design.sources.values()), design.top, target,
             timeout_s=settings.timeout_s, cache=cache,
