@@ -205,11 +205,11 @@ def verify(run_folder: Path, settings: schema.Build) -> Iterator[str]:
     unless `settings` say otherwise. No tool gets a design that does more than describe logic.
     Raises ValueError where the folder is no run, and where something does not hold.
     """
+    settings_of_run = saved.read(run_folder / "settings.yaml")
     found = front.read(run_folder, networks=False)
     place = run_folder / "winner"
     network = Network.load(place / "network.json")
     sources = foreign.read_sources(place)
-    settings_of_run = saved.read(run_folder / "settings.yaml")
     task = tasks.load(replace(settings_of_run.task, download=False))  # a file may not order a download
     test = task.open_test()
     wrong = []

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from scnas import resources
+from scnas import plugins, resources
 from scnas.contract import Refused, one_line, short
 from scnas.files import MAX_JSON_BYTES, MAX_TEXT_BYTES, read_bytes, write_whole
 from scnas.snn.budget import Budget
@@ -90,9 +90,13 @@ def fingerprint(task: Task) -> str:
     return digest.hexdigest()
 
 
-@cache
 def training_code() -> dict[str, str]:
-    """What decides the floats of a training besides its inputs: our code, and the packages under it."""
+    """What decides the floats of a training besides its inputs: our code, the packages under it, plugins."""
+    return _own_code() | plugins.code()
+
+
+@cache
+def _own_code() -> dict[str, str]:
     digest = hashlib.sha256()
     root = resources.package()
     deciding = [root / name for name in ("randomness.py", "space.py", "contract.py")]
