@@ -2,13 +2,12 @@ from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
+from registered import as_before
 
 from scnas.contract import Refused
 from scnas.hardware.cost import energy, price, timing
 from scnas.hardware.cost.blocks import LUT4, PRIOR
 from scnas.hardware.targets import FAMILIES, TARGETS, Target, register, register_family, target
-from scnas.hardware.targets.family import _FAMILIES
-from scnas.hardware.targets.target import _TARGETS
 from scnas.hardware.tools import synthesis, toggles
 from scnas.space import Architecture
 
@@ -20,12 +19,9 @@ ARCHITECTURE = Architecture(
 
 @pytest.fixture
 def registries() -> Iterator[None]:
-    """Both registries, to be added to; afterwards they are as they were."""
-    before = [(registry, dict(registry)) for registry in (_FAMILIES, _TARGETS)]
-    yield
-    for registry, entries in before:
-        registry.clear()
-        registry.update(entries)
+    """The registries, to be added to; afterwards they are as they were."""
+    with as_before():
+        yield
 
 
 def lp8k(**changes) -> Target:

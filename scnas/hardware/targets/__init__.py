@@ -6,8 +6,8 @@ chips.
 """
 
 from scnas.hardware.targets import ecp5, ice40, xilinx
+from scnas.hardware.targets.chip import OTHER_PINS, TARGETS, Target, register, target
 from scnas.hardware.targets.family import FAMILIES, ByFamily, Family, register_family
-from scnas.hardware.targets.target import OTHER_PINS, TARGETS, Target, register, target
 
 __all__ = [
     "FAMILIES", "OTHER_PINS", "TARGETS", "ByFamily", "Family", "Target", "register", "register_family",

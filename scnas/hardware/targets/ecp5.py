@@ -1,7 +1,7 @@
 """ECP5: the family, and the chips of it that are known."""
 
+from scnas.hardware.targets.chip import NOT_SEEN, Target
 from scnas.hardware.targets.family import Family
-from scnas.hardware.targets.target import NOT_SEEN, Target
 
 FAMILY = Family(
     name="ecp5",

@@ -1,7 +1,7 @@
 """iCE40: the family, and the chips of it that are known."""
 
+from scnas.hardware.targets.chip import Target
 from scnas.hardware.targets.family import Family
-from scnas.hardware.targets.target import Target
 
 FAMILY = Family(
     name="ice40",

@@ -3,8 +3,8 @@
 There is no open place and route for it to install from PyPI: designs are synthesised only.
 """
 
+from scnas.hardware.targets.chip import NOT_SEEN, Target
 from scnas.hardware.targets.family import Family
-from scnas.hardware.targets.target import NOT_SEEN, Target
 
 FAMILY = Family(
     name="xilinx",
