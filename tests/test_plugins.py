@@ -12,7 +12,7 @@ from registered import as_before
 from small_task import QUICK, SOME, TASK
 
 import scnas
-from scnas import plugins, resources, tasks
+from scnas import plugins, resources, run, tasks
 from scnas.contract import Refused
 from scnas.hardware import targets
 from scnas.hardware.tools import synthesis
@@ -229,50 +229,57 @@ def command(cwd: Path, *words: str) -> tuple[int, str, str]:
 
 SMALL = (
     "search.population_size=4", "search.generations=2", "space=small", "train=quick", "train.final_seeds=1",
-    "train.full_epochs=1", "executor.workers=2", "hydra.run.dir=run",
+    "train.full_epochs=1", "executor.workers=2",
 )  # fmt: skip
 
 
-def search_with_the_example(tmp_path: Path, build: str) -> Path:
-    """A whole search with the plugin of docs/plugins.md, two workers, from a folder that is not its own."""
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir()
-    there.mkdir()
-    own = (f"plugins=[{example(there)}]", "target=hx4k", "task=stripes", *SMALL, f"build={build}")
-    code, _, err = command(here, *own)
+def here(folder: Path, plugin: str | None, *words: str) -> None:
+    """`run` with these words, in this process and in `folder`; what `plugin` registers is gone afterwards."""
+    with as_before():
+        folder.mkdir(exist_ok=True)
+        run.run(compose.load([*([f"plugins=[{plugin}]"] if plugin else []), *words]), folder)
+
+
+def search_with_the_example(tmp_path: Path, build: str) -> tuple[Path, str]:
+    """A whole search with the plugin of docs/plugins.md, two workers, from a folder that is not its own; the
+    folder of the run, and a plugin with which it can be looked at."""
+    cwd, other = tmp_path / "here", tmp_path / "there"
+    cwd.mkdir()
+    other.mkdir()
+    folder, own = cwd / "run", ("target=hx4k", "task=stripes", *SMALL, f"build={build}")
+    code, _, err = command(cwd, f"plugins=[{example(other)}]", *own, "hydra.run.dir=run")
     assert code == 0, err
-    front = json.loads((here / "run" / "front.json").read_text())
+    front = json.loads((folder / "front.json").read_text())
     assert (front["target"], front["task"]) == ("hx4k", "stripes")
-    # taken up again with the plugin in another place; refused with another text, and without it
-    moved = example(here)
-    code, out, err = command(here, f"plugins=[{moved}]", *own[1:])
-    assert code == 0 and "holds this run, finished" in out, err
-    Path(moved).write_text(Path(moved).read_text() + "\n# another")
-    code, _, err = command(here, f"plugins=[{moved}]", *own[1:])
-    assert code == 2 and "depends on other things: plugins was mine.py" in err, err
-    Path(moved).unlink()
-    code, _, err = command(here, *own[3:])
-    assert code == 2 and err.count("\n") == 1 and "run/settings.yaml names plugins" in err, err
-    # verified only with the plugin
-    verify = ("job=verify", "run=run", f"build={build}")
-    code, _, err = command(here, *verify)
-    assert code == 2 and err.count("\n") == 1 and "run/settings.yaml names plugins" in err, err
-    code, out, err = command(here, *verify, own[0])
-    assert code == 0 and "are what the network generates" in out, err
-    return here / "run"
+    assert json.loads((folder / "versions.json").read_text())["plugins"].keys() == {str(other / "mine.py")}
+    # taken up again: with the plugin in another place; not with another text, and not without it
+    here(folder, moved := example(cwd), *own)
+    changed = written(tmp_path, Path(moved).read_text() + "\n# another")
+    with pytest.raises(Refused, match="depends on other things: plugins was mine.py"):
+        here(folder, changed, *own)
+    with pytest.raises(Refused, match="run/settings.yaml names plugins"):
+        here(folder, None, *own[2:])
+    # verified, only with the plugin
+    verify = ("job=verify", f"run={folder}", f"build={build}")
+    with pytest.raises(Refused, match="run/settings.yaml names plugins"):
+        here(tmp_path / "out", None, *verify)
+    here(tmp_path / "out", moved, *verify)
+    return folder, moved
 
 
-def test_a_search_with_the_chip_and_the_task_of_the_page(tmp_path):
+def test_a_search_with_the_chip_and_the_task_of_the_page(tmp_path, capsys):
     search_with_the_example(tmp_path, "none")
+    said = capsys.readouterr().out
+    assert "holds this run, finished" in said and "are what the network generates" in said
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(None in synthesis.tool_versions("ice40").values(), reason="needs pyosys and nextpnr")
 def test_a_chip_of_ones_own_is_built_for(tmp_path):
-    folder = search_with_the_example(tmp_path, "full")
+    folder, plugin = search_with_the_example(tmp_path, "full")
     said = json.loads((folder / "winner" / "synthesis.json").read_text())
     assert (said["status"], said["target"], said["bitstream"]) == ("done", "hx4k", "design.bin")
     assert "--hx4k" in said["flags"][1]
     assert json.loads((folder / "winner" / "toggles.json").read_text())["status"] == "counted"
-    code, out, err = command(folder, "job=synthesize", "run=.", f"plugins=[{example(folder)}]")
-    assert code == 0 and "routed" in out, err
+    here(tmp_path / "out", plugin, "job=synthesize", f"run={folder}")
+    assert "routed_luts" in (folder / "front.csv").read_text()

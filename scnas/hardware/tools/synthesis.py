@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from scnas import processes
 from scnas.contract import Refused
@@ -136,13 +137,13 @@ def synthesize(
     stored = None
     if cache is not None:
         stored = Path(cache) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-        bits = stored.with_suffix(".bin")
+        packed = stored.with_suffix(".bin")
         known = _stored(stored)
-        if known is not None and (bitstream is None or known.status != "done" or bits.exists()):
+        if known is not None and (bitstream is None or known.status != "done" or packed.exists()):
             known = replace(known, flags=tuple(known.flags), cached=True)
             if bitstream is None or known.status != "done":
                 return known
-            write_whole(bitstream, bits.read_bytes())
+            write_whole(bitstream, packed.read_bytes())
             return replace(known, bitstream=str(bitstream))
 
     start = time.monotonic()
@@ -178,7 +179,8 @@ def synthesize(
 def _stored(path: Path) -> Synthesis | None:
     """An earlier result; None where there is none that can be understood, so that the tools run again."""
     try:
-        known = Synthesis(**read_json(path)) if path.exists() else None
+        data = read_json(path) if path.exists() else None
+        known = Synthesis(**data) if isinstance(data, dict) else None
     except (ValueError, TypeError):
         return None
     if known is None or not isinstance(known.flags, list) or not isinstance(known.message, str):
@@ -195,7 +197,7 @@ def design_for(network: Network, chip: str | Target, name: str = "") -> Design:
     return write_design(network, byte_serial=chip.byte_serial(network.n_inputs), name=name)
 
 
-def synthesize_network(network: Network, chip: str | Target, **settings) -> tuple[Design, Synthesis]:
+def synthesize_network(network: Network, chip: str | Target, **settings: Any) -> tuple[Design, Synthesis]:
     """`design_for` the chip and what the tools make of it. settings: those of `synthesize`."""
     design = design_for(network, chip)
     return design, synthesize("\n".join(design.sources.values()), design.top, chip, **settings)
@@ -264,9 +266,10 @@ class _Router1:
     LINE = re.compile(rb"Info:\s+\d+ \|\s+\d+\s+(\d+) \|[^|]*\|\s*(\d+)\|")
     CIRCLES = 50  # lines without an arc gained; designs that were routed had up to a few
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.lost = False
-        self._rest, self._before, self._same = b"", None, 0
+        self._rest, self._same = b"", 0
+        self._before: tuple[bytes, ...] | None = None
 
     def __call__(self, more: bytes) -> bool:
         *lines, self._rest = (self._rest + more).split(b"\n")

