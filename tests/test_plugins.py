@@ -67,6 +67,17 @@ def test_a_module_on_the_path_of_python_will_do_and_is_imported_once(tmp_path, m
     assert [plugin.name for plugin in plugins.loaded()] == ["some_module_of_mine"]
 
 
+def test_a_neuron_of_ones_own_is_a_choice_of_the_search(tmp_path):
+    path = written(
+        tmp_path,
+        "from dataclasses import replace\nfrom scnas.snn import models\n"
+        "models.register(replace(models.MODELS['lif'], name='mine'))",
+    )
+    with pytest.raises(Refused, match="space.neuron_choices must be one of if, lif, .*, got 'mine'"):
+        compose.load(["space.neuron_choices=[mine]"])
+    assert compose.load([f"plugins=[{path}]", "space.neuron_choices=[mine]"]).space.neuron_choices == ["mine"]
+
+
 def test_names_are_checked_after_plugins_are_imported(tmp_path):
     """Settings are checked when they become dataclasses: what a plugin adds is known by then."""
     path = written(tmp_path, "from scnas.settings import schema\nschema.JOBS += ('dance',)")

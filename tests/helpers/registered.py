@@ -1,4 +1,4 @@
-"""What tests register is gone after them: chips, families, tasks, plugins, and what Hydra knows of them."""
+"""What tests register is gone after them: chips, tasks, neurons, plugins, and what Hydra knows of them."""
 
 import copy
 import sys
@@ -7,14 +7,18 @@ from contextlib import contextmanager
 
 from hydra.core.config_store import ConfigStore
 
-from scnas import plugins, tasks
+from scnas import contract, plugins, tasks
 from scnas.hardware.targets import chip, family
+from scnas.snn import models
 
 
 @contextmanager
 def as_before() -> Iterator[None]:
     """On leaving, every registry is as it was on entering."""
-    registries = (family._FAMILIES, chip._TARGETS, tasks._FAMILIES, plugins._LOADED, plugins._FAILED)
+    registries: tuple[dict, ...] = (
+        family._FAMILIES, chip._TARGETS, tasks._FAMILIES, models.MODELS, plugins._LOADED, plugins._FAILED,
+    )  # fmt: skip
+    neurons = list(contract.NEURONS)
     before = [dict(registry) for registry in registries]
     store, modules = ConfigStore.instance(), set(sys.modules)
     offered = copy.copy(store.repo)
@@ -25,6 +29,7 @@ def as_before() -> Iterator[None]:
         for registry, entries in zip(registries, before, strict=True):
             registry.clear()
             registry.update(entries)
+        contract.NEURONS._names[:] = neurons
         store.repo = offered | groups
         for name in set(sys.modules) - modules:
             if name.startswith("scnas_plugin_"):
