@@ -120,6 +120,7 @@ BROKEN = {
     "raises": ("x = 1\nx / 0", r"^plugin .*mine.py cannot be imported: ZeroDivisionError: .* \(line 2\)$"),
     "is no Python": ("x = = 1", r"^plugin .*mine.py cannot be imported: SyntaxError: invalid syntax"),
     "ends": ("import sys\nsys.exit(3)", r"^plugin .*mine.py cannot be imported: SystemExit: 3 \(line 2\)$"),
+    "registers and raises": (CHIP + "1 / 0", r"^plugin .*mine.py cannot be imported: ZeroDivisionError"),
     "lacks": ("import no_such_module", r"cannot be imported: ModuleNotFoundError: No module named 'no_such"),
     "registers a name twice": (CHIP + CHIP, r"^plugin .*mine.py: a target named mine is registered already$"),
     "registers one of ours": (
