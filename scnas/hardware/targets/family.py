@@ -20,8 +20,8 @@ class Family:
     lut_unit: what `luts` of its chips counts. lut_inputs: 4 or 6. lut_ram: LUTs can hold small memories.
     trims_chains: synthesis cuts constant bits off both ends of a carry chain. bram_bits: of a block RAM,
     parity included. bram_shapes: its (width, depth), narrower ones deeper. multiplier_bits: of the wider
-    operand of a multiplier block, the other one has 18; None: synthesis uses none. multiplier_spare: bits of an operand
-    beyond that, which logic multiplies by rather than another block.
+    operand of a multiplier block, the other one has 18; None: synthesis uses none. multiplier_spare: bits of
+    an operand beyond that, which logic multiplies by rather than another block.
 
     How it is built
     synth: the command of Yosys. nextpnr: the Python module that places and routes, "" where there is none:
