@@ -127,6 +127,7 @@ def _arguments() -> int | None:
             print(f"scnas {begin.version()}")
             return DONE
         compose.refuse_lists(arguments.overrides)
+        compose.import_plugins(arguments.overrides)
         if arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides:
             named = [w.partition("=")[2] for w in arguments.overrides if w.startswith("hydra.sweep.dir=")]
             folder = named[-1].strip("'\"") if named else sweep.default_folder(arguments.overrides)
@@ -189,7 +190,7 @@ def _run_once(cfg: DictConfig, folder: Path) -> tuple[int, Exception | None]:
         there = {p.name for p in folder.iterdir()}
         new, in_sweep = there <= {"job.json"}, "job.json" in there
         with interrupts.noted() as interrupted:
-            settings = compose.from_hydra(cfg)
+            settings = compose.from_command(cfg)
             from scnas.run import run  # torch takes seconds to load; a wrong setting need not wait for it
 
             run(settings, folder)
@@ -206,7 +207,7 @@ def _run_once(cfg: DictConfig, folder: Path) -> tuple[int, Exception | None]:
 
 def _is_done(before: sweep.Job, job: sweep.Job, cfg: DictConfig, folder: Path) -> bool:
     """Whether the record in `folder` is that of a search with these very settings, and its front is there."""
-    settings = compose.from_hydra(cfg)
+    settings = compose.from_command(cfg)
     if settings.job != "search" or before.overrides != job.overrides or not (folder / "front.json").exists():
         return False
     there, here = saved.flat(saved.read(folder / "settings.yaml")), saved.flat(settings)

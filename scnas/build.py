@@ -14,7 +14,7 @@ from scnas.equiv.verdict import Verdict, check_winner
 from scnas.files import write_whole
 from scnas.hardware.circuit.top import Design
 from scnas.hardware.cost import energy, price
-from scnas.hardware.targets import Target
+from scnas.hardware.targets import FAMILIES, Target
 from scnas.hardware.tools import cosimulation, foreign, synthesis, testbench, toggles
 from scnas.hardware.tools.cosimulation import CosimulationResult
 from scnas.hardware.tools.synthesis import Synthesis
@@ -155,7 +155,7 @@ def build(
 
 def _bitstream(design: Design, target: Target, settings: schema.Build, run_folder: Path) -> Synthesis:
     """What the tools make of `design`, its bitstream beside it in the folder `winner` of a run."""
-    suffix = {"ice40": "bin", "ecp5": "bit"}.get(target.family)
+    suffix = FAMILIES[target.family].suffix
     found = synthesis.synthesize(
         "\n".join(design.sources.values()),
         design.top,
@@ -220,11 +220,11 @@ def verify(run_folder: Path, settings: schema.Build) -> Iterator[str]:
     unless `settings` say otherwise. No tool gets a design that does more than describe logic.
     Raises Refused where the folder is no run, and where something does not hold.
     """
+    settings_of_run = saved.read(run_folder / "settings.yaml")
     found = front.read(run_folder, networks=False)
     place = run_folder / "winner"
     network = Network.load(place / "network.json")
     sources = foreign.read_sources(place)
-    settings_of_run = saved.read(run_folder / "settings.yaml")
     task = tasks.load(replace(settings_of_run.task, download=False))  # a file may not order a download
     test = task.open_test()
     wrong = []

@@ -1,5 +1,6 @@
 """The words and limits of the SC-SNN contract, and the checks that guard them. Imports nothing of ours."""
 
+import re
 from collections.abc import Sequence
 from typing import overload
 
@@ -79,6 +80,13 @@ def one_of(name: str, value: object, allowed: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise Refused(f"{name} must be one of {', '.join(allowed)}, got {short(value)}")
     return str(value)
+
+
+def identifier(name: str, value: object) -> str:
+    """`value` if it can be a word of the command line and of a file's name: letters, digits, underscores."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value):
+        raise Refused(f"{name} must be letters, digits and underscores, got {short(value)}")
+    return value
 
 
 def share(name: str, value: object) -> float:

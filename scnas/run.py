@@ -17,7 +17,7 @@ from scnas.resume import Workshop
 from scnas.search.evaluation import Evaluator, Reference, capacity, describe, nothing_fits, pareto_front
 from scnas.search.evolve import evolve, likely_to_fit
 from scnas.search.steady import Feed, evolve_steady
-from scnas.settings import schema
+from scnas.settings import saved, schema
 from scnas.settings.schema import Config
 from scnas.snn.budget import Budget
 from scnas.space import SearchSpace
@@ -33,6 +33,7 @@ def run(settings: Config, folder: Path) -> None:
             if settings.run is None:
                 raise Refused(f"run must name the folder of a run for job={job}, got null")
             finished = Path(settings.run)
+            saved.refuse_unnamed_plugins(finished)
             match job:
                 case "verify":
                     lines = build.verify(finished, settings.build)

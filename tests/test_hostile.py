@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import hostile
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from networks import random_network
 
 import scnas
-from scnas import build, files, realize
+from scnas import build, files, plugins, realize, run
 from scnas.equiv import check_winner
 from scnas.hardware import targets
 from scnas.hardware.circuit.top import write_design
@@ -231,6 +231,23 @@ def test_settings_resolve_nothing(tmp_path, text):
     with pytest.raises(ValueError, match="interpolations and aliases are not read") as refusal:
         saved.read(tmp_path / "settings.yaml")
     assert os.environ["HOME"] not in str(refusal.value)
+
+
+# -- plugins ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("job", ["verify", "synthesize", "export", "repair", "compare", "search"])
+def test_a_plugin_that_a_run_names_is_not_imported(job, tmp_path):
+    """Nor is a module that lies in the folder, whatever is asked of it; the line says who may name it."""
+    folder = make_run(tmp_path)
+    (folder / "evil.py").write_text(f"open({str(folder / 'pwned')!r}, 'w')")
+    for named in (str(folder / "evil.py"), "evil"):
+        (folder / "settings.yaml").write_text(saved.to_yaml(replace(compose.load(), plugins=[named])))
+        settings = compose.load([f"run={folder}", f"runs=[{folder},{folder}]", f"job={job}"])
+        with pytest.raises(ValueError, match="settings.yaml names plugins, which only you can") as refusal:
+            run.run(settings, folder if job == "search" else tmp_path / "out")
+        assert str(refusal.value).isprintable()
+    assert not (folder / "pwned").exists() and plugins.loaded() == ()
 
 
 # -- links ------------------------------------------------------------------------------------------------

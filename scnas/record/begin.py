@@ -7,17 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scnas import resources
+from scnas import plugins, resources
 from scnas.contract import Refused
 from scnas.files import refuse_links, write_whole
 from scnas.settings import saved, schema
 
 BEGUN = ("settings.yaml", "versions.json")
-# Settings that may be others when a run is taken up again: no result that is finished depends on them.
+# Settings that may be others when a run is taken up again: no result that is finished depends on them. Of
+# plugins it is their source that counts, which the archive knows, not the folder they lie in.
 FREE = (
-    "executor.name", "executor.workers", "executor.device", "executor.timeout_s", "executor.address",
-    "executor.cpus", "executor.gpus", "search.archive", "search.max_failed_share", "build.timeout_s",
-    *(f"benchmark.{name}" for name in schema.Benchmark.__dataclass_fields__),
+    "plugins", "executor.name", "executor.workers", "executor.device", "executor.timeout_s",
+    "executor.address", "executor.cpus", "executor.gpus", "search.archive", "search.max_failed_share",
+    "build.timeout_s", *(f"benchmark.{name}" for name in schema.Benchmark.__dataclass_fields__),
 )  # fmt: skip
 
 
@@ -74,6 +75,7 @@ def versions() -> dict[str, object]:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "plugins": plugins.describe(),
         "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
     }
 

@@ -81,7 +81,7 @@ def _winner_page(winner: "Evaluation", rule: schema.Winner, title: str, target: 
         "label": target.energy_label,
         "fmax_label": fmax_label(target),
         "refitted": ", refitted to what this run routed" if "published_luts" in winner.metrics else "",
-        "did": routed if target.family != "xilinx" else "synthesised only",
+        "did": routed if target.routed else "synthesised only",
     }
     metrics = [
         f"| {text.format(**words)} | {_figure(name, winner.metrics[name])} | {source.format(**words)} |"

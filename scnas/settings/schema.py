@@ -6,7 +6,7 @@ home; the checks run once, on complete values, when Hydra's config becomes these
 
 import math
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Protocol, get_type_hints
+from typing import Any, Protocol, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -123,7 +123,7 @@ class Task:
     copies that are moved up, down, left and right by 1 to `shift` pixels. warp: and by so many copies that
     are turned, stretched, sheared and bent at random. steps: T of a task of events. pool: neighbouring
     inputs (of an image: a square of pool x pool) merged into one. channels: inputs. classes, samples: of a
-    generated task.
+    generated task. options: settings of a family's own, by name; {} for a family without.
     """
 
     name: str = MISSING
@@ -144,6 +144,7 @@ class Task:
     channels: int | None = MISSING
     classes: int | None = MISSING
     samples: int | None = MISSING
+    options: dict[str, Any] = MISSING
 
     def __post_init__(self):
         whole("task.seed", self.seed, 0, MAX_SEED)
@@ -330,11 +331,13 @@ class Benchmark:
 @dataclass
 class Config:
     """Everything a run depends on. job: one of JOBS. run: the folder of a finished run, for the jobs
-    that look at one. runs: those that job=compare puts side by side."""
+    that look at one. runs: those that job=compare puts side by side. plugins: modules and .py files of the
+    user's own, imported before anything else (scnas.plugins)."""
 
     job: str = MISSING
     run: str | None = MISSING
     runs: list[str] = MISSING
+    plugins: list[str] = MISSING
     space: Space = MISSING
     target: Target = MISSING
     task: Task = MISSING

@@ -70,6 +70,8 @@ def _unknown(name: str) -> str:
         if child is None:
             break
         schema, parent = child, f"{parent}{part}."
+    if name.startswith("task.options."):
+        return f"{name} is not an option of this task; --cfg job shows those that it has"
     if name.startswith("hydra"):
         return f"{name} is not a setting of Hydra; python -m scnas --hydra-help lists them"
     known = [*_names(schema), "experiment"] if schema is Config else _names(schema)

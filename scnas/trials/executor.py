@@ -13,13 +13,14 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import connection
 from typing import NamedTuple, Protocol
 
 import torch
 
+from scnas import plugins
 from scnas.contract import Refused, one_of, whole
 from scnas.snn import training
 from scnas.snn.budget import Budget
@@ -131,12 +132,20 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(pipe: connection.Connection, task: Task, device: str) -> None:
-    """What a worker process does: says that it is ready, then trains what comes, until nobody asks."""
+def _work(pipe: connection.Connection, imported: Sequence[plugins.Plugin], task: Task, device: str) -> None:
+    """What a worker process does: says that it is ready, then trains what comes, until nobody asks.
+
+    imported: the plugins of the process that started it. What is wrong with them it says instead.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     try:
+        try:
+            plugins.repeat(imported)
+        except Refused as refusal:
+            pipe.send(refusal)
+            return
         pipe.send(None)
         while True:
             ticket, job = pipe.recv()
@@ -159,7 +168,9 @@ class _Worker:
     def __init__(self, task: Task, device: str):
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, task, device), daemon=True)
+        self.process = context.Process(
+            target=_work, args=(theirs, plugins.loaded(), task, device), daemon=True
+        )
         with _interrupts_ignored():  # by the worker, which inherits it
             self.process.start()
         theirs.close()  # so that its end is seen here
@@ -267,6 +278,8 @@ class Local:
             message = worker.pipe.recv()
         except (EOFError, OSError):
             return self._died(worker)
+        if isinstance(message, Refused):
+            raise message
         if message is None:
             worker.ready, worker.started = True, time.monotonic()
             return None

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from scnas import resources
+from scnas import plugins, resources
 from scnas.snn.budget import Budget
 from scnas.space import Architecture
 from scnas.tasks import Task
@@ -25,9 +25,13 @@ def fingerprint(task: Task) -> str:
     return digest.hexdigest()
 
 
-@cache
 def training_code() -> dict[str, str]:
-    """What decides the floats of a training besides its inputs: our code, and the packages under it."""
+    """What decides the floats of a training besides its inputs: our code, the packages under it, plugins."""
+    return _own_code() | plugins.code()
+
+
+@cache
+def _own_code() -> dict[str, str]:
     digest = hashlib.sha256()
     root = resources.package()
     deciding = [root / name for name in ("randomness.py", "space.py", "contract.py")]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scnas.hardware.cost import calibration, price, timing
-from scnas.hardware.cost.blocks import ICE40_CELLS, PRIOR
+from scnas.hardware.cost.blocks import PRIOR
 from scnas.hardware.cost.calibration import (
     COLUMNS,
     FIGURES_OF,
@@ -83,7 +83,7 @@ def test_a_drawn_network_has_the_lanes_and_units_of_its_architecture():
 @pytest.fixture(scope="module")
 def rows():
     """Rows of a chip whose cells are exactly those of figures that the model does not know."""
-    figures = {name: 1.3 * figure + 0.1 for name, figure in ICE40_CELLS.items()}
+    figures = {name: 1.3 * figure + 0.1 for name, figure in PRIOR["ice40"].items()}
     delays = {name: 1.3 * ns for name, ns in timing.PRIOR_NS["ice40"].items()}
     made = []
     for i, architecture in enumerate(plan(90), start=FIRST):
@@ -109,7 +109,7 @@ def test_a_fit_finds_the_figures_that_made_the_rows(found):
     assert errors["ffs"]["exact"] == errors["brams"]["exact"] == errors["latency_clocks"]["exact"] == 1
     assert errors["fmax_mhz"]["designs"] == 15 and errors["fmax_mhz"]["mean"] < 0.02
     assert min(found.figures.values()) >= 0 and min(found.delays.values()) >= 0
-    assert found.figures["lanes"] == pytest.approx(1.3 * ICE40_CELLS["lanes"] + 0.1, rel=0.3)
+    assert found.figures["lanes"] == pytest.approx(1.3 * PRIOR["ice40"]["lanes"] + 0.1, rel=0.3)
 
 
 def test_held_out_rows_do_not_touch_the_fit(rows, found):
@@ -244,7 +244,7 @@ def test_a_published_fit_is_what_the_cost_model_reads(rows, found, tmp_path):
     publish(found, rows, tmp_path / "figures.json")
     record = json.loads((tmp_path / "figures.json").read_text())["ice40"]
     assert record["target"] == "ice40" and record["designs"] == 90
-    assert record["figures"].keys() == ICE40_CELLS.keys()
+    assert record["figures"].keys() == PRIOR["ice40"].keys()
     assert record["held_out"]["luts"]["mean"] == found.errors(True)["luts"]["mean"]
     assert "| luts | 30 | held out |" in error_table(found)
     parity_plot(found, tmp_path / "parity.png")

@@ -9,6 +9,7 @@ from networks import random_network
 from scnas.hardware.circuit.top import write_design
 from scnas.hardware.cost.plan import drawn_network
 from scnas.hardware.cost.price import measure
+from scnas.hardware.targets import FAMILIES
 from scnas.hardware.tools import synthesis
 from scnas.hardware.tools.synthesis import (
     _count,
@@ -187,7 +188,7 @@ def test_wrong_questions_are_refused(change, message):
 def test_cells_are_counted_by_hand():
     cells = {"SB_LUT4": 10, "SB_DFF": 1, "SB_DFFESR": 2, "SB_CARRY": 3, "SB_RAM40_4K": 4, "SB_MAC16": 5}
     figures = {"lut_cells": 10, "ffs": 3, "carries": 3, "brams": 4, "dsps": 5}
-    assert _count(cells, "ice40") == figures
+    assert _count(cells, FAMILIES["ice40"]) == figures
     cells = {
         "LUT2": 3,
         "LUT6": 4,
@@ -199,7 +200,7 @@ def test_cells_are_counted_by_hand():
         "RAMB36E1": 1,
     }
     figures = {"lut_cells": 11, "ffs": 7, "carries": 8, "brams": 3, "dsps": 0}
-    assert _count(cells, "xilinx") == figures
+    assert _count(cells, FAMILIES["xilinx"]) == figures
 
 
 # -- every gene against synthesis -----------------------------------------------------------------

@@ -94,7 +94,7 @@ def test_all_code_that_decides_a_training_is_in_its_key(tmp_path, monkeypatch):
     deciding = ["randomness.py", "space.py", "contract.py"]
     for name in deciding:
         shutil.copy(ours / name, package)
-    fresh = keys.training_code.__wrapped__
+    fresh = keys._own_code.__wrapped__
     before = fresh()
     monkeypatch.setattr(resources, "package", lambda: package)
     assert fresh() == before

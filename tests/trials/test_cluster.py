@@ -47,7 +47,7 @@ def address():
 def breaking(path: Path, times: int, how: str):
     """A job that ends its worker the first `times` that it is run, counted in the file `path`."""
 
-    def job(ticket, job, task, device):
+    def job(ticket, job, task, device, imported):
         import torch
 
         torch.set_num_threads(1)

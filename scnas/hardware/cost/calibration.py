@@ -72,10 +72,8 @@ def _digest(verilog: str) -> str:
 
 def _is_built(row: Mapping[str, str], level: str) -> bool:
     """Whether a row holds what a build at `level` would: a clock, if it is to be routed and can be."""
-    return level != "route" or row["status"] != "done" or bool(row["fmax_mhz"]) or row["target"] in _UNROUTED
-
-
-_UNROUTED = tuple(name for name, chip in targets.TARGETS.items() if chip.pins is None)
+    unrouted = {name for name, chip in targets.TARGETS.items() if not chip.routed}
+    return level != "route" or row["status"] != "done" or bool(row["fmax_mhz"]) or row["target"] in unrouted
 
 
 def _row(number: str, architecture: Architecture, design: Design, found: Synthesis) -> dict:

@@ -34,7 +34,7 @@ from scnas.hardware.cost import counted, energy, expected, timing
 from scnas.hardware.cost.blocks import PRIOR, _memories, _multipliers, _registers, blocks
 from scnas.hardware.cost.folding import folding_of
 from scnas.hardware.cost.structure import Structure
-from scnas.hardware.targets import Target
+from scnas.hardware.targets import ByFamily, Target
 from scnas.snn.network import Network
 from scnas.space import Architecture
 
@@ -72,14 +72,14 @@ class Cost(NamedTuple):
 FIGURES_FILE = Path(__file__).with_name("figures") / "blocks.json"
 FITTED: Mapping[str, dict] = json.loads(FIGURES_FILE.read_text())
 # Used by the model. Family -> block -> LUTs of that family; fitted where there is a fit.
-FIGURES: Mapping[str, Mapping[str, float]] = {
-    family: prior | FITTED.get(family, {}).get("figures", {}) for family, prior in PRIOR.items()
-}
+FIGURES: Mapping[str, Mapping[str, float]] = ByFamily(
+    lambda family: {**PRIOR[family.name], **FITTED.get(family.name, {}).get("figures", {})}
+)
 # Family -> feature of a path -> ns, on the chip the family was fitted on. SPEEDS: chip -> how many times
 # its clock, where that was fitted to place and route of this chip.
-DELAYS: Mapping[str, Mapping[str, float]] = {
-    family: timing.PRIOR_NS[family] | FITTED.get(family, {}).get("delays", {}) for family in PRIOR
-}
+DELAYS: Mapping[str, Mapping[str, float]] = ByFamily(
+    lambda family: {**timing.PRIOR_NS[family.name], **FITTED.get(family.name, {}).get("delays", {})}
+)
 SPEEDS: Mapping[str, float] = {
     name: speed["factor"] for fitted in FITTED.values() for name, speed in fitted.get("speeds", {}).items()
 }

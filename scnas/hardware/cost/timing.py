@@ -20,6 +20,7 @@ from scnas.hardware import schedule
 from scnas.hardware.circuit import tree
 from scnas.hardware.cost.folding import Folding
 from scnas.hardware.cost.structure import Structure
+from scnas.hardware.targets import ByFamily, Family
 
 SHARPNESS = 12
 SUMMED = 2 ** (tree.FIRST_SUMS + 2) - 1  # lanes in a first sum: words of three, a carry for each adder
@@ -187,13 +188,10 @@ _PATHS = {
     "address": ("bits", "ring"),
     "scan": ("classes", "bits"),
 }
-# Share of an iCE40 HX's delays that other families take, rough, and how much later than a register a
-# block RAM gives its data (nextpnr's reports; DS181 for the 7 series).
-_FAMILIES = {"ice40": (1.0, 1.6), "ecp5": (0.9, 5.2), "xilinx": (0.5, 1.8)}
 
 
-def _prior(family: str) -> dict[str, float]:
-    share, block = _FAMILIES[family]
+def _prior(family: Family) -> dict[str, float]:
+    share, block = family.delay_share, family.bram_ns
     names = [(path, name) for path, counts in _PATHS.items() for name in (*_COMMON, *counts)]
     by_hand = {f"{path}.{name}": _NS[name] for path, name in names if name != "block"} | _LONG
     return {
@@ -202,4 +200,4 @@ def _prior(family: str) -> dict[str, float]:
     }
 
 
-PRIOR_NS: Mapping[str, Mapping[str, float]] = {family: _prior(family) for family in _FAMILIES}
+PRIOR_NS: Mapping[str, Mapping[str, float]] = ByFamily(_prior)
