@@ -19,7 +19,7 @@ from scnas.equiv.obligations import Sum
 from scnas.hardware import schedule
 from scnas.hardware.circuit.folded import ending, lane_leaves
 from scnas.hardware.circuit.signal import unsigned_bits
-from scnas.hardware.circuit.tree import Leaf, Tree, adder_tree, plan_tree
+from scnas.hardware.circuit.tree import Leaf, Stage, Tree, adder_tree, plan_tree
 from scnas.snn.network import Layer, Network
 
 
@@ -130,16 +130,16 @@ class _Trees:
         """Whether they do. values: of inputs and registers. on_nodes, on: the wires of the lanes and what
         stands for them; signs: the sign bits of their weights. False also where a wire is not to be found."""
         self.values, self.on_nodes, self.on, self.signs = values, on_nodes, on, signs
-        totals, stage = {}, []
+        totals, stage = {}, Stage("stage")
         for letter, leaves in self.leaves.items():
             if len(leaves) < 2:
                 return False
             tree = plan_tree(leaves, self.staged)
-            adder_tree(leaves, letter + self.x, ("stage", stage) if self.staged else None)
-            if not self._adds_each_once(tree) or (total := self._tree(letter, tree, stage)) is None:
+            adder_tree(leaves, letter + self.x, stage if self.staged else None)
+            if not self._adds_each_once(tree) or (total := self._tree(letter, tree, stage.bits)) is None:
                 return False
             totals[letter] = total
-        return self._is_passed_on(stage) and self._is_difference(totals, stage)
+        return self._is_passed_on(stage.bits) and self._is_difference(totals, stage.bits)
 
     def _adds_each_once(self, tree: Tree) -> bool:
         """Whether the last node of a plan is the sum of every lane, once, and no node can be more than `most`
