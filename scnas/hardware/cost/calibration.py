@@ -25,7 +25,8 @@ from scnas.hardware import targets
 from scnas.hardware.circuit.top import Design
 from scnas.hardware.cost import blocks, price, timing
 from scnas.hardware.cost.plan import FIRST, HELD_OUT, drawn_network, plan
-from scnas.hardware.tools.synthesis import Synthesis, design_for, synthesize
+from scnas.hardware.tools import synthesis
+from scnas.hardware.tools.synthesis import Synthesis, design_for
 from scnas.snn.network import Network
 from scnas.space import Architecture
 
@@ -56,7 +57,7 @@ def collect(
         key = (str(i), target)
         if key in rows and rows[key]["verilog"] == digest and _is_built(rows[key], level):
             continue
-        found = synthesize(
+        found = synthesis.synthesize(
             verilog, design.top, target, level=level, seed=seed, timeout_s=timeout_s, cache=cache
         )
         if found.status == "not_run":
@@ -186,7 +187,7 @@ def compare(
 ) -> dict:  # fmt: skip
     """Real and modelled values of FIGURES_OF of one design, as far as the row knows the real ones."""
     modelled = price.measure(network, target, figures=figures, delays=delays)
-    entry = {"design": int(row["design"]), "held_out": held_out(int(row["design"]))}
+    entry: dict[str, float] = {"design": int(row["design"]), "held_out": held_out(int(row["design"]))}
     for name, attribute in FIGURES_OF.items():
         if row[name] != "":
             real = float(row[name]) if name == "fmax_mhz" else int(row[name])
@@ -245,7 +246,7 @@ def statistics(a: np.ndarray, y: np.ndarray, before: np.ndarray | None = None) -
     rows = np.column_stack([a / y[:, None], np.ones(len(y))])
     if before is not None:
         rows = np.vstack([before, rows])
-    r = np.linalg.qr(np.vstack([rows, np.zeros((a.shape[1] + 1, a.shape[1] + 1))]), mode="r")
+    r = np.asarray(np.linalg.qr(np.vstack([rows, np.zeros((a.shape[1] + 1,) * 2)]), mode="r"))
     return r * np.where(np.diag(r) < 0, -1, 1)[:, None]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -64,8 +65,8 @@ _SMALL = Plan(  # a core synthesises ten a minute
     izhikevich_word=12,
 )
 _LARGE = Plan(  # as large as those that a search keeps: more lanes, wider layers, images as inputs
-    choices=_SMALL.choices | {"densities": (0.1, 0.25, 0.5, 1.0), "lanes": (4, 8, 16, 32, 64)},
-    network=_SMALL.network | {"word": (8, 12, 16)},
+    choices={**_SMALL.choices, "densities": (0.1, 0.25, 0.5, 1.0), "lanes": (4, 8, 16, 32, 64)},
+    network={**_SMALL.network, "word": (8, 12, 16)},
     width=(4, 64),
     inputs=(16, 784),
     synapses=None,
@@ -90,14 +91,14 @@ def plan(n: int, number: int = 1) -> list[Architecture]:
 
     columns = {gene: spread() for gene in (*ranges.choices, *ranges.network, "synapses", "width", "luts")}
 
-    def pick(choices: tuple, gene: str, row: int):
+    def pick(choices: tuple, gene: str, row: int) -> Any:
         return choices[int(columns[gene][row] * len(choices))]
 
     designs = []
     for i in range(n):
         depth, row = 1 + i % 3, 3 * i
         widths = [round(_log_between(ranges.width, columns["width"][row + j])) for j in range(depth)]
-        genes = {
+        genes: dict[str, Any] = {
             gene: [pick(choices, gene, row + j) for j in range(depth)]
             for gene, choices in ranges.choices.items()
         }
@@ -116,7 +117,7 @@ def plan(n: int, number: int = 1) -> list[Architecture]:
             genes["word"] = min(ranges.izhikevich_word, genes["word"])
         keep = _log_between(ranges.luts, columns["luts"][row])
         while True:
-            design = Architecture(min(most, max(least, round(n_inputs))), widths, **genes)
+            design = Architecture(min(most, max(least, round(n_inputs))), tuple(widths), **genes)
             small = _size(design) <= keep and _weight_bits(design) <= ranges.weight_bits
             if small or max(widths) == ranges.width[0]:
                 break
@@ -174,10 +175,8 @@ def drawn_network(architecture: Architecture, seed: int) -> Network:
         weights = np.zeros((n_in, n_out), dtype=np.int32)
         magnitudes = np.clip(np.rint(np.abs(values) * top), 1, top)
         signs = np.sign(values)
-        signs[rows[0], columns], signs[rows[1], columns] = (
-            1,
-            -1,
-        )  # something that excites, something that inhibits
+        signs[rows[0], columns] = 1  # something that excites
+        signs[rows[1], columns] = -1  # something that inhibits
         weights[rows, columns] = (signs * magnitudes)[rows, columns]
         delays = r.integers(0, architecture.delay_ranges[i] + 1, (n_in, n_out))
         drawn = {
@@ -196,12 +195,11 @@ def drawn_network(architecture: Architecture, seed: int) -> Network:
         constants = {k: drawn[k] if k in USED_CONSTANTS[neuron] else 0 for k in CONSTANTS}
         threshold = np.clip(np.rint(base * r.uniform(0.3, 1.5, n_out)), 1, half - 1).astype(np.int32)
         seeds = r.integers(1, 2**16, 2)
+        where = architecture.mappings[i], architecture.lanes[i]
+        drawn_seeds = int(seeds[0]), int(seeds[1])
         layers.append(
-            Layer(
-                neuron, generator, length, int(seeds[0]), int(seeds[1]), architecture.mappings[i],
-                architecture.lanes[i], weights, delays, threshold, constants,
-            )
-        )  # fmt: skip
+            Layer(neuron, generator, length, *drawn_seeds, *where, weights, delays, threshold, constants)
+        )
     return Network(
         n_inputs=architecture.n_inputs,
         timesteps=architecture.timesteps,

@@ -119,7 +119,7 @@ def _costs(
         chip, latency_us, clocks, toggles, energy.toggle_error(chip.family, trained)
     )
     columns = (
-        whole(sum(figure * logic[name] for name, figure in figures.items())),
+        whole(sum((figure * logic[name] for name, figure in figures.items()), np.zeros(len(x.network)))),
         whole(_registers(x, chip.family)),
         whole(_memories(x, chip.family)),
         whole(_multipliers(x, chip.family)),
@@ -178,12 +178,10 @@ def measure(
     """
     steps = [signal.layer_step_clocks(layer) for layer in network.layers]
     mappings = [layer.mapping for layer in network.layers]
-    chip = _chip(target)
+    lanes = [layer.lanes for layer in network.layers]
+    chip, T, classes = _chip(target), network.timesteps, network.n_classes
     input_clocks = _input_clocks(network.n_inputs, chip)
-    clocks = schedule.latency_clocks(
-        network.timesteps, steps, mappings, network.n_classes, network.readout, input_clocks,
-        [layer.lanes for layer in network.layers],
-    )  # fmt: skip
+    clocks = schedule.latency_clocks(T, steps, mappings, classes, network.readout, input_clocks, lanes)
     x = counted.of_network(network, activity, input_clocks)
     return _costs(x, [clocks], chip, figures, delays, trained=True)[0]
 
@@ -219,14 +217,12 @@ def _input_clocks(n_inputs: int, chip: Target) -> int:
 
 
 def _latency(a: Architecture, input_clocks: int) -> int:
-    ends = (a.n_inputs, *a.layer_widths)
+    """Clocks of an inference, exact if training uses every delay."""
+    genes = (a.mappings, a.bitstream_lengths, a.layer_sizes, a.delay_ranges, a.lanes, a.units)
     steps = [
-        schedule.step_clocks(mapping, length, n_in, n_out, delay + 1, lanes, units)
-        for mapping, length, n_in, n_out, delay, lanes, units in zip(
-            a.mappings, a.bitstream_lengths, ends, a.layer_widths, a.delay_ranges, a.lanes, a.units,
-            strict=False,
-        )
-    ]  # fmt: skip
+        schedule.step_clocks(mapping, length, *ends, delay + 1, lanes, units)
+        for mapping, length, ends, delay, lanes, units in zip(*genes, strict=True)
+    ]
     return schedule.latency_clocks(
         a.timesteps, steps, a.mappings, a.n_outputs, a.readout, input_clocks, a.lanes
     )
