@@ -35,7 +35,8 @@ import numpy as np
 from bitwuzla import Kind, Result
 
 from scnas.equiv import induction, machine
-from scnas.equiv.machine import NotUnderstood, Terms, Word, bits, known
+from scnas.equiv.machine import NotUnderstood
+from scnas.equiv.terms import Terms, Word, bits, known
 from scnas.hardware import schedule
 from scnas.hardware.circuit.folded import ending
 from scnas.hardware.circuit.signal import layer_step_clocks
@@ -193,7 +194,7 @@ class Part:
         }
         self.wanted = [abs(node) for node in self.following.values()]
         self.unfollowed = [number for number in self.registers if number not in model.following]
-        memories = {number for number in self.registers if isinstance(model.nodes[number].width, tuple)}
+        memories = {number for number in self.registers if model.nodes[number].is_memory}
         roms = {number for number in memories if model.following.get(number, number) == number}
         self.changing = sorted(self.registers - roms)  # what two states can differ in
 
@@ -569,10 +570,10 @@ class Part:
                 self.symbol(name, width) if name in self.meanings else terms.variable(terms.fresh(), width)
             )
         for number in self.unfollowed:
-            width = model.nodes[number].width
-            if isinstance(width, tuple):  # a ROM
+            if model.nodes[number].is_memory:  # a ROM
                 following[number] = state[number]
             else:  # undefined: anything, and something else in every clock that differs by more than waiting
+                width = model.nodes[number].width
                 name = f"free.{number}.{self.past.goes}.{self.past.since}.{self.past.ran}"
                 following[number] = terms.variable(name, width)
         return following

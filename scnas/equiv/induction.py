@@ -9,7 +9,8 @@ import bitwuzla
 from bitwuzla import Kind, Option, Result
 
 from scnas.equiv.cut import Cut
-from scnas.equiv.machine import Machine, NotUnderstood, Terms, Value, bits
+from scnas.equiv.machine import Machine, NotUnderstood
+from scnas.equiv.terms import Terms, Value, bits
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def simulated(machine: Machine, clocks: int, seed: int, deadline: float) -> Answ
     wanted = [*asserted, *machine.assumptions, *machine.outputs.values(), *machine.following.values()]
     state: dict[int, Value] = {}
     for number, name in machine.states.items():
-        if isinstance(machine.nodes[number].width, tuple):
+        if machine.nodes[number].is_memory:
             raise NotUnderstood(f"a random run cannot begin with the memory {name}")
         state[number] = dice.getrandbits(machine.nodes[number].width)
     for number, node in machine.initial.items():

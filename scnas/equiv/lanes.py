@@ -14,8 +14,9 @@ from bitwuzla import Kind, Result
 
 from scnas.equiv import induction, machine
 from scnas.equiv.composition import elaborate
-from scnas.equiv.machine import NotUnderstood, Terms, Word, bits, known
+from scnas.equiv.machine import NotUnderstood
 from scnas.equiv.obligations import Sum
+from scnas.equiv.terms import Terms, Word, bits, known
 from scnas.hardware import schedule
 from scnas.hardware.circuit.folded import ending, lane_leaves
 from scnas.hardware.circuit.signal import unsigned_bits
@@ -63,7 +64,7 @@ def lanes(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
     # Whatever else there is may be anything.
     free = {}
     for node, name in (model.states | model.inputs).items():
-        if not isinstance(model.nodes[node].width, tuple):
+        if not model.nodes[node].is_memory:
             free[node] = terms.variable(f"{name}.{node}", model.nodes[node].width)
     ring = terms.variable("ring", ring_width)
 

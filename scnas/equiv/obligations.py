@@ -15,7 +15,8 @@ from bitwuzla import Kind, Result
 
 from scnas.equiv import induction, machine
 from scnas.equiv.cells import Hidden, generate_miter, hidden_state, miter_script
-from scnas.equiv.machine import Machine, Terms, bits
+from scnas.equiv.machine import Machine
+from scnas.equiv.terms import Terms, bits
 
 
 def neuron(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
