@@ -4,9 +4,9 @@ The top is run clock by clock with symbols for spikes while its control, which n
 is proved on its own is cut out and stands here for what it was proved to be:
 
 - the counts of a parallel layer and the lane sum of a folded one: a free symbol that means a signed sum of
-  the spike bits that were at its inputs (`obligations.counts`, `lanes`);
+  the spike bits that were at its inputs (`counts`, `lanes`);
 - a neuron: checked to get the right current, noise and constants once a step, and to be cleared at the start;
-  its spike is a free symbol (`obligations.neuron`).
+  its spike is a free symbol (`neuron`).
 
 Then every current is compared with the contract: the meanings of its symbols add up to
 sum_i sign_ij * ones_ij(t) * s[t - d_ij, i], and the term is sat_W of that sum, scaled. So are the scores, the
@@ -36,11 +36,12 @@ from bitwuzla import Kind, Result
 
 from scnas.equiv import induction, machine
 from scnas.equiv.machine import NotUnderstood
+from scnas.equiv.reading import lane_weights, tap_order
 from scnas.equiv.terms import Terms, Word, bits, known
 from scnas.hardware import schedule
 from scnas.hardware.circuit.folded import ending
 from scnas.hardware.circuit.signal import layer_step_clocks
-from scnas.snn.network import Layer, Network
+from scnas.snn.network import Network
 from scnas.snn.streams import noise_sequence, ones_table
 
 CELLS = ("sc_lif_neuron", "sc_homeostatic_lif_neuron", "sc_izhikevich_neuron", "sc_neuron_update")
@@ -52,8 +53,7 @@ class Differs(Exception):
 
 def elaborate(network: Network, sources: Mapping[str, str], folder: Path, seconds: float) -> machine.Machine:
     """The top with the counts of parallel layers and all neurons turned into ports."""
-    for name, text in sources.items():
-        (folder / name).write_text(text)
+    machine.write_sources(sources, folder)
     apart = [
         f"scnas_layer{depth}_counts"
         for depth, layer in enumerate(network.layers)
@@ -843,25 +843,3 @@ class Part:
             index = manager.mk_term(Kind.ITE, [higher, terms.term(j, size), index])
         got = terms.term(self.get(values, "class_index"), size)
         self.decide([manager.mk_term(Kind.DISTINCT, [got, index])], "the class")
-
-
-def tap_order(layer: Layer) -> list[tuple[int, int]]:
-    """(input, delay) of every tap of a parallel layer."""
-    pairs = {(int(i), int(layer.delays[i, j])) for i, j in zip(*np.nonzero(layer.weights), strict=True)}
-    return sorted(pairs or {(0, 0)})
-
-
-def lane_weights(layer: Layer, unit: int, word: int) -> list[int]:
-    """The signed weights of the lanes of a unit in one ROM word: magnitude, then sign, lane 0 lowest."""
-    size = layer.max_weight.bit_length()
-    streams = layer.generator == "sobol" and layer.length <= 2
-    if streams:
-        size = layer.length
-    weights = []
-    for lane in range(unit * layer.lanes, (unit + 1) * layer.lanes):
-        code = word >> lane * (size + 1) & (2 ** (size + 1) - 1)
-        magnitude = code & (2**size - 1)
-        if streams:
-            magnitude = magnitude.bit_count()
-        weights.append(-magnitude if code >> size else magnitude)
-    return weights

@@ -286,3 +286,9 @@ def elaborate(commands: Sequence[str], folder: Path, seconds: float) -> Machine:
         lines = [line for line in done.output.splitlines() if line.strip()]
         raise YosysFailed("yosys: " + " | ".join(lines[-4:]))
     return read_btor((folder / "machine.btor").read_text())
+
+
+def write_sources(sources: Mapping[str, str], folder: Path) -> None:
+    """Write files, name -> text, into `folder`."""
+    for name, text in sources.items():
+        (folder / name).write_text(text)

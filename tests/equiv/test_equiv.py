@@ -17,8 +17,8 @@ from networks import random_layer, random_network
 from scnas import processes, resources
 from scnas.contract import Refused
 from scnas.equiv import EquivResult, check_equivalence, generate_miter, generate_sby, tools, trace
+from scnas.equiv.tasks import tasks_of
 from scnas.hardware import schedule
-from scnas.hardware.circuit import top
 from scnas.hardware.circuit import tree as trees
 from scnas.hardware.circuit.top import write_design
 from scnas.hardware.tools.cosimulation import SIMULATORS
@@ -366,7 +366,7 @@ def neuron(change=None, **settings) -> tuple[str, str]:
     """The obligation of an 8-bit LIF cell; change: (text, replacement) in the cell."""
     import tempfile
 
-    from scnas.equiv import obligations
+    from scnas.equiv.neuron import neuron as prove_neuron
 
     text = (HDL / "sc_lif_neuron.v").read_text()
     if change is not None:
@@ -381,7 +381,7 @@ def neuron(change=None, **settings) -> tuple[str, str]:
         "constants": {"leak_k": 3, "gain_k": 13, "noise_in": 0}, "sources": files,
     } | settings  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        return obligations.neuron(task, Path(folder), time.monotonic() + 60)
+        return prove_neuron(task, Path(folder), time.monotonic() + 60)
 
 
 MISTAKES = {
@@ -510,19 +510,18 @@ def refuted(network: Network, before: str, after: str, tmp_path: Path, only: str
     """The detail of the refuted obligations of kind `only`, of a design with one text replaced."""
     import tempfile
 
-    from scnas.equiv import composition, lanes, obligations
-    from scnas.equiv import verdict as verdicts
+    from scnas.equiv import composition, counts, lanes
 
     sources = write_design(network).sources
     assert before in sources["design.v"], "the mistake no longer applies; update the test"
     sources["design.v"] = sources["design.v"].replace(before, after, 1)
     functions = {
-        "counts": obligations.counts,
+        "counts": counts.counts,
         "lanes": lanes.lanes,
         "composition": composition.composition,
     }
     found = []
-    for task in verdicts.obligations(network, sources).values():
+    for task in tasks_of(network, sources).values():
         if task["kind"] == only:
             with tempfile.TemporaryDirectory() as folder:
                 found.append(functions[only](task, Path(folder), time.monotonic() + 60))
@@ -630,18 +629,17 @@ def test_a_broken_unit_is_refuted(kind, before, after, tmp_path, monkeypatch):
 @needs_tools
 def test_trees_are_looked_at_wire_by_wire(tmp_path, monkeypatch):
     """No lane needs a question about a whole tree, unless a wire is not there."""
-    from scnas.equiv import lanes, obligations
-    from scnas.equiv import verdict as verdicts
+    from scnas.equiv import counts, lanes
 
     asked = []
-    adds = obligations.Sum.adds
-    monkeypatch.setattr(obligations.Sum, "adds", lambda *a, **b: asked.append(0) or adds(*a, **b))
+    adds = counts.Sum.adds
+    monkeypatch.setattr(counts.Sum, "adds", lambda *a, **b: asked.append(0) or adds(*a, **b))
     network = shared_network(70)
     sources = write_design(network).sources
     found = []
     for name in ("n_u1_s0", "other"):
         sources["design.v"] = sources["design.v"].replace("n_u1_s0", name)
-        tasks = verdicts.obligations(network, sources).items()
+        tasks = tasks_of(network, sources).items()
         task = next(task for key, task in tasks if "70 lanes of unit 1" in key)
         asked.clear()
         found.append((lanes.lanes(task, tmp_path, time.monotonic() + 20)[0], len(asked)))
@@ -652,7 +650,7 @@ def test_trees_are_looked_at_wire_by_wire(tmp_path, monkeypatch):
 def test_a_plan_that_adds_a_lane_twice_is_not_believed(tmp_path, monkeypatch):
     """The design follows the plan of its trees, and so does the proof: the plan itself must be right."""
     from scnas.equiv import lanes
-    from scnas.equiv import verdict as verdicts
+    from scnas.equiv import trees as proof
 
     plan_tree = trees.plan_tree
 
@@ -662,10 +660,10 @@ def test_a_plan_that_adds_a_lane_twice_is_not_believed(tmp_path, monkeypatch):
             tree.words[0][0] = tree.words[1][0]
         return tree
 
-    for module in (top, lanes):
+    for module in (trees, proof):
         monkeypatch.setattr(module, "plan_tree", wrong)
     network = shared_network(24)
-    tasks = verdicts.obligations(network, write_design(network).sources).items()
+    tasks = tasks_of(network, write_design(network).sources).items()
     task = next(task for key, task in tasks if "24 lanes of unit 1" in key)
     assert lanes.lanes(task, tmp_path, time.monotonic() + 60)[0] == "refuted"
 
@@ -736,7 +734,7 @@ def test_time_that_runs_out_in_an_obligation_is_unknown(tmp_path):
     from scnas.equiv import verdict as verdicts
 
     network = small_network()
-    tasks = verdicts.obligations(network, write_design(network).sources)
+    tasks = tasks_of(network, write_design(network).sources)
     task = next(task for task in tasks.values() if task["kind"] == "composition")
     answer = verdicts._settle("slow", task, 0.0, tmp_path)
     assert answer.status == "unknown"
@@ -930,8 +928,8 @@ def test_a_proof_that_runs_out_of_memory_is_unknown(tmp_path):
     (tmp_path / "task.json").write_text(json.dumps({"kind": "neuron", "seconds": 9}))
     code = (
         f"import sys; sys.path.insert(0, {str(Path(tools.HERE).parents[1])!r});"
-        "from scnas.equiv import obligations, worker; import resource;"
-        "obligations.neuron = lambda *_: bytearray(resource.getrlimit(resource.RLIMIT_AS)[0]);"
+        "from scnas.equiv import neuron, worker; import resource;"
+        "neuron.neuron = lambda *_: bytearray(resource.getrlimit(resource.RLIMIT_AS)[0]);"
         "worker.main()"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
