@@ -14,7 +14,7 @@ from pathlib import Path
 from bitwuzla import Kind, Result, Term
 
 from scnas.equiv import induction
-from scnas.equiv.composition import elaborate
+from scnas.equiv.composition.view import elaborate
 from scnas.equiv.counts import Sum
 from scnas.equiv.machine import Machine, NotUnderstood
 from scnas.equiv.terms import Bit, Number, Terms, Value, Word, bits, known

@@ -228,7 +228,7 @@ def _prover() -> str:
     """What a proof depends on besides its task: our own text and the versions of the tools."""
     root = resources.package()
     files = [
-        *sorted((root / "equiv").glob("*.py")),
+        *sorted((root / "equiv").rglob("*.py")),
         *(root / "snn" / name for name in ("streams.py", "network.py")),
         root / "hardware" / "schedule.py",
         *sorted((root / "hardware" / "circuit").glob("*.py")),

@@ -510,7 +510,8 @@ def refuted(network: Network, before: str, after: str, tmp_path: Path, only: str
     """The detail of the refuted obligations of kind `only`, of a design with one text replaced."""
     import tempfile
 
-    from scnas.equiv import composition, counts, lanes
+    from scnas.equiv import counts, lanes
+    from scnas.equiv.composition.inference import composition
 
     sources = write_design(network).sources
     assert before in sources["design.v"], "the mistake no longer applies; update the test"
@@ -518,7 +519,7 @@ def refuted(network: Network, before: str, after: str, tmp_path: Path, only: str
     functions = {
         "counts": counts.counts,
         "lanes": lanes.lanes,
-        "composition": composition.composition,
+        "composition": composition,
     }
     found = []
     for task in tasks_of(network, sources).values():
@@ -671,16 +672,17 @@ def test_a_plan_that_adds_a_lane_twice_is_not_believed(tmp_path, monkeypatch):
 @needs_tools
 @pytest.mark.parametrize("mapping", ["parallel", "folded"])
 def test_two_states_are_compared_in_all_but_their_roms(mapping, tmp_path):
-    from scnas.equiv import composition
+    from scnas.equiv.composition.inference import Part
+    from scnas.equiv.composition.view import elaborate
 
     network = small_network((mapping, mapping))
-    model = composition.elaborate(network, write_design(network).sources, tmp_path, 60)
+    model = elaborate(network, write_design(network).sources, tmp_path, 60)
     for depth in (0, 1):
-        part = composition.Part(network, model, depth, time.monotonic() + 60)
-        left_out = {model.states[number] for number in part.registers - set(part.changing)}
+        view = Part(network, model, depth, time.monotonic() + 60).view
+        left_out = {model.states[number] for number in view.registers - set(view.changing)}
         assert all(name.endswith("_rom") for name in left_out)
         assert bool(left_out) == (mapping == "folded")
-        memories = [n for n in part.changing if isinstance(model.nodes[n].width, tuple)]
+        memories = [n for n in view.changing if model.nodes[n].is_memory]
         assert bool(memories) == (mapping == "folded")
 
 
