@@ -407,7 +407,8 @@ def netlist_neuron(task: dict, folder: Path, deadline: float) -> tuple[str, str]
     `proved` here means that the fault changes nothing that can be seen, ever.
     """
     from scnas.equiv import induction
-    from scnas.equiv.cells import Hidden, generate_miter, hidden_state, miter_script
+    from scnas.equiv.hidden import hidden_state
+    from scnas.equiv.miter import Hidden, generate_miter, miter_script
 
     machine.write_sources(task["sources"], folder)
     word = (task["data_width"], task["fraction"])

@@ -10,10 +10,13 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from scnas import resources
 from scnas.equiv import tools
-from scnas.equiv.cells import Hidden, generate_miter, generate_sby, hidden_state, verdict
+from scnas.equiv.hidden import hidden_state
+from scnas.equiv.miter import Hidden, generate_miter
+from scnas.equiv.sby import generate_sby, verdict
 
 SECONDS = 300.0
 
@@ -57,7 +60,7 @@ def prebuilt() -> dict[str, str]:
         folded = name.startswith("sc_neuron_update")
         own = {"WAITING_WIDTH": 2, "V_START": 0, "EXTRA_START": 0, "MODEL": 0} if folded else {}
         dut = "sc_update_as_neuron" if folded else f"{model}_neuron"
-        settings = {"dut_parameters": own, "constants": constants}
+        settings: dict[str, Any] = {"dut_parameters": own, "constants": constants}
         hidden = hidden_state(reference, parameters, width, fraction, folded=folded, **settings)
         top = f"{name}_miter"
         files[f"{top}.v"] = generate_miter(

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from scnas.equiv import induction, machine
-from scnas.equiv.cells import Hidden, generate_miter, hidden_state, miter_script
+from scnas.equiv.hidden import hidden_state
 from scnas.equiv.machine import Machine
+from scnas.equiv.miter import Hidden, generate_miter, miter_script
 
 
 def neuron(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:

@@ -229,7 +229,7 @@ def proof_of_a_wire(folder: Path, engine="smtbmc bitwuzla", claim="a == a") -> P
     ids=["command", "file", "mode", "section"],
 )
 def test_a_typing_slip_in_the_script_is_an_error(before, after, tmp_path):
-    from scnas.equiv.cells import verdict
+    from scnas.equiv.sby import verdict
 
     script = proof_of_a_wire(tmp_path)
     assert verdict(tools.sby(script.name, tmp_path, 60)) == "passed"
@@ -239,7 +239,7 @@ def test_a_typing_slip_in_the_script_is_an_error(before, after, tmp_path):
 
 @needs_tools
 def test_a_crashing_solver_is_an_error_and_a_false_claim_is_refuted(tmp_path, monkeypatch):
-    from scnas.equiv.cells import verdict
+    from scnas.equiv.sby import verdict
 
     script = proof_of_a_wire(tmp_path, claim="a == 0")
     assert verdict(tools.sby(script.name, tmp_path, 60)) == "refuted"
@@ -292,7 +292,7 @@ def test_time_that_runs_out_is_unknown_and_leaves_no_process(tmp_path):
     ],
 )
 def test_only_two_endings_are_a_verdict(code, output, answer):
-    from scnas.equiv.cells import verdict
+    from scnas.equiv.sby import verdict
 
     assert verdict(processes.Finished(code, output, "", 1.0)) == answer
 
