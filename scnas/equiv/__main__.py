@@ -35,12 +35,15 @@ NEURONS = {
     "sc_lif_neuron": ("sc_lif", 16, 8, _LIF, {"leak_k": 64, "gain_k": 256, "noise_in": 0}),
     "sc_lif_neuron_noise": ("sc_lif", 16, 8, _LIF, {"leak_k": 64, "gain_k": 256}),
     "sc_homeostatic_lif_neuron": (
-        "sc_homeostatic_lif", 8, 4, {"V_THRESHOLD": 16, "REFRACTORY_PERIOD": 2, "DECAY_K": 2, "BUMP_K": 4},
+        "sc_homeostatic_lif",
+        8,
+        4,
+        {"V_THRESHOLD": 16, "REFRACTORY_PERIOD": 2, "DECAY_K": 2, "BUMP_K": 4},
         {"leak_k": 4, "gain_k": 16, "noise_in": 0},
     ),
     "sc_izhikevich_neuron": ("sc_izhikevich", 8, 4, _SMALL, {"leak_k": 0, "gain_k": 16, "noise_in": 0}),
     "sc_neuron_update_lif": ("sc_lif", 16, 8, _LIF, {"leak_k": 64, "gain_k": 256, "noise_in": 0}),
-}  # fmt: skip
+}
 
 # Other cells: what their proof wants to see inside.
 OTHERS = {

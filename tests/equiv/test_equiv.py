@@ -79,8 +79,11 @@ def test_without_running_nothing_is_proved(tmp_path):
     assert (result.status, result.passed) == ("not_run", None)
     assert "NOT RUN" in result.summary() and "PROVED" not in result.summary()
     assert {path.name for path in result.files} >= {
-        "sc_lif_neuron.v", "sc_lif_reference.v", "sc_lif_neuron_miter.v", "sc_lif_neuron_miter_prove.sby",
-    }  # fmt: skip
+        "sc_lif_neuron.v",
+        "sc_lif_reference.v",
+        "sc_lif_neuron_miter.v",
+        "sc_lif_neuron_miter_prove.sby",
+    }
     assert all(path.is_file() for path in result.files)
 
 
@@ -376,10 +379,16 @@ def neuron(change=None, **settings) -> tuple[str, str]:
     files = {"sc_lif_neuron.v": text}
     files["sc_lif_reference.v"] = (HDL / "equiv" / "sc_lif_reference.v").read_text()
     task = {
-        "dut": "sc_lif_neuron", "ref": "sc_lif_reference", "data_width": 8, "fraction": 4,
-        "parameters": parameters, "dut_parameters": parameters, "noise_width": 8,
-        "constants": {"leak_k": 3, "gain_k": 13, "noise_in": 0}, "sources": files,
-    } | settings  # fmt: skip
+        "dut": "sc_lif_neuron",
+        "ref": "sc_lif_reference",
+        "data_width": 8,
+        "fraction": 4,
+        "parameters": parameters,
+        "dut_parameters": parameters,
+        "noise_width": 8,
+        "constants": {"leak_k": 3, "gain_k": 13, "noise_in": 0},
+        "sources": files,
+    } | settings
     with tempfile.TemporaryDirectory() as folder:
         return prove_neuron(task, Path(folder), time.monotonic() + 60)
 
@@ -506,7 +515,7 @@ def test_a_design_is_proved_and_its_proofs_are_kept(mappings, tmp_path):
     assert all(o.cached for o in again.obligations) and again.status == "proved"
 
 
-def refuted(network: Network, before: str, after: str, tmp_path: Path, only: str) -> str:
+def refuted(network: Network, before: str, after: str, only: str) -> str:
     """The detail of the refuted obligations of kind `only`, of a design with one text replaced."""
     import tempfile
 
@@ -572,22 +581,34 @@ LAYER_MISTAKES = {
 
 @needs_tools
 @pytest.mark.parametrize("mapping, kind, before, after", LAYER_MISTAKES.values(), ids=LAYER_MISTAKES)
-def test_a_broken_layer_is_refuted(mapping, kind, before, after, tmp_path):
+def test_a_broken_layer_is_refuted(mapping, kind, before, after):
     network = small_network((mapping, mapping))
     design = write_design(network).text
     if before not in design:
         pytest.fail(f"{before!r} is not in the design; update the test")
-    assert refuted(network, before, after, tmp_path, kind)
+    assert refuted(network, before, after, kind)
 
 
 def shared_network(lanes: int) -> Network:
     """Two folded layers of two units each, the first with so many lanes, and a last one."""
     rng = np.random.default_rng(5)
     network = random_network(
-        rng, (lanes + 2, 4, 4, 2), mapping="folded", neuron="lif", generator="sobol", length=1, timesteps=2,
-        word=8, fraction=4, max_delay=0, density=0.6, encoder="events", readout="membrane", refractory=0,
+        rng,
+        (lanes + 2, 4, 4, 2),
+        mapping="folded",
+        neuron="lif",
+        generator="sobol",
+        length=1,
+        timesteps=2,
+        word=8,
+        fraction=4,
+        max_delay=0,
+        density=0.6,
+        encoder="events",
+        readout="membrane",
+        refractory=0,
         lanes=2,
-    )  # fmt: skip
+    )
     first, second, last = network.layers
     layers = (replace(first, lanes=lanes, units=2), replace(second, units=2), last)
     return replace(network, layers=layers)
@@ -622,9 +643,9 @@ def test_units_and_stages_are_proved(tmp_path):
 
 @needs_tools
 @pytest.mark.parametrize("kind, before, after", UNIT_MISTAKES.values(), ids=UNIT_MISTAKES)
-def test_a_broken_unit_is_refuted(kind, before, after, tmp_path, monkeypatch):
+def test_a_broken_unit_is_refuted(kind, before, after, monkeypatch):
     monkeypatch.setattr(schedule, "STAGED", 23)  # few lanes are soon looked through
-    assert refuted(shared_network(24), before, after, tmp_path, kind)
+    assert refuted(shared_network(24), before, after, kind)
 
 
 @needs_tools
@@ -839,9 +860,12 @@ def test_ctrl_c_ends_the_proofs_at_once(tmp_path):
     started = tmp_path / "tmp"
     started.mkdir()
     ours = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "TMPDIR": str(started), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     try:
         deadline = time.monotonic() + 60
         while not of(started) and time.monotonic() < deadline:

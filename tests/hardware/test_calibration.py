@@ -138,8 +138,12 @@ def test_the_gradient_of_the_clock_is_the_slope_of_its_loss(rows, monkeypatch):
         step[i] = 1e-5
         slope = (seen["loss"](at + step)[0] - seen["loss"](at - step)[0]) / 2e-5
         assert gradient[i] == pytest.approx(slope, rel=1e-3, abs=1e-5)
-    ns = np.array([1000 / price.measure(n, "ice40", delays=dict(zip(paths.names, at, strict=True)))[-2]
-                   for n in networks])  # fmt: skip
+    ns = np.array(
+        [
+            1000 / price.measure(n, "ice40", delays=dict(zip(paths.names, at, strict=True)))[-2]
+            for n in networks
+        ]
+    )
     assert paths.slowest(at) == pytest.approx(ns)  # the model's own clock
 
 
@@ -152,9 +156,11 @@ def test_a_refit_is_the_fit_of_all_designs(rows):
     a, y = calibration._logic(counts, luts, prior)
     known = calibration.statistics(a[:60], y[:60])
     record = {
-        "target": "ice40", "blocks": list(prior), "strength": 1e-3,
+        "target": "ice40",
+        "blocks": list(prior),
+        "strength": 1e-3,
         "statistics": known[np.triu_indices(len(known))].tolist(),
-    }  # fmt: skip
+    }
     together = calibration._figures(
         calibration.statistics(a, y), np.array(list(prior.values())), record["strength"]
     )
@@ -175,9 +181,17 @@ def test_statistics_are_the_products_of_the_weighted_rows():
 
 def built(luts: int) -> Synthesis:
     return Synthesis(
-        "ice40", "done", reached="route", luts=luts, ffs=9, brams=0, dsps=0, fmax_mhz=70.0,
-        tools={"pyosys": "1"}, flags=("x",),
-    )  # fmt: skip
+        "ice40",
+        "done",
+        reached="route",
+        luts=luts,
+        ffs=9,
+        brams=0,
+        dsps=0,
+        fmax_mhz=70.0,
+        tools={"pyosys": "1"},
+        flags=("x",),
+    )
 
 
 def test_a_run_refits_the_model_when_it_is_further_off_than_was_published(tmp_path):
@@ -191,10 +205,14 @@ def test_a_run_refits_the_model_when_it_is_further_off_than_was_published(tmp_pa
         feedback.add(*design, built(round(1.5 * luts)))
     assert "refitted with them" in feedback.note
     before, after = (
-        np.mean([abs(price.measure(n, "ice40", figures=f).luts / m - 1.5) for (n, _), m in
-                 zip(designs[1:], modelled[1:], strict=True)])
+        np.mean(
+            [
+                abs(price.measure(n, "ice40", figures=f).luts / m - 1.5)
+                for (n, _), m in zip(designs[1:], modelled[1:], strict=True)
+            ]
+        )
         for f in (None, feedback.figures)
-    )  # fmt: skip
+    )
     assert after < before
     feedback.add(*designs[3], built(1))  # known: nothing happens
     again = Feedback(tmp_path, "ice40")  # a run that is taken up again
@@ -213,12 +231,17 @@ def test_a_run_learns_nothing_from_what_was_not_built(tmp_path):
 
 def test_the_speed_of_a_chip_is_the_mean_ratio(rows):
     slow = [
-        row | {"target": "ice40_up5k", "fmax_mhz": str(
-            price.measure(calibration.network_of(row), "ice40_up5k").modelled_fmax_mhz
-            / price.SPEEDS.get("ice40_up5k", 1.0) * factor
-        )}
+        row
+        | {
+            "target": "ice40_up5k",
+            "fmax_mhz": str(
+                price.measure(calibration.network_of(row), "ice40_up5k").modelled_fmax_mhz
+                / price.SPEEDS.get("ice40_up5k", 1.0)
+                * factor
+            ),
+        }
         for row, factor in zip(rows, (0.4, 0.5, 0.45), strict=False)
-    ]  # fmt: skip
+    ]
     found = speed(slow, "ice40_up5k")
     assert found["factor"] == pytest.approx((0.4 * 0.5 * 0.45) ** (1 / 3), rel=1e-3)
     assert found["designs"] == 3 and found["max"] == pytest.approx((0.5 * 0.45) ** 0.5 / 0.4 - 1)

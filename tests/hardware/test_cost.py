@@ -241,10 +241,20 @@ def test_a_wrong_activity_is_refused(activity, message):
 
 
 COST = Cost(
-    luts=1000, ffs=500, brams=8, dsps=0, latency_clocks=1200, latency_us=100.0, energy_nj=1.0,
-    energy_low_nj=0.5, energy_high_nj=2.0, energy_label="extrapolated", clock_mhz=12.0,
-    modelled_fmax_mhz=50.0, fmax_label="calibrated",
-)  # fmt: skip
+    luts=1000,
+    ffs=500,
+    brams=8,
+    dsps=0,
+    latency_clocks=1200,
+    latency_us=100.0,
+    energy_nj=1.0,
+    energy_low_nj=0.5,
+    energy_high_nj=2.0,
+    energy_label="extrapolated",
+    clock_mhz=12.0,
+    modelled_fmax_mhz=50.0,
+    fmax_label="calibrated",
+)
 
 
 @pytest.mark.parametrize(

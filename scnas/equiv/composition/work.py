@@ -103,7 +103,7 @@ class Work:
             self._neurons(values, past, t, update)
         elif update and self.saturates:
             counts = {j: f"{self.view.path}.total_{j}" for j in range(self.view.layer.n_out)}
-            self._cut_counts(values, past, t, counts)
+            self._cut_counts(values, t, counts)
 
     def _cells(self, values: dict[int, Value], past: Past, clock: int) -> None:
         """The spikes that neuron cells show, and that they are cleared at a start alone."""
@@ -166,7 +166,7 @@ class Work:
             if updating:
                 count = f"{self.view.path}.count"
                 if not self.view.fires and self.view.output(count) in self.view.registers:
-                    self._cut_counts(values, past, t, {j: count})
+                    self._cut_counts(values, t, {j: count})
                 else:
                     current = self.view.get(values, f"{self.view.path}.current{x}")
                     wanted, word = self.sums.expected(t, j), self.view.network.word
@@ -201,7 +201,7 @@ class Work:
         units = self.view.layer.units
         return tuple(spikes[j % self.view.each * units + j // self.view.each] for j in range(len(spikes)))
 
-    def _cut_counts(self, values: dict[int, Value], past: Past, t: int, counts: Mapping[int, str]) -> None:
+    def _cut_counts(self, values: dict[int, Value], t: int, counts: Mapping[int, str]) -> None:
         """The counts of step t of some neurons, j -> wire, are what they should be. Where a register holds
         one, a symbol stands for it from here on, and the score is made of that."""
         cut = {}

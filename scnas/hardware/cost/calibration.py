@@ -31,16 +31,38 @@ from scnas.snn.network import Network
 from scnas.space import Architecture
 
 COLUMNS = (
-    "design", "target", "status", "luts", "lut_cells", "ffs", "carries", "brams", "dsps", "fmax_mhz",
-    "latency_clocks", "wall_s", "seed", "tools", "flags", "verilog", "architecture",
-)  # fmt: skip
+    "design",
+    "target",
+    "status",
+    "luts",
+    "lut_cells",
+    "ffs",
+    "carries",
+    "brams",
+    "dsps",
+    "fmax_mhz",
+    "latency_clocks",
+    "wall_s",
+    "seed",
+    "tools",
+    "flags",
+    "verilog",
+    "architecture",
+)
 RUN_FILE, RUN_COLUMNS = "calibration.csv", (*COLUMNS, "blocks")  # of the designs of a run
 
 
 def collect(
-    architectures: Sequence[Architecture], target: str, path: str | Path, *, first: int = FIRST,
-    level: str = "route", seed: int = 1, timeout_s: float = 600.0, cache: str | Path | None = None,
-) -> list[dict]:  # fmt: skip
+    architectures: Sequence[Architecture],
+    target: str,
+    path: str | Path,
+    *,
+    first: int = FIRST,
+    level: str = "route",
+    seed: int = 1,
+    timeout_s: float = 600.0,
+    cache: str | Path | None = None,
+) -> list[dict]:
     """Build every architecture on `target` and keep the rows in the CSV at `path`, which grows as they come.
 
     The network of row i is drawn_network(architectures[i], first + i). Rows already in the file for the
@@ -182,9 +204,12 @@ def network_of(row: Mapping[str, str]) -> Network:
 
 
 def compare(
-    row: Mapping[str, str], network: Network, target: str, figures: Mapping[str, float] | None = None,
+    row: Mapping[str, str],
+    network: Network,
+    target: str,
+    figures: Mapping[str, float] | None = None,
     delays: Mapping[str, float] | None = None,
-) -> dict:  # fmt: skip
+) -> dict:
     """Real and modelled values of FIGURES_OF of one design, as far as the row knows the real ones."""
     modelled = price.measure(network, target, figures=figures, delays=delays)
     entry: dict[str, float] = {"design": int(row["design"]), "held_out": held_out(int(row["design"]))}
@@ -448,9 +473,15 @@ def write_figures(known: Mapping, path: str | Path) -> None:
 
 
 def calibrate(
-    target: str, path: str | Path, designs: int = 90, *, level: str = "route", seed: int = 1,
-    timeout_s: float = 600.0, cache: str | Path | None = None,
-) -> Fit:  # fmt: skip
+    target: str,
+    path: str | Path,
+    designs: int = 90,
+    *,
+    level: str = "route",
+    seed: int = 1,
+    timeout_s: float = 600.0,
+    cache: str | Path | None = None,
+) -> Fit:
     """Build the plan of `designs` designs on `target`, keep the rows in the CSV at `path`, and fit.
 
     Raises RuntimeError when a tool is missing, ValueError when too few designs were built.

@@ -208,8 +208,7 @@ def _inputs(x: _Layer) -> np.ndarray:
     """[n_in] inputs that a synapse sees."""
     if x.ring is not None:
         return x.ring.inputs
-    seen: np.ndarray = x.exists.any(axis=1)
-    return seen
+    return np.asarray(x.exists.any(axis=1))
 
 
 def _synapses(x: _Layer) -> Row:

@@ -129,13 +129,12 @@ def plan(n: int, number: int = 1) -> list[Architecture]:
 
 def _weight_bits(a: Architecture) -> int:
     """Bits of the weight memories of the folded layers."""
-    return sum(
-        taps * n_out * (10 if generator == "lfsr" else length.bit_length() + 1)
-        for taps, (_, n_out), mapping, generator, length in zip(
-            a.taps, a.layer_sizes, a.mappings, a.generators, a.bitstream_lengths, strict=True
-        )
-        if mapping == "folded"
-    )
+    bits = 0
+    for i, (taps, (_, n_out)) in enumerate(zip(a.taps, a.layer_sizes, strict=True)):
+        if a.mappings[i] == "folded":
+            entry = 10 if a.generators[i] == "lfsr" else a.bitstream_lengths[i].bit_length() + 1
+            bits += taps * n_out * entry
+    return bits
 
 
 def _size(a: Architecture) -> float:

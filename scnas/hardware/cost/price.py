@@ -218,10 +218,11 @@ def _input_clocks(n_inputs: int, chip: Target) -> int:
 
 def _latency(a: Architecture, input_clocks: int) -> int:
     """Clocks of an inference, exact if training uses every delay."""
-    genes = (a.mappings, a.bitstream_lengths, a.layer_sizes, a.delay_ranges, a.lanes, a.units)
     steps = [
-        schedule.step_clocks(mapping, length, *ends, delay + 1, lanes, units)
-        for mapping, length, ends, delay, lanes, units in zip(*genes, strict=True)
+        schedule.step_clocks(
+            a.mappings[i], a.bitstream_lengths[i], *ends, a.delay_ranges[i] + 1, a.lanes[i], a.units[i]
+        )
+        for i, ends in enumerate(a.layer_sizes)
     ]
     return schedule.latency_clocks(
         a.timesteps, steps, a.mappings, a.n_outputs, a.readout, input_clocks, a.lanes
