@@ -13,7 +13,7 @@ from scnas.hardware.cost.folding import block_shapes, folding_of
 from scnas.hardware.cost.structure import HOMEOSTATIC, IZHIKEVICH, SHORT, STOCHASTIC, Structure, bits_of
 
 
-def _registers(x: Structure, family: str) -> np.ndarray:
+def registers(x: Structure, family: str) -> np.ndarray:
     """Flip-flops of every layer after synthesis, [N]; those of the top are with its ends."""
     f = folding_of(x, family)
     streams = x.length > 1
@@ -145,7 +145,7 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def _memories(x: Structure, family: str) -> np.ndarray:
+def memories(x: Structure, family: str) -> np.ndarray:
     """Block RAMs of every layer, [N]: weights, states and thresholds of folded layers."""
     f = folding_of(x, family)
     total = np.zeros(len(x.network))
@@ -158,7 +158,7 @@ def _memories(x: Structure, family: str) -> np.ndarray:
     return total
 
 
-def _multipliers(x: Structure, family: str) -> np.ndarray:
+def multipliers(x: Structure, family: str) -> np.ndarray:
     """Multiplier blocks of every layer, [N]: synth_ice40 takes none without -dsp."""
     if family == "ice40":
         return np.zeros(len(x.network))

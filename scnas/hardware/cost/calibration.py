@@ -84,7 +84,7 @@ def collect(
         )
         if found.status == "not_run":
             raise RuntimeError(found.message)
-        rows[key] = _row(str(i), architecture, design, found)
+        rows[key] = row_of(str(i), architecture, design, found)
         write_rows(path, rows.values())
     return list(rows.values())
 
@@ -101,7 +101,7 @@ def _is_built(row: Mapping[str, str], level: str) -> bool:
 _UNROUTED = tuple(name for name, chip in targets.TARGETS.items() if chip.pins is None)
 
 
-def _row(number: str, architecture: Architecture, design: Design, found: Synthesis) -> dict:
+def row_of(number: str, architecture: Architecture, design: Design, found: Synthesis) -> dict:
     """What a CSV keeps of a design that was built."""
     figures = {name: value for name, value in asdict(found).items() if name in COLUMNS and value is not None}
     return {

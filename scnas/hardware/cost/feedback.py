@@ -11,10 +11,10 @@ from scnas.hardware.cost.blocks import PRIOR
 from scnas.hardware.cost.calibration import (
     RUN_COLUMNS,
     RUN_FILE,
-    _row,
     error_of,
     read_rows,
     refit,
+    row_of,
     write_rows,
 )
 from scnas.hardware.tools.synthesis import Synthesis, design_for
@@ -45,7 +45,7 @@ class Feedback:
         if synthesis.luts is None or synthesis.target != self.target:
             return
         design = design_for(network, self.target)
-        row = _row(str(len(self._rows)), architecture, design, synthesis)
+        row = row_of(str(len(self._rows)), architecture, design, synthesis)
         if any(row["verilog"] == known["verilog"] for known in self._rows):
             return
         self._rows.append(row | {"blocks": json.dumps(price.logic_blocks(network, self.target))})

@@ -31,7 +31,7 @@ from scnas.contract import Refused
 from scnas.hardware import schedule, targets
 from scnas.hardware.circuit import signal
 from scnas.hardware.cost import counted, energy, expected, timing
-from scnas.hardware.cost.blocks import PRIOR, _memories, _multipliers, _registers, blocks
+from scnas.hardware.cost.blocks import PRIOR, blocks, memories, multipliers, registers
 from scnas.hardware.cost.folding import folding_of
 from scnas.hardware.cost.structure import Structure
 from scnas.hardware.targets import Target
@@ -120,9 +120,9 @@ def _costs(
     )
     columns = (
         whole(sum((figure * logic[name] for name, figure in figures.items()), np.zeros(len(x.network)))),
-        whole(_registers(x, chip.family)),
-        whole(_memories(x, chip.family)),
-        whole(_multipliers(x, chip.family)),
+        whole(registers(x, chip.family)),
+        whole(memories(x, chip.family)),
+        whole(multipliers(x, chip.family)),
         clocks.tolist(),
         latency_us.tolist(),
         nominal.tolist(),
