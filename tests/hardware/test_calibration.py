@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scnas.hardware.cost import calibration, price, timing
+from scnas.hardware.cost import calibration, fit_delays, fit_luts, price, timing
 from scnas.hardware.cost.blocks import ICE40_CELLS, PRIOR
 from scnas.hardware.cost.calibration import (
     COLUMNS,
@@ -126,11 +126,11 @@ def test_the_gradient_of_the_clock_is_the_slope_of_its_loss(rows, monkeypatch):
         seen["loss"] = loss
         return type("Result", (), {"x": start})
 
-    monkeypatch.setattr(calibration, "minimize", minimize)
+    monkeypatch.setattr(fit_delays, "minimize", minimize)
     networks = [calibration.network_of(row) for row in rows[:20]]
-    paths = calibration._Paths.of(networks, calibration.targets.target("ice40"))
+    paths = fit_delays.Paths.of(networks, calibration.targets.target("ice40"))
     start = np.array(list(timing.PRIOR_NS["ice40"].values()))
-    calibration._delays(paths, np.linspace(8, 25, 20), start, 0.01)
+    fit_delays.solve(paths, np.linspace(8, 25, 20), start, 0.01)
     at = start * np.random.default_rng(0).uniform(0.5, 1.5, len(start))
     value, gradient = seen["loss"](at)
     for i in range(len(at)):
@@ -153,17 +153,15 @@ def test_a_refit_is_the_fit_of_all_designs(rows):
     counts = [price.logic_blocks(calibration.network_of(row), chip) for row in rows]
     luts = [float(row["luts"]) for row in rows]
     prior = PRIOR["ice40"]
-    a, y = calibration._logic(counts, luts, prior)
-    known = calibration.statistics(a[:60], y[:60])
+    a, y = fit_luts.designs(counts, luts, prior)
+    known = fit_luts.statistics(a[:60], y[:60])
     record = {
         "target": "ice40",
         "blocks": list(prior),
         "strength": 1e-3,
         "statistics": known[np.triu_indices(len(known))].tolist(),
     }
-    together = calibration._figures(
-        calibration.statistics(a, y), np.array(list(prior.values())), record["strength"]
-    )
+    together = fit_luts.figures(fit_luts.statistics(a, y), np.array(list(prior.values())), record["strength"])
     again = refit(record, counts[60:], luts[60:])
     assert list(again.values()) == pytest.approx(together.tolist(), rel=1e-6, abs=1e-6)
     alone = refit(record, [], [])
@@ -173,10 +171,10 @@ def test_a_refit_is_the_fit_of_all_designs(rows):
 def test_statistics_are_the_products_of_the_weighted_rows():
     a, y = np.array([[1.0, 0.0], [2.0, 4.0], [0.0, 6.0]]), np.array([2.0, 4.0, 3.0])
     rows = np.array([[0.5, 0, 1], [0.5, 1, 1], [0, 2, 1]])
-    known = calibration.statistics(a, y)
+    known = fit_luts.statistics(a, y)
     assert known.T @ known == pytest.approx(rows.T @ rows)
     assert known == pytest.approx(np.triu(known))
-    assert calibration.statistics(a[2:], y[2:], calibration.statistics(a[:2], y[:2])) == pytest.approx(known)
+    assert fit_luts.statistics(a[2:], y[2:], fit_luts.statistics(a[:2], y[:2])) == pytest.approx(known)
 
 
 def built(luts: int) -> Synthesis:
