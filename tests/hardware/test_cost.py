@@ -10,7 +10,7 @@ from networks import random_network
 
 from scnas.hardware import schedule
 from scnas.hardware.circuit.tree import Leaf, adder_tree
-from scnas.hardware.cost import counted, folding
+from scnas.hardware.cost import folding, held
 from scnas.hardware.cost.blocks import PRIOR
 from scnas.hardware.cost.plan import drawn_network
 from scnas.hardware.cost.price import FIGURES, FITTED, Cost, estimate, estimate_many, measure, violations
@@ -383,16 +383,16 @@ def test_block_rams_by_hand(family, width, depth, blocks, rows):
 def test_tables_of_a_rom_by_hand():
     # bit 0: 0101.., the address itself; bit 1: 0110.., a table; bit 2: constant; bit 3: as bit 1
     words = [0b0100, 0b1111, 0b1110, 0b0101] * 4
-    assert counted._tables(words, 4) == 1
-    assert counted._tables(words * 2, 4) == 1  # the same table again
-    assert counted._tables([*words, *(word ^ 2 for word in words)], 4) == 2
+    assert held.tables(words, 4) == 1
+    assert held.tables(words * 2, 4) == 1  # the same table again
+    assert held.tables([*words, *(word ^ 2 for word in words)], 4) == 2
 
 
 def test_the_lowest_bytes_of_an_input_that_nobody_reads_are_not_kept():
     read = np.zeros(20, bool)
-    assert counted._byte_registers(read, 3) == 0
+    assert held.byte_registers(read, 3) == 0
     read[[0, 9, 17]] = True  # lane 0 from byte 0, lane 1 from byte 1
-    assert counted._byte_registers(read, 3) == 3 + 2
+    assert held.byte_registers(read, 3) == 3 + 2
 
 
 @pytest.mark.parametrize("mapping, folded", [("parallel", False), ("folded", True)])

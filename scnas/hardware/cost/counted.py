@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property, reduce
-from operator import and_, or_
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from scnas.contract import Refused
-from scnas.hardware import schedule
 from scnas.hardware.circuit import signal
-from scnas.hardware.circuit.folded import lane_leaves, weight_words
-from scnas.hardware.circuit.shared import BLOCK_BITS
+from scnas.hardware.cost.held import Ring, WeightRom, byte_registers, ring_of, tables, weight_rom
 from scnas.hardware.cost.structure import (
     DEFAULT_ACTIVITY,
     LANE_TREE,
@@ -21,10 +18,8 @@ from scnas.hardware.cost.structure import (
     TREE,
     Structure,
     difference_counts,
-    lane_tree,
     leak_adders,
     signed_digits,
-    stage_bits,
     tree_counts,
 )
 from scnas.snn.network import Layer, Network
@@ -44,28 +39,16 @@ def of_network(network: Network, activity: Sequence[float] | None = None, input_
     for i, (spikes, layer) in enumerate(zip(activity, layers, strict=True)):
         if not 0 <= spikes <= layer.n_in:
             raise Refused(f"activity[{i}] must be 0 to {layer.n_in} spikes per step, got {spikes}")
-    rings = [_ring(layer) if layer.mapping == "folded" else None for layer in layers]
+    rings = [ring_of(layer) if layer.mapping == "folded" else None for layer in layers]
     reads = _reads(network, rings)
     rows = []
     for i, spikes in enumerate(activity):
         x = _Layer(network, i, reads[i], rings[i])
         row = _place(x) | _spikes(x) | _synapses(x) | _sums(x) | _currents(x) | _neurons(x) | _memories(x)
         clocks = input_clocks if i == 0 else 0
-        byte_registers = _byte_registers(_inputs(x), clocks) if clocks else 0
-        rows.append(row | {"byte_clocks": clocks, "byte_registers": byte_registers, "spikes": spikes})
+        held = byte_registers(_inputs(x), clocks) if clocks else 0
+        rows.append(row | {"byte_clocks": clocks, "byte_registers": held, "spikes": spikes})
     return Structure(**{f.name: np.array([row[f.name] for row in rows]) for f in fields(Structure)})
-
-
-class _Ring(NamedTuple):
-    """What of the spike registers of a folded layer is ever seen by a lane with a weight.
-
-    idle: bits of the ring that are not. waiting: bits of the registers beside it that are.
-    inputs: [n_in] inputs that are.
-    """
-
-    idle: int
-    waiting: int
-    inputs: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -78,7 +61,7 @@ class _Layer:
     network: Network
     number: int
     read: np.ndarray
-    ring: _Ring | None
+    ring: Ring | None
 
     @property
     def layer(self) -> Layer:
@@ -150,7 +133,7 @@ class _Layer:
 Row = dict[str, Any]  # fields of Structure: int, float or bool each
 
 
-def _reads(network: Network, rings: Sequence[_Ring | None]) -> list[np.ndarray]:
+def _reads(network: Network, rings: Sequence[Ring | None]) -> list[np.ndarray]:
     """[n_out] of every layer: does the layer after it read this neuron? All of the last are read."""
     reads = [np.ones(layer.n_out, bool) for layer in network.layers]
     for i in range(len(reads) - 2, -1, -1):
@@ -334,13 +317,13 @@ def _neurons(x: _Layer) -> Row:
 def _memories(x: _Layer) -> Row:
     """What weight ROM and thresholds of a folded layer hold, and the trees of its lanes."""
     layer, word = x.layer, x.network.word
-    weights = _WeightRom(0, 0, 0, np.zeros(len(LANE_TREE)), 0, 0, 0)
+    weights = WeightRom(0, 0, 0, np.zeros(len(LANE_TREE)), 0, 0, 0)
     threshold_luts = 0
     if x.folded:
-        weights = _weight_rom(layer)
+        weights = weight_rom(layer)
         if x.fires:
             units = layer.threshold.reshape(layer.units, layer.n_out // layer.units)
-            threshold_luts = sum(_tables([int(t) % 2**word for t in own], word) for own in units)
+            threshold_luts = sum(tables([int(t) % 2**word for t in own], word) for own in units)
     return dict(
         rom_bits=weights.columns,
         magnitude_columns=weights.magnitude_columns,
@@ -363,17 +346,6 @@ def _count_width(weights: np.ndarray) -> int:
     return signal.signed_bits(-int((weights < 0).sum()), int((weights > 0).sum()))
 
 
-def _byte_registers(read: np.ndarray, clocks: int) -> int:
-    """Registers of a byte-serial input, a byte wide and `clocks` long, that hold what is read later on.
-
-    A byte enters at the top and moves down; below the lowest input of a lane that is read nothing is kept.
-    """
-    bits = np.zeros(8 * clocks, bool)
-    bits[: len(read)] = read
-    lanes = bits.reshape(clocks, 8)
-    return int((clocks - np.where(lanes.any(axis=0), lanes.argmax(axis=0), clocks)).sum())
-
-
 def _products(layer: Layer, units: int) -> int:
     """Multiplications of a layer with `units` neuron datapaths by constants that are no powers of two."""
 
@@ -383,119 +355,3 @@ def _products(layer: Layer, units: int) -> int:
 
     shared = layer.neuron == "stochastic_lif" and counts("noise_k")
     return units * sum(counts(name) for name in ("gain_k", "leak_k", "decay_k", "a_k", "b_k")) + shared
-
-
-def _ring(layer: Layer) -> _Ring:
-    """Follows every bit of the spike registers that circuit.folded writes."""
-    delays, n_in, lanes = layer.delays_in_use or (0,), layer.n_in, layer.lanes
-    groups = -(-n_in * len(delays) // lanes)
-    size = groups * lanes
-    used = np.zeros(size, bool)  # taps with a weight in some neuron
-    for at, d in enumerate(delays):
-        used[at * n_in : (at + 1) * n_in] = ((layer.weights != 0) & (layer.delays == d)).any(axis=1)
-    live = np.zeros(size, bool)
-    live[:lanes] = used.reshape(groups, lanes).any(axis=0)
-    stages = [np.zeros(n_in, bool) for _ in range(max(delays) + 1)]  # live bits of the register of each delay
-    while True:
-        before = live.copy()
-        if groups > 1:  # a turn moves every bit `lanes` places down
-            live |= np.roll(live, lanes)
-        for d in range(max(delays), -1, -1):
-            if d in delays:
-                at = delays.index(d) * n_in
-                stages[d] = live[at : at + n_in].copy()
-            else:
-                stages[d] = stages[d + 1]  # a register between: seen if what it loads is
-            if d and d - 1 in delays:  # this one loads from `home`, a turn further
-                at = delays.index(d - 1) * n_in
-                source = (np.arange(at, at + n_in) + (lanes if groups > 1 else 0)) % size
-                live[source] |= stages[d]
-        if (live == before).all():
-            break
-    constant = size - n_in * len(delays) if groups == 1 else 0  # padding, always 0
-    waiting = sum(int(stages[d].sum()) for d in range(max(delays)) if d not in delays)
-    live_bits = int(live[: n_in * len(delays)].sum()) if constant else int(live.sum())
-    return _Ring(size - live_bits, waiting, stages[0])
-
-
-class _WeightRom(NamedTuple):
-    """columns: that are no constant; of a ROM in logic, equal ones count once. magnitude_columns: those of
-    magnitudes, which are compared with the generator's number. reach, span: bits of the lanes' magnitudes
-    up to the highest that is ever set, and from the lowest. used: lanes with a weight. trees: counts of
-    LANE_TREE. luts: see _tables."""
-
-    columns: int
-    magnitude_columns: int
-    used: int
-    trees: np.ndarray
-    reach: int
-    span: int
-    luts: int
-
-
-def _weight_rom(layer: Layer) -> _WeightRom:
-    """What is in the weight ROM of a folded layer."""
-    words = [int(word, 16) for word in weight_words(layer)]
-    bits, streams = signal.weight_code(layer)
-    slots = layer.lanes * layer.units
-    width = slots * (bits + 1)
-    varies = reduce(or_, words) & ~reduce(and_, words)
-    signs = sum(1 << lane * (bits + 1) + bits for lane in range(slots))
-    signed = np.zeros((2, slots), bool)  # lanes with a positive, with a negative weight
-    moving = np.zeros((2, slots), bool)  # lanes whose product of either sign synthesis cannot rule out
-    taps = layer.n_in * len(layer.delays_in_use or (0,))
-    for lane in range(slots):
-        at = lane * (bits + 1)
-        codes = [word >> at & 2 ** (bits + 1) - 1 for word in words]
-        for sign in {code >> bits for code in codes if code & 2**bits - 1}:
-            signed[sign, lane] = True
-        signs_seen = {code >> bits for code in codes}
-        # a comparison with 0 is seen through only after the registers have been made
-        exists = signed[:, lane].any() if streams else lane % layer.lanes < taps
-        moving[:, lane] = [exists and sign in signs_seen for sign in (0, 1)]
-    used_lanes = int(signed.any(axis=0).sum())
-    trees = np.zeros(len(LANE_TREE))
-    staged = schedule.is_staged(layer.mapping, layer.lanes)
-    for sign, gate in enumerate(("~", "")):
-        for unit in range(layer.units):
-            leaves = lane_leaves(layer, unit, gate)
-            own = slice(unit * layer.lanes, (unit + 1) * layer.lanes)
-            trees[:3] += lane_tree(signed[sign, own].sum(keepdims=True), np.array([staged]))[:3, 0]
-            trees[3] += staged * stage_bits(leaves, moving[sign, own])
-    magnitudes = reach = span = 0
-    if not streams:
-        magnitudes = (varies & ~signs).bit_count()
-        for lane in range(slots):
-            used = reduce(or_, words) >> lane * (bits + 1) & 2**bits - 1
-            reach += used.bit_length()
-            span += used.bit_length() - max(0, (used & -used).bit_length() - 1)
-    if len(words) * width > BLOCK_BITS:
-        return _WeightRom(varies.bit_count(), magnitudes, used_lanes, trees, reach, span, 0)
-    columns = set(_columns(words, width)) - {0, 2 ** len(words) - 1}
-    luts = _tables(words, width)
-    return _WeightRom(len(columns), magnitudes, used_lanes, trees, reach, span, luts)
-
-
-def _columns(words: Sequence[int], width: int) -> list[int]:
-    """Every bit of a ROM as a number, with bit r that of word r."""
-    return [sum((word >> bit & 1) << row for row, word in enumerate(words)) for bit in range(width)]
-
-
-def _tables(words: Sequence[int], width: int) -> int:
-    """Different tables of 16 entries, LUT4s, that a ROM of these words takes without those that choose.
-
-    None for a constant, nor for a bit of the address itself.
-    """
-    found = set()
-    for column in set(_columns(words, width)):
-        for start in range(0, len(words), 16):
-            size = min(16, len(words) - start)
-            full = 2**size - 1
-            table = column >> start & full
-            free = {0, full, *(pattern & full for pattern in _ADDRESS_BITS)}
-            if table not in free:
-                found.add((table, size))
-    return len(found)
-
-
-_ADDRESS_BITS = (0xAAAA, 0xCCCC, 0xF0F0, 0xFF00)
