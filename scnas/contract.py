@@ -1,8 +1,39 @@
 """The words and limits of the SC-SNN contract, and the checks that guard them. Imports nothing of ours."""
 
+from collections.abc import Sequence
+from typing import overload
+
 import numpy as np
 
-NEURONS = ("if", "lif", "stochastic_lif", "homeostatic_lif", "izhikevich")
+
+class Names(Sequence[str]):
+    """Names in the order in which they were added. A module from outside the package may add to them, and
+    whoever holds them sees it."""
+
+    def __init__(self, *names: str):
+        self._names = list(names)
+
+    def add(self, name: str) -> None:
+        """One more, at the end; nothing where it is there."""
+        if name not in self._names:
+            self._names.append(name)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        return self._names[index]
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __repr__(self) -> str:
+        return f"Names{tuple(self._names)}"
+
+
+# What a neuron is stands in scnas.snn.models, where more are registered.
+NEURONS = Names("if", "lif", "stochastic_lif", "homeostatic_lif", "izhikevich")
 GENERATORS = ("sobol", "lfsr")
 MAPPINGS = ("parallel", "folded")
 ENCODERS = ("rate", "events")
@@ -43,7 +74,7 @@ def whole(name: str, value: object, low: int, high: int) -> int:
     return int(value)
 
 
-def one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
+def one_of(name: str, value: object, allowed: Sequence[str]) -> str:
     """`value` if it is one of `allowed`; ValueError listing them otherwise."""
     if not isinstance(value, str) or value not in allowed:
         raise Refused(f"{name} must be one of {', '.join(allowed)}, got {short(value)}")

@@ -43,7 +43,8 @@ from scnas.contract import (
     whole,
 )  # fmt: skip
 from scnas.files import write_whole
-from scnas.snn.network import CONSTANTS, Layer, Network
+from scnas.snn.models import CONSTANTS
+from scnas.snn.network import Layer, Network
 from scnas.snn.streams import max_weight
 
 if TYPE_CHECKING:

@@ -244,7 +244,7 @@ class SearchSpace:
     min_layers: int = 1
     max_layers: int = 4
     width_choices: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
-    neuron_choices: tuple[str, ...] = NEURONS
+    neuron_choices: tuple[str, ...] = field(default_factory=lambda: tuple(NEURONS))
     L_choices: tuple[int, ...] = (4, 8, 16, 32, 64, 128, 256)
     delay_choices: tuple[int, ...] = (0, 1, 2, 4, 8)
     density_choices: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scnas.contract import is_power_of_two, one_of, share, stream_length, whole
+from scnas.contract import Names, is_power_of_two, one_of, share, stream_length, whole
 
 
 @given(st.integers(-(2**40), 2**40))
@@ -73,3 +73,13 @@ def test_a_stream_length_is_a_power_of_two_up_to_that_of_the_fraction(fraction):
 def test_a_stream_length_is_a_whole_number(value):
     with pytest.raises(ValueError, match="^L must be a whole number, got "):
         stream_length("L", value, 8)
+
+
+def test_whoever_holds_names_sees_what_is_added():
+    names = Names("a", "b")
+    held = names
+    names.add("c")
+    names.add("a")
+    assert (tuple(held), held[-1], len(held), held.index("c")) == (("a", "b", "c"), "c", 3, 2)
+    with pytest.raises(ValueError, match="letter must be one of a, b, c, got 'd'"):
+        one_of("letter", "d", held)

@@ -10,8 +10,9 @@ from networks import random_network
 
 from scnas import exchange
 from scnas.exchange import Choices, from_nir, to_nir
+from scnas.snn.models import CONSTANTS
 from scnas.snn.module import IntegerNetwork
-from scnas.snn.network import CONSTANTS, Layer, Network
+from scnas.snn.network import Layer, Network
 
 DT = 1e-3
 

@@ -13,9 +13,10 @@ import numpy as np
 from scnas import resources
 from scnas.contract import Refused
 from scnas.equiv.reading import instances, module_text, tap_order
+from scnas.hardware.circuit.cells import cell_constants, cell_of, first_state
 from scnas.hardware.circuit.folded import ending
-from scnas.hardware.circuit.shared import NEURON_CELL
 from scnas.hardware.circuit.signal import noise_bounds
+from scnas.snn.models import model_of
 from scnas.snn.network import Layer, Network
 
 SYNAPSES_PER_TASK = 400  # of one obligation about counts; beyond 100 a neuron takes a quarter of a minute
@@ -94,11 +95,8 @@ def _neurons(number: int, layer: Layer, network: Network, sources: Mapping[str, 
     """The distinct neurons of a layer: as they stand in the design, against what the network says."""
     k, W, F = layer.constants, network.word, network.fraction
     parallel = layer.mapping == "parallel"
-    cell = NEURON_CELL[layer.neuron]
-    reference = cell.replace("_neuron", "_reference")
-    own = {"homeostatic_lif": ("DECAY_K", "BUMP_K"), "izhikevich": ("A_K", "B_K", "D_K")}.get(
-        layer.neuron, ()
-    )
+    written = cell_of(layer.neuron)
+    cell, reference, noisy = written.parallel, written.reference, "noise" in model_of(layer.neuron).names
     text, each = module_text(sources["design.v"], f"scnas_layer{number}"), layer.n_out // layer.units
     found = (
         instances(text, cell, r"neuron_\d+")
@@ -114,14 +112,13 @@ def _neurons(number: int, layer: Layer, network: Network, sources: Mapping[str, 
             "V_RESET": k["v_reset"],
             "V_THRESHOLD": threshold,
             "REFRACTORY_PERIOD": k["refractory"],
-        } | {key: k[key.lower()] for key in own}
+        } | {key.upper(): k[key] for key in cell_constants(layer.neuron)}
         if parallel:
             dut, there = cell, found.get(f"neuron_{j}")
             files = {f"{cell}.v": sources.get(f"{cell}.v", "")}
         else:
-            start = {"V_START": k["v_rest"], "EXTRA_START": 0}
-            if layer.neuron == "izhikevich":
-                start = {"V_START": k["v_reset"], "EXTRA_START": k["b_k"] * k["v_reset"] >> F}
+            first = first_state(layer, network)
+            start = {"V_START": first["v"], "EXTRA_START": first[written.extra] if written.extra else 0}
             dut = "sc_update_as_neuron"
             there = found.get(f"datapath{ending(j // each)}")
             there = None if there is None else there | start | {"V_THRESHOLD": threshold}
@@ -143,7 +140,7 @@ def _neurons(number: int, layer: Layer, network: Network, sources: Mapping[str, 
             "constants": constants,
             "sources": files,
         }
-        if layer.neuron == "stochastic_lif":
+        if noisy:
             task["noise_range"] = list(noise_bounds(layer, F))
         else:
             constants["noise_in"] = 0
@@ -165,7 +162,7 @@ def _generators(layer: Layer, fires: bool, sources: Mapping[str, str]) -> dict[s
         settings.append(("sc_lfsr", layer.seed))
     elif layer.length > 1:
         settings.append(("sc_sobol_counter", layer.length.bit_length() - 1))
-    if layer.neuron == "stochastic_lif" and fires:
+    if "noise" in model_of(layer.neuron).names and fires:
         settings.append(("sc_lfsr", layer.noise_seed))
     for cell, setting in settings:
         text = sources.get(f"{cell}.v", "")

@@ -229,7 +229,7 @@ def _prover() -> str:
     root = resources.package()
     files = [
         *sorted((root / "equiv").rglob("*.py")),
-        *(root / "snn" / name for name in ("streams.py", "network.py")),
+        *(root / "snn" / name for name in ("streams.py", "network.py", "models.py", "derive.py")),
         root / "hardware" / "schedule.py",
         *sorted((root / "hardware" / "circuit").glob("*.py")),
     ]

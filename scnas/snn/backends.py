@@ -4,6 +4,8 @@ from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
 
+# The neurons that the kernels of the CPU and of a GPU are written for; the references take any.
+COMPILED = ("if", "lif", "stochastic_lif", "homeostatic_lif", "izhikevich")
 # Kernels are compiled anew for what the widths of a layer can be divided by, up to this, a second each time.
 WIDTH_STEP = 16
 

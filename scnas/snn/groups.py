@@ -6,9 +6,11 @@ from typing import NamedTuple
 import torch
 
 from scnas.contract import Refused, is_power_of_two
+from scnas.snn import derive
 from scnas.snn.backends import WIDTH_STEP, has_kernels
 from scnas.snn.budget import GIB, Budget
 from scnas.snn.cpu.passes import CACHE_BYTES
+from scnas.snn.models import model_of
 from scnas.snn.population import padded
 from scnas.snn.reference.neurons import scan_bytes
 from scnas.snn.reference.synapses import Kind, exact_in_bf16, fuses, sums_up
@@ -107,7 +109,7 @@ def _widened(envelope: _Envelope | None, a: Architecture) -> _Envelope:
     """The envelope of a group and one more; None: of nothing."""
     sizes, lfsr = tuple(a.layer_sizes), tuple(name == "lfsr" for name in a.generators)
     long = tuple(not exact_in_bf16(length) for length in a.bitstream_lengths)
-    adapts = tuple(model == "homeostatic_lif" for model in a.neuron_types)
+    adapts = tuple(bool(derive.remembered(model_of(model))) for model in a.neuron_types)
     summed = not a.fires(a.n_layers - 1) and sums_up(
         a.generators[-1], sizes[-1][0], a.timesteps, a.fraction, a.word
     )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scnas.contract import Refused
+from scnas.snn.models import model_of
 from scnas.snn.network import Layer, Network
 from scnas.snn.reference.neurons import Constants, scan
 from scnas.snn.streams import noise_sequence, ones_table, rate_encode
@@ -48,7 +49,7 @@ class IntegerLayer(nn.Module):
 
         k = layer.constants
         noise = np.zeros(timesteps)
-        if layer.neuron == "stochastic_lif":
+        if k["noise_k"]:  # 0 in a neuron that hears none
             noise = (noise_sequence(layer.noise_seed, timesteps) * k["noise_k"]) >> network.fraction
         constants = Constants(
             threshold=torch.tensor(layer.threshold, dtype=torch.float64)[None, None],
@@ -56,8 +57,9 @@ class IntegerLayer(nn.Module):
             noise=torch.tensor(noise, dtype=torch.float64)[None],
             scale=number(1.0),
             **{name: number(k[name]) for name in Constants._fields if name in k},
+            own={name: number(k[name]) for name in model_of(layer.neuron).constants},
         )
-        for name, value in constants._asdict().items():
+        for name, value in constants.named().items():
             self.register_buffer(name, value)
 
     def currents(self, spikes: Tensor) -> Tensor:
@@ -80,7 +82,8 @@ class IntegerLayer(nn.Module):
         current = self.currents(spikes)
         if not self.fires:
             return current, torch.zeros_like(current), torch.zeros_like(current)
-        constants = Constants(*(getattr(self, name) for name in Constants._fields))
+        own = {name: getattr(self, name) for name in model_of(self.neuron).constants}
+        constants = Constants(*(getattr(self, name) for name in Constants._fields[:-1]), own)
         fired, membrane = scan(
             self.neuron, current.transpose(0, 1)[None], constants, self.fraction, membranes=True
         )

@@ -13,20 +13,11 @@ import numpy as np
 from scnas import contract
 from scnas.contract import Refused, one_of, short, stream_length, whole
 from scnas.files import read_json, write_whole
+from scnas.snn import derive
+from scnas.snn.models import Format, model_of
 from scnas.snn.streams import max_weight
 
 FORMAT = "scnas-network/1"
-CONSTANTS = (
-    "leak_k", "gain_k", "noise_k", "decay_k", "bump_k", "a_k", "b_k", "d_k", "v_rest", "v_reset",
-    "refractory",
-)  # fmt: skip
-USED_CONSTANTS = {
-    "if": {"gain_k", "v_rest", "v_reset", "refractory"},
-    "lif": {"leak_k", "gain_k", "v_rest", "v_reset", "refractory"},
-    "stochastic_lif": {"leak_k", "gain_k", "noise_k", "v_rest", "v_reset", "refractory"},
-    "homeostatic_lif": {"leak_k", "gain_k", "decay_k", "bump_k", "v_rest", "v_reset", "refractory"},
-    "izhikevich": {"gain_k", "a_k", "b_k", "d_k", "v_rest", "v_reset", "refractory"},
-}
 
 
 def _integers(name: str, value: object, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
@@ -72,7 +63,8 @@ class Layer:
     which share out n_out, two or more each; 1 in a parallel layer and in the last, whose scores come one by
     one.
     weights: [n_in, n_out] int32, |w| <= M. delays: [n_in, n_out] int32 >= 0, in steps.
-    threshold: [n_out] int32, Q(F). constants: all of CONSTANTS, Q(F) but for `refractory` (steps).
+    threshold: [n_out] int32, Q(F). constants: all of derive.constants_of its model, Q(F) but for
+    `refractory` (steps).
     """
 
     neuron: str
@@ -271,19 +263,20 @@ def _checked_layer(layer: Layer, name: str, n_in: int, network: Network) -> Laye
 
     if not isinstance(layer.constants, Mapping):
         raise Refused(f"{name}.constants must be an object, got {type(layer.constants).__name__}")
-    _expect_keys(f"{name}.constants", dict(layer.constants), CONSTANTS)
-    limits = dict.fromkeys(CONSTANTS, (-half, half - 1))
-    limits["refractory"] = (0, contract.MAX_TIMESTEPS)
+    model = model_of(layer.neuron)
+    used = derive.used_constants(model)
+    _expect_keys(f"{name}.constants", dict(layer.constants), derive.constants_of(model))
     constants = {}
-    for key in CONSTANTS:
-        used = key in USED_CONSTANTS[layer.neuron]
-        value = whole(f"{name}.constants.{key}", layer.constants[key], *limits[key])
-        if value and not used:
+    for key in derive.constants_of(model):
+        limits = (0, contract.MAX_TIMESTEPS) if key == "refractory" else (-half, half - 1)
+        value = whole(f"{name}.constants.{key}", layer.constants[key], *limits)
+        if value and key not in used:
             raise Refused(f"{name}.constants.{key} must be 0 for {layer.neuron}, got {value}")
         constants[key] = value
-    u_start = constants["b_k"] * constants["v_reset"] >> network.fraction
-    if not -half <= u_start < half:
-        raise Refused(f"{name}.constants: mul(b_k, v_reset) must fit the word, got {u_start}")
+    first = derive.first_state(model, constants, derive.Whole(Format(network.word, network.fraction)))
+    for word in model.words:
+        if not -half <= first[word.name] < half:
+            raise Refused(f"{name}.constants: {word.start} must fit the word, got {first[word.name]}")
     units = whole(f"{name}.units", layer.units, 1, contract.MAX_UNITS if folded else 1)
     if n_out % units or n_out == units > 1:
         raise Refused(

@@ -15,8 +15,9 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from scnas.randomness import integer, rng
-from scnas.snn import backends
-from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Layer, Network
+from scnas.snn import backends, derive
+from scnas.snn.models import Format, model_of
+from scnas.snn.network import Layer, Network
 from scnas.snn.reference.neurons import Constants, Part, exact_dtype, scan_reference, together
 from scnas.snn.reference.synapses import (
     Given,
@@ -34,8 +35,6 @@ from scnas.space import Architecture
 
 WEIGHT_SPREAD = 0.15  # standard deviation of initial weights, as a share of the largest
 RATE_GUESS = 0.25  # spikes per input and step that the initial gain assumes
-# Izhikevich 2003, "Simple model of spiking neurons", regular spiking, in units of 100 mV.
-IZHIKEVICH = {"a_k": 0.02, "b_k": 0.2, "d_k": 0.08, "v_rest": -0.65, "v_reset": -0.65, "threshold": 0.3}
 
 
 class _Round(torch.autograd.Function):
@@ -109,11 +108,18 @@ class LayerStack:
             if self.spans[p]:
                 position[p, :a, :b] = dice.random((a, b)) * self.spans[p]
             real[p, :a, :b] = True
-        self.constants = [
-            self._fixed(model, word) for model, word in zip(self.models, self.words, strict=True)
+        starts = [
+            model_of(model).start(Format(word, self.fraction))
+            for model, word in zip(self.models, self.words, strict=True)
         ]
+        self.constants = [
+            dict.fromkeys(derive.constants_of(model_of(model)), 0) | start.constants
+            for model, start in zip(self.models, starts, strict=True)
+        ]
+        # Of models that were registered from outside the package.
+        self.own = dict.fromkeys(name for model in self.models for name in model_of(model).constants)
         half = np.array([2 ** (word - 1) for word in self.words])
-        base = np.array([c["threshold"] for c in self.constants])
+        base = np.array([start.threshold for start in starts])
 
         def column(values, dtype=torch.float32) -> Tensor:
             return torch.tensor(np.asarray(values, dtype=np.float64), dtype=dtype).view(count, 1, 1)
@@ -121,7 +127,7 @@ class LayerStack:
         # A gain under which an average input of `RATE_GUESS` drives a neuron about to its threshold.
         fan_in = np.array([max(1.0, kept / b) for kept, (a, b) in zip(self.kept, self.sizes, strict=True)])
         drive = WEIGHT_SPREAD * np.sqrt(fan_in * RATE_GUESS) * one
-        target = np.where(np.array(self.models) == "izhikevich", 0.5 * one, base)
+        target = np.array([float(start.target) for start in starts])
         self.gain_range = (
             column(-np.full(count, self.fraction)),
             column(np.array(self.words) - 2 - self.fraction),
@@ -156,28 +162,11 @@ class LayerStack:
             "refractory": torch.zeros(count, 1, 1, dtype=torch.float64),
             **{
                 name: column([c[name] for c in self.constants], torch.float64)
-                for name in ("decay_k", "bump_k", "a_k", "b_k", "d_k", "v_rest", "v_reset", "scale")
+                for name in ("decay_k", "bump_k", "a_k", "b_k", "d_k", "v_rest", "v_reset")
             },
+            "scale": column([start.scale for start in starts], torch.float64),
+            **{name: column([c.get(name, 0) for c in self.constants], torch.float64) for name in self.own},
         }
-
-    def _fixed(self, model: str, word: int) -> dict[str, int]:
-        """Constants that training leaves alone, Q(F), sized so that they fit the word."""
-        one, half = 2**self.fraction, 2 ** (word - 1)
-        c = dict.fromkeys((*CONSTANTS, "threshold", "scale"), 0)
-        c["threshold"] = c["scale"] = min(one, half // 4)
-        if model == "izhikevich":
-            for name, value in IZHIKEVICH.items():
-                c[name] = max(-half, min(half - 1, round(value * one)))
-            c["threshold"] = max(1, c["threshold"])
-            c["scale"] = max(1, one // 2)
-        if model == "homeostatic_lif":
-            c["decay_k"] = max(1, min(one // 8, half // 2))
-            c["bump_k"] = max(1, c["threshold"] // 4)
-        if model == "stochastic_lif":
-            # The noise byte has a standard deviation of 74; a tenth of the threshold is wanted.
-            wanted = max(1.0, 0.1 * c["threshold"] * one / 74)
-            c["noise_k"] = min(2 ** round(math.log2(wanted)), half // 2)
-        return c
 
     def _table(self, p: int) -> np.ndarray:
         """Ones of every magnitude in current units, [T, M + 1] float32; empty for a sobol layer, whose
@@ -233,7 +222,8 @@ class LayerStack:
             threshold = torch.where(b["neurons"], self.thresholds(), math.inf)
             gain_k, leak_k = self.power("gain"), self.power("leak")
         fixed = {name: b[name] for name in Constants._fields if name in b}
-        return Constants(threshold=threshold, gain_k=gain_k, leak_k=leak_k, **fixed)
+        own = {name: b[name] for name in self.own}
+        return Constants(threshold=threshold, gain_k=gain_k, leak_k=leak_k, **fixed, own=own)
 
     # -- forward --------------------------------------------------------------------------------
 
@@ -419,16 +409,17 @@ class LayerStack:
         if host.position is not None:
             delays = np.rint(host.position[own]).astype(np.int64)
         values = dict(self.constants[p])
-        threshold, used = np.zeros(b, dtype=np.int64), set()
+        threshold, used = np.zeros(b, dtype=np.int64), frozenset[str]()
         if self.fires:
             values["leak_k"], values["gain_k"] = int(host.leak_k[p, 0]), int(host.gain_k[p, 0])
-            threshold, used = host.threshold[p, :b].astype(np.int64), USED_CONSTANTS[model]
+            threshold = host.threshold[p, :b].astype(np.int64)
+            used = derive.used_constants(model_of(model))
         return Layer(
             neuron=model, generator=self.generators[p], length=self.lengths[p], seed=self.seeds[p],
             noise_seed=self.noise_seeds[p], mapping=architecture.mappings[index],
             lanes=architecture.lanes[index], weights=weights,
             delays=np.where(weights != 0, delays, 0), threshold=threshold,
-            constants={name: values[name] if name in used else 0 for name in CONSTANTS},
+            constants={k: values[k] if k in used else 0 for k in derive.constants_of(model_of(model))},
             units=architecture.units[index],
         )  # fmt: skip
 

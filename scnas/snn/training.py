@@ -14,7 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from scnas.contract import Refused
 from scnas.randomness import rng
+from scnas.snn.backends import COMPILED, has_kernels
 from scnas.snn.budget import Budget
 from scnas.snn.cpu.adam import CpuAdam
 from scnas.snn.cpu.passes import CpuPass
@@ -87,7 +89,14 @@ def remapped(trained: Trained, architecture: Architecture) -> Trained:
 
 
 def open_pass(stack: PopulationStack, samples: Samples) -> CpuPass | TorchPass:
-    """What computes gradients and scores on the device of `samples`."""
+    """What computes gradients and scores on the device of `samples`. ValueError for a neuron that is none of
+    those that its kernels are written for."""
+    strangers = {model for layer in stack.layers for model in layer.models} - set(COMPILED)
+    if strangers and (samples.on_kernels or has_kernels(samples.device.type)):
+        raise Refused(
+            f"neurons trained on {samples.device} must be among {', '.join(COMPILED)}, "
+            f"got {min(strangers)}, which has no kernel"
+        )
     return CpuPass(stack, samples.ramp) if samples.on_kernels else TorchPass(stack)
 
 

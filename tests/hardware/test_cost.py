@@ -1,5 +1,8 @@
 import csv
 import json
+import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +11,16 @@ import numpy as np
 import pytest
 from networks import random_network
 
+from scnas import contract
 from scnas.hardware import schedule
 from scnas.hardware.circuit.tree import Leaf, adder_tree
-from scnas.hardware.cost import folding, held
+from scnas.hardware.cost import folding, held, structure
 from scnas.hardware.cost.blocks import PRIOR
 from scnas.hardware.cost.plan import drawn_network
 from scnas.hardware.cost.price import FIGURES, FITTED, Cost, estimate, estimate_many, measure, violations
 from scnas.hardware.cost.structure import SHORT, signed_digits, tree_counts
 from scnas.hardware.targets import TARGETS, target
+from scnas.snn import models
 from scnas.space import Architecture, SearchSpace
 
 BASE = Architecture(
@@ -68,6 +73,39 @@ def test_figures_are_counts_and_an_interval(name):
         assert 0 < cost.energy_low_nj < cost.energy_nj < cost.energy_high_nj
         assert cost.energy_label == target(name).energy_label
         assert cost.latency_us == cost.latency_clocks / cost.clock_mhz
+
+
+def prices() -> list:
+    """Of designs with every neuron, both mappings, on every target: before training, and with weights."""
+    neurons = ("if", "lif", "stochastic_lif", "homeostatic_lif", "izhikevich")
+    ours = [replace(base, neuron_types=(n, "lif"), word=12) for n in neurons for base in (BASE, FOLDED)]
+    small = [replace(a, n_inputs=12, layer_widths=(6, 3)) for a in ours]
+    drawn = [drawn_network(a, 0) for a in small]
+    return [[estimate_many(ours, name), [measure(n, name) for n in drawn]] for name in TARGETS]
+
+
+def test_no_price_depends_on_the_order_of_the_neurons():
+    """A folded stochastic_lif once cost what has a second word of state where it stood behind such."""
+    script = (
+        "import sys; from scnas import contract; contract.NEURONS = tuple(sys.argv[1:]); "
+        "from test_cost import prices; print(prices())"
+    )
+    path = os.pathsep.join(map(str, (Path(__file__).parents[2], Path(__file__).parent)))
+    for names in (contract.NEURONS[::-1], (*contract.NEURONS[2:], *contract.NEURONS[:2])):
+        command = [sys.executable, "-c", script, *names]
+        found = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=True
+        )
+        assert found.stdout.strip() == str(prices())
+
+
+def test_a_neuron_whose_circuit_nobody_measured_has_no_price(monkeypatch):
+    stranger = replace(models.MODELS["homeostatic_lif"], name="stranger", cell=None)
+    monkeypatch.setattr(models, "MODELS", models.MODELS | {"stranger": stranger})
+    monkeypatch.setattr(contract.NEURONS, "_names", [*contract.NEURONS, "stranger"])
+    with pytest.raises(ValueError, match="neuron must be one whose circuit has a price, got 'stranger'"):
+        structure.traits("stranger")
+    assert structure.traits("homeostatic_lif") == (True, False, True, False)
 
 
 def test_latency_is_the_schedule_of_the_pipeline():

@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from scnas.contract import GENERATORS, NEURONS
-from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Layer, Network
+from scnas.snn import derive
+from scnas.snn.models import CONSTANTS, model_of
+from scnas.snn.network import Layer, Network
 from scnas.snn.streams import max_weight
 
 
@@ -41,7 +43,8 @@ def random_layer(
         "v_reset": int(rng.integers(-small // 2, small // 4 + 1)),
         "refractory": int(rng.integers(0, 4)) if refractory is None else refractory,
     }
-    constants = {key: drawn[key] if key in USED_CONSTANTS[neuron] else 0 for key in CONSTANTS}
+    used = derive.used_constants(model_of(neuron))
+    constants = {key: drawn[key] if key in used else 0 for key in CONSTANTS}
     folded = mapping == "folded"
     return Layer(
         neuron=neuron,

@@ -30,7 +30,7 @@ def case(neuron, word, fraction, powers_of_two, batch=3, candidates=4, timesteps
     layers, currents = random_case(dice, neuron, word, fraction, powers_of_two, candidates, timesteps, n)
     c = constants(layers, word, fraction, timesteps)
     c = c._replace(scale=torch.full_like(c.scale, 2.0 ** (word - 3)))
-    c = neurons.Constants(*(value.to(DEVICE) for value in c))
+    c = c.each(lambda value: value.to(DEVICE))
     given = torch.tensor(currents, dtype=torch.float32, device=DEVICE)[:, :, None].repeat(1, 1, batch, 1)
     return c, given * torch.tensor([1, -1, 0.5], device=DEVICE).view(1, 1, 3, 1).floor()
 
@@ -137,7 +137,8 @@ def mixed(beyond=1.0, **changes):
         parts.append((neuron, members, exact_dtype(neuron, 16, 8, True)))
         currents.append(current * beyond)
     order = torch.argsort(torch.cat([members for _, members, _ in parts]))
-    c = neurons.Constants(*(torch.cat(values)[order] for values in zip(*own, strict=True)))
+    columns = zip(*(candidate[:-1] for candidate in own), strict=True)
+    c = neurons.Constants(*(torch.cat(values)[order] for values in columns))
     c.threshold[:, :, -1] = torch.inf
     return parts, c, torch.cat(currents)[order].contiguous()
 

@@ -17,9 +17,10 @@ from networks import random_input, random_network
 from oracle import Inference, infer
 
 from scnas.contract import GENERATORS, NEURONS
-from scnas.snn import module
+from scnas.snn import derive, models, module
+from scnas.snn.models import CONSTANTS
 from scnas.snn.module import IntegerNetwork, load_network
-from scnas.snn.network import CONSTANTS, Layer, Network
+from scnas.snn.network import Layer, Network
 from scnas.snn.reference import neurons
 
 
@@ -300,19 +301,27 @@ def test_a_long_inference_of_many_delays_needs_little_memory():
 
 MISTAKES = {  # module, what it says, what it would say
     "rounds towards zero": (neurons, "return torch.floor(x)", "return torch.trunc(x)"),
-    "wraps nothing": (neurons, "return torch.clamp(x, low, high)", "return x"),
+    "wraps nothing": (neurons, "return torch.clamp(a, self.low, self.high)", "return a"),
     "fires above the threshold only": (neurons, "return (x >= 0)", "return (x > 0)"),
-    "rests instead of resetting": (neurons, "(hard > 0, c.v_reset, p)", "(hard > 0, c.v_rest, p)"),
-    "adapts at once": (neurons, "p - c.threshold - a if", "p - c.threshold - a - c.bump_k if"),
-    "adaptation never decays": (neurons, "saturate(a - mul(a, c.decay_k)", "saturate(a"),
-    "recovery sees the new membrane": (neurons, "mul(mul(v, c.b_k) - u", "mul(mul(p, c.b_k) - u"),
-    "u added": (neurons, "_constant_1_4(one) - u", "_constant_1_4(one) + u"),
-    "1.4 rounded down": (neurons, "round(1.4 * one)", "int(1.4 * one)"),
-    "one refractory step too few": (neurons, "c.refractory, (waiting", "c.refractory - 1, (waiting"),
-    "fires while refractory": (neurons, "fired = fired * (waiting == 0)", "pass"),
-    "leaks towards zero": (neurons, "mul(c.v_rest - v, c.leak_k)", "mul(-v, c.leak_k)"),
-    "no noise": (neurons, "p = p + noise", "pass"),
-    "starts at reset": (neurons, "State(zero + c.v_rest, zero", "State(zero + c.v_reset, zero"),
+    "rests instead of resetting": (derive, 'fires, names["v_reset"], p', 'fires, names["v_rest"], p'),
+    "adapts at once": (models, "limit=threshold + a,", "limit=threshold + a + bump_k,"),
+    "adaptation never decays": (models, "update=a - mul(a, decay_k)", "update=a"),
+    "recovery sees another membrane": (models, "mul(mul(v, b_k) - u", "mul(mul(v + drive, b_k) - u"),
+    "u added": (models, "real(7, 5) - u", "real(7, 5) + u"),
+    "1.4 rounded down": (
+        derive,
+        "(2 * numerator * self.q.one + denominator) // (2 * denominator)",
+        "numerator * self.q.one // denominator",
+    ),
+    "one refractory step too few": (derive, 'fires, names["refractory"],', 'fires, names["refractory"] - 1,'),
+    "fires while refractory": (neurons, "fired * (waiting == 0)", "fired"),
+    "leaks towards zero": (models, "mul(v_rest - v, leak_k)", "mul(0 - v, leak_k)"),
+    "no noise": (models, "leaking + noise", "leaking"),
+    "starts at reset": (
+        models,
+        'first: Node = Node("name", ("v_rest",))',
+        'first: Node = Node("name", ("v_reset",))',
+    ),
     "delays forgotten": (module, "spikes[:, t - d] @", "spikes[:, t] @"),
     "currents run over": (module, "return total.clamp(-self.bound, self.bound - 1)", "return total"),
     "noise a step early": (module, "noise_seed, timesteps)", "noise_seed, timesteps + 1)[1:]"),
@@ -327,9 +336,13 @@ def test_a_mistake_is_noticed(where, before, after, monkeypatch):
     broken = ModuleType(f"broken_{where.__name__}")
     monkeypatch.setitem(sys.modules, broken.__name__, broken)
     exec(text.replace(before, after), broken.__dict__)
+    if where is models:
+        monkeypatch.setattr(models, "MODELS", broken.MODELS)
+    if where is derive:
+        monkeypatch.setattr(neurons, "derive", broken)
     if where is neurons:
         monkeypatch.setattr(module, "scan", broken.scan)
-        broken = module
+    broken = broken if where is module else module
     with pytest.raises(AssertionError):
         for number in range(len(GRID)):
             network, x, expected = grid_case(number)

@@ -15,9 +15,10 @@ from networks import random_layer
 from oracle import layer_spikes
 
 from scnas.contract import NEURONS
+from scnas.snn import derive
 from scnas.snn.cpu import kernels
 from scnas.snn.cpu.kernels import ALPHA
-from scnas.snn.network import CONSTANTS, USED_CONSTANTS
+from scnas.snn.models import CONSTANTS, model_of
 from scnas.snn.reference.neurons import Constants, exact_dtype, initial_state, scan, step
 from scnas.snn.streams import noise_sequence
 
@@ -125,12 +126,10 @@ def test_state_goes_in_and_comes_out():
     c = constants([layer], 16, 8, 6)
     current = torch.tensor([50.0, 60, 70, 80, 90, 100], dtype=torch.float64).view(1, 6, 1, 1)
     expected = scan("homeostatic_lif", current, c, 8)[0]
-    state = initial_state("homeostatic_lif", (1, 1, 1), c, 256.0)
+    state = initial_state("homeostatic_lif", (1, 1, 1), c, 256.0, True)
     fired = []
     for t in range(6):
-        spike, state = step(
-            "homeostatic_lif", current[:, t], c.noise[:, t, None, None], state, c, 256.0, True
-        )
+        spike, state = step("homeostatic_lif", current[:, t], c.noise[:, t, None, None], state, c, 256.0)
         fired.append(spike)
     assert torch.equal(torch.stack(fired, 1), expected) and expected.sum() > 1
 
@@ -140,7 +139,7 @@ def test_state_goes_in_and_comes_out():
 
 def random_case(rng, neuron, word, fraction, powers_of_two, candidates=6, timesteps=12, n=8):
     """Layers with constants up to their ends, and currents that reach theirs."""
-    half = 2 ** (word - 1)
+    half, used = 2 ** (word - 1), derive.used_constants(model_of(neuron))
     layers = []
     for p in range(candidates):
         layer = random_layer(
@@ -150,14 +149,14 @@ def random_case(rng, neuron, word, fraction, powers_of_two, candidates=6, timest
         k = dict(layer.constants)
         if powers_of_two:  # the largest that a gain or a leak may be trained to
             k["gain_k"] = int(rng.choice([1, 2 ** (word - 2), 2 ** rng.integers(0, word - 1)]))
-            if "leak_k" in USED_CONSTANTS[neuron]:
+            if "leak_k" in used:
                 k["leak_k"] = int(rng.choice([1, min(2**fraction, 2 ** (word - 2))]))
-            if "decay_k" in USED_CONSTANTS[neuron]:
+            if "decay_k" in used:
                 k["decay_k"] = int(rng.choice([1, min(2**fraction, 2 ** (word - 2))]))
-            if "noise_k" in USED_CONSTANTS[neuron]:
+            if "noise_k" in used:
                 k["noise_k"] = min(k["noise_k"], half // 2)
         for name in ("v_rest", "v_reset", "bump_k"):
-            if name in USED_CONSTANTS[neuron] and neuron != "izhikevich" and rng.random() < 0.5:
+            if name in used and neuron != "izhikevich" and rng.random() < 0.5:
                 k[name] = int(rng.choice([-half, half - 1]))
         threshold = rng.choice([-half, half - 1, 1, half // 2, half // 8], n).tolist()
         layers.append(dict(neuron=neuron, threshold=threshold, noise_seed=layer.noise_seed, constants=k))

@@ -9,6 +9,7 @@ from scnas.equiv.composition.sums import Sums
 from scnas.equiv.composition.view import Differs, View
 from scnas.equiv.reading import lane_weights
 from scnas.equiv.terms import Value, Word, bits, known
+from scnas.hardware.circuit.cells import cell_of, first_state
 from scnas.hardware.circuit.folded import ending
 from scnas.snn.streams import noise_sequence
 
@@ -85,9 +86,9 @@ class Work:
         """The inputs of a neuron that the network fixes."""
         k, layer = self.view.layer.constants, self.view.layer
         noise = int(self.noise[t]) * k["noise_k"] >> self.view.network.fraction
-        self.view.constant(values, f"{cell}.noise_in", noise if layer.neuron == "stochastic_lif" else 0, what)
+        self.view.constant(values, f"{cell}.noise_in", noise, what)
         self.view.constant(values, f"{cell}.gain_k", k["gain_k"], what)
-        if layer.neuron != "izhikevich":
+        if cell_of(layer.neuron).leaks:
             self.view.constant(values, f"{cell}.leak_k", k["leak_k"], what)
 
     def _parallel(self, values: dict[int, Value], past: Past, clock: int) -> None:
@@ -253,10 +254,9 @@ class Work:
         """The datapath of a unit gets constants, threshold, current and the state of neuron j."""
         view, layer, k = self.view, self.view.layer, self.view.layer.constants
         cell, what = f"{view.path}.datapath{ending(unit)}", f"step {t} of neuron {j} of layer {view.depth}"
-        start = {"v": k["v_rest"], "extra": 0, "waiting": 0}
-        if layer.neuron == "izhikevich":
-            start |= {"v": k["v_reset"], "extra": k["b_k"] * k["v_reset"] >> view.network.fraction}
-        used = {"v"} | ({"extra"} if layer.neuron in ("homeostatic_lif", "izhikevich") else set())
+        first, extra = first_state(layer, view.network), cell_of(layer.neuron).extra
+        start = {"v": first["v"], "extra": first[extra] if extra else 0, "waiting": 0}
+        used = {"v"} | ({"extra"} if extra else set())
         used |= {"waiting"} if k["refractory"] else set()
         self._constants(values, cell, t, what)
         view.constant(values, f"{cell}.threshold", int(layer.threshold[j]), what)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scnas.hardware import schedule
+from scnas.hardware.circuit.cells import cell_of, first_state
 from scnas.hardware.circuit.shared import (
     BLOCK_BITS,
-    UPDATE_MODEL,
     Place,
     generator_lines,
     noise_lines,
@@ -124,11 +124,10 @@ class Folded:
         k, W = layer.constants, network.word
         fields = []
         if place.fires:
-            fields.append(("v", W, k["v_reset"] if layer.neuron == "izhikevich" else k["v_rest"]))
-            if layer.neuron == "homeostatic_lif":
-                fields.append(("extra", W, 0))
-            if layer.neuron == "izhikevich":
-                fields.append(("extra", W, k["b_k"] * k["v_reset"] >> network.fraction))
+            first, extra = first_state(layer, network), cell_of(layer.neuron).extra
+            fields.append(("v", W, first["v"]))
+            if extra:
+                fields.append(("extra", W, first[extra]))
             if k["refractory"]:
                 fields.append(("waiting", unsigned_bits(k["refractory"]), 0))
         if place.last:
@@ -426,7 +425,7 @@ def folded_neuron(layer: Layer, network: Network, neurons: range, fields: set[st
         lines += ["    endcase", "end"]
     waiting_bits = unsigned_bits(k["refractory"])
     parameters = {
-        "MODEL": UPDATE_MODEL[layer.neuron],
+        "MODEL": cell_of(layer.neuron).update,
         "DATA_WIDTH": W,
         "FRACTION": network.fraction,
         "V_REST": k["v_rest"],

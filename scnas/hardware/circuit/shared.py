@@ -2,17 +2,10 @@
 
 from dataclasses import dataclass
 
+from scnas.hardware.circuit.cells import cell_constants, cell_of
 from scnas.hardware.circuit.signal import counter, noise_width, number_width, signed_literal, sum_width
+from scnas.snn.models import model_of
 from scnas.snn.network import Layer, Network
-
-UPDATE_MODEL = {"if": 0, "lif": 0, "stochastic_lif": 0, "homeostatic_lif": 1, "izhikevich": 2}
-NEURON_CELL = {
-    "if": "sc_lif_neuron",
-    "lif": "sc_lif_neuron",
-    "stochastic_lif": "sc_lif_neuron",
-    "homeostatic_lif": "sc_homeostatic_lif_neuron",
-    "izhikevich": "sc_izhikevich_neuron",
-}
 
 
 def generator_lines(layer: Layer, back: str = "1'b0", mark: str = "1'b0") -> list[str]:
@@ -39,7 +32,7 @@ def generator_lines(layer: Layer, back: str = "1'b0", mark: str = "1'b0") -> lis
 def noise_lines(layer: Layer, network: Network, step: str) -> list[str]:
     """Wire `noise`: what the neurons of the layer add in this step."""
     width, F = noise_width(layer, network), network.fraction
-    if layer.neuron != "stochastic_lif":
+    if "noise" not in model_of(layer.neuron).names:
         return [f"wire signed [{width - 1}:0] noise = {width}'d0;"]
     full = max(width + F, 8 + network.word) + 1
     return [
@@ -55,7 +48,7 @@ def noise_lines(layer: Layer, network: Network, step: str) -> list[str]:
 
 def neuron_instance(j: int, layer: Layer, network: Network) -> str:
     """The cell of neuron j with its constants."""
-    k, W = layer.constants, network.word
+    k, W, cell = layer.constants, network.word, cell_of(layer.neuron)
     threshold = int(layer.threshold[j])
     parameters = {
         "DATA_WIDTH": W,
@@ -66,17 +59,14 @@ def neuron_instance(j: int, layer: Layer, network: Network) -> str:
         "REFRACTORY_PERIOD": k["refractory"],
         "NOISE_WIDTH": noise_width(layer, network),
     }
-    if layer.neuron == "izhikevich":
-        parameters |= {"A_K": k["a_k"], "B_K": k["b_k"], "D_K": k["d_k"]}
-    else:
+    if cell.leaks:
         quarter = 4 * k["leak_k"] == 2**network.fraction
         parameters |= {"SUM_WIDTH": sum_width(layer, network, threshold), "LEAK_AS_SUM": int(quarter)}
-    if layer.neuron == "homeostatic_lif":
-        parameters |= {"DECAY_K": k["decay_k"], "BUMP_K": k["bump_k"]}
+    parameters |= {key.upper(): k[key] for key in cell_constants(layer.neuron)}
     settings = ", ".join(f".{key}({value})" for key, value in parameters.items())
     leak, gain = (signed_literal(k[key], W) for key in ("leak_k", "gain_k"))
     return (
-        f"{NEURON_CELL[layer.neuron]} #({settings}) neuron_{j} (.clk(clk), .rst_n(rst_n), .step(update), "
+        f"{cell.parallel} #({settings}) neuron_{j} (.clk(clk), .rst_n(rst_n), .step(update), "
         f".leak_k({leak}), .gain_k({gain}), .I_t(current_{j}), .noise_in(noise), "
         f".spike_out(fired[{j}]), .v_out(v[{(j + 1) * W - 1}:{j * W}]));"
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scnas.hardware import schedule
+from scnas.snn.models import model_of
 from scnas.snn.network import Layer, Network
 from scnas.snn.streams import ones_table
 
@@ -53,9 +54,7 @@ def layer_step_clocks(layer: Layer) -> int:
 
 
 def noise_bounds(layer: Layer, fraction: int) -> tuple[int, int]:
-    """Least and greatest noise added in a step."""
-    if layer.neuron != "stochastic_lif":
-        return 0, 0
+    """Least and greatest noise added in a step: 0 where the neuron hears none, whose noise_k is 0."""
     ends = [n * layer.constants["noise_k"] >> fraction for n in (-128, 127)]
     return min(ends), max(ends)
 
@@ -67,7 +66,8 @@ def sum_width(layer: Layer, network: Network, threshold: int) -> int:
     kept = [(v - k["v_rest"]) * (one - k["leak_k"]) >> network.fraction for v in word]
     driven = [i * k["gain_k"] >> network.fraction for i in word]
     noise = noise_bounds(layer, network.fraction)
-    extra = word if layer.neuron == "homeostatic_lif" else (0, 0)
+    rises = model_of(layer.neuron).limit.names - {"threshold"}
+    extra = word if rises else (0, 0)
     ends = [
         min(kept) + min(driven) + noise[0],
         max(kept) + max(driven) + noise[1],

@@ -10,7 +10,7 @@ import numpy as np
 
 from scnas.hardware import schedule
 from scnas.hardware.cost.folding import block_shapes, folding_of
-from scnas.hardware.cost.structure import HOMEOSTATIC, IZHIKEVICH, SHORT, STOCHASTIC, Structure, bits_of
+from scnas.hardware.cost.structure import SHORT, Structure, bits_of
 
 
 def registers(x: Structure, family: str) -> np.ndarray:
@@ -18,12 +18,12 @@ def registers(x: Structure, family: str) -> np.ndarray:
     f = folding_of(x, family)
     streams = x.length > 1
     generator = np.where(x.lfsr, 16 + streams * bits_of(x.length - 1), np.log2(x.length))
-    noise = 16 * (x.fires & (x.neuron == STOCHASTIC))
+    noise = 16 * (x.fires & x.noisy)
     whole = x.last & ~x.fires & (x.saturating < 0.5)  # sums go straight into the scores
     scan = x.last * ((x.timesteps > 1) * bits_of(x.timesteps - 1) + 1)
-    second = x.fires * ((x.neuron == HOMEOSTATIC) * x.word + (x.neuron == IZHIKEVICH) * (x.word + 1))
+    second = x.fires * (x.adapts * x.word + x.quadratic * (x.word + 1))
     rests = (x.refractory > 0) * np.where(
-        x.neuron == IZHIKEVICH,
+        x.quadratic,
         np.ceil(np.log2(x.refractory + 1)),
         1 + np.maximum(1, np.ceil(np.log2(np.maximum(1, x.refractory)))),
     )
@@ -62,10 +62,8 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
     f = folding_of(x, family)
     wired, folded, W, n = ~x.folded, x.folded, x.word, x.live
     whole = x.last & ~x.fires & wired & (x.saturating < 0.5)
-    leaky = x.fires & (x.neuron != IZHIKEVICH)
-    stochastic, homeostatic, izhikevich = (
-        x.fires & (x.neuron == model) for model in (STOCHASTIC, HOMEOSTATIC, IZHIKEVICH)
-    )
+    leaky, izhikevich = x.fires & ~x.quadratic, x.fires & x.quadratic
+    stochastic, homeostatic = x.fires & x.noisy, x.fires & x.adapts
     units = np.where(folded, x.units, n)
     difference = np.minimum(bits_of(x.lanes) + 1, x.total_bits)  # of both signs of the lanes
     magnitude = np.where(x.lfsr, 9, np.log2(x.length) + 1)  # bits that a lane compares

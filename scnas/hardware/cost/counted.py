@@ -13,15 +13,17 @@ from scnas.hardware.cost.held import Ring, WeightRom, byte_registers, ring_of, t
 from scnas.hardware.cost.structure import (
     DEFAULT_ACTIVITY,
     LANE_TREE,
-    NEURON_INDEX,
     SHORT,
     TREE,
     Structure,
     difference_counts,
     leak_adders,
     signed_digits,
+    traits,
     tree_counts,
 )
+from scnas.snn import derive
+from scnas.snn.models import model_of
 from scnas.snn.network import Layer, Network
 
 
@@ -153,7 +155,7 @@ def _place(x: _Layer) -> Row:
         n_in=layer.n_in,
         n_out=layer.n_out,
         live=x.n_live,
-        neuron=NEURON_INDEX[layer.neuron],
+        **traits(layer.neuron)._asdict(),
         fires=x.fires,
         feeds_parallel=not x.last and network.layers[x.number + 1].mapping == "parallel",
         lfsr=layer.generator == "lfsr",
@@ -263,7 +265,7 @@ def _currents(x: _Layer) -> Row:
     """Where currents saturate, and the bits of them and of membranes that they reach."""
     saturates, fires, membranes = x.current_ends[2], x.fires, _membrane_bits(x)
     bits = x.network.word if x.folded else membranes
-    drives = fires and x.layer.neuron != "izhikevich"
+    drives = fires and not traits(x.layer.neuron).quadratic
     return dict(
         membrane_bits=membranes,
         saturating=int(saturates.any()) if x.folded else int(saturates.sum()),
@@ -277,21 +279,21 @@ def _membrane_bits(x: _Layer) -> int:
     layer, network, k, saturates = x.layer, x.network, x.layer.constants, x.current_ends[2]
     if not x.fires or x.folded:
         return 0
-    membranes = x.n_live * network.word
-    if layer.neuron != "izhikevich":
+    membranes, kind = x.n_live * network.word, traits(layer.neuron)
+    if not kind.quadratic:
         thresholds = layer.threshold[x.live]
         membranes = sum(signal.sum_width(layer, network, int(t)) for t in thresholds)
         membranes += int((thresholds <= k["v_rest"]).sum()) if not k["refractory"] else 0
-    if layer.neuron == "if":  # without a leak it stays a multiple of what a spike adds
+    if not (kind.leaks or kind.quadratic):  # without a leak it stays a multiple of what a spike adds
         step = max(1, 2**x.shift * k["gain_k"] >> network.fraction)
         membranes -= ((step & -step).bit_length() - 1) * int((~saturates).sum())
-    if layer.neuron in ("lif", "stochastic_lif") and 2 * k["leak_k"] == 2**network.fraction:
+    if kind.leaks and not kind.adapts and 2 * k["leak_k"] == 2**network.fraction:
         # a leak of 1/2 is a shift: bits below all that the limits look at move out unseen
         lowest = 2 ** (network.word - 1) + k["v_rest"]
         for threshold, cut in zip(layer.threshold[x.live], saturates, strict=True):
             seen = int(threshold) - k["v_rest"] | lowest
             # ... unless they are added to, and carry into bits that are seen
-            added = 0 if cut or layer.neuron == "stochastic_lif" else max(0, x.lowest_driven)
+            added = 0 if cut or kind.noisy else max(0, x.lowest_driven)
             membranes -= min((seen & -seen).bit_length() - 1, added + 1)
     return membranes
 
@@ -299,18 +301,19 @@ def _membrane_bits(x: _Layer) -> int:
 def _neurons(x: _Layer) -> Row:
     """What the constants of the neurons cost."""
     layer, k, datapaths = x.layer, x.layer.constants, x.datapaths * x.layer.units
-    leak, spread = leak_adders(layer.neuron, k["leak_k"], x.network.fraction)
+    leak, spread = leak_adders(k["leak_k"], x.network.fraction)
+    kind = traits(layer.neuron)
     return dict(
         gain=signed_digits(k["gain_k"]),
         leak=leak,
-        quarter=layer.neuron not in ("if", "izhikevich") and 4 * k["leak_k"] == 2**x.network.fraction,
+        quarter=kind.leaks and 4 * k["leak_k"] == 2**x.network.fraction,
         spread=spread,
         noise=signed_digits(k["noise_k"]),
         decay=signed_digits(k["decay_k"]),
         recovery=signed_digits(k["a_k"]) + signed_digits(k["b_k"]),
         refractory=k["refractory"],
         products=x.fires * _products(layer, datapaths),
-        squares=x.fires * datapaths * (layer.neuron == "izhikevich"),
+        squares=x.fires * datapaths * kind.quadratic,
     )
 
 
@@ -353,5 +356,5 @@ def _products(layer: Layer, units: int) -> int:
         k = abs(layer.constants[name])
         return bool(k & (k - 1))
 
-    shared = layer.neuron == "stochastic_lif" and counts("noise_k")
-    return units * sum(counts(name) for name in ("gain_k", "leak_k", "decay_k", "a_k", "b_k")) + shared
+    factors = derive.products(model_of(layer.neuron)).by_constant
+    return units * sum(counts(name) * times for name, times in factors.items()) + counts("noise_k")

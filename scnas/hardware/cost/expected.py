@@ -10,14 +10,13 @@ import numpy as np
 from scnas.hardware import schedule
 from scnas.hardware.cost.structure import (
     DEFAULT_ACTIVITY,
-    IZHIKEVICH,
     LANE_TREE,
-    NEURON_INDEX,
     TREE,
     Structure,
     bits_of,
     difference_counts,
     lane_tree,
+    traits,
     tree_counts,
 )
 from scnas.randomness import rng
@@ -88,7 +87,10 @@ class _Genes:
     fires: np.ndarray
     n_in: np.ndarray
     n_out: np.ndarray
-    neuron: np.ndarray
+    leaks: np.ndarray
+    noisy: np.ndarray
+    adapts: np.ndarray
+    quadratic: np.ndarray
     lfsr: np.ndarray
     folded: np.ndarray
     lanes: np.ndarray
@@ -176,6 +178,8 @@ def _genes(architectures: Sequence[Architecture], input_clocks: Sequence[int]) -
     last[np.cumsum(depth) - 1] = True
     first = np.roll(last, 1)
     n_out = per_layer(a.layer_widths for a in architectures)
+    kinds = np.array([traits(n) for a in architectures for n in a.neuron_types])
+    leaks, noisy, adapts, quadratic = kinds.T
     return _Genes(
         network=np.repeat(np.arange(len(depth)), depth),
         first=first,
@@ -183,7 +187,10 @@ def _genes(architectures: Sequence[Architecture], input_clocks: Sequence[int]) -
         fires=~(last & per_network((a.readout == "membrane" for a in architectures), bool)),
         n_in=np.where(first, per_network(a.n_inputs for a in architectures), np.roll(n_out, 1)),
         n_out=n_out,
-        neuron=per_layer((NEURON_INDEX[n] for n in a.neuron_types) for a in architectures),
+        leaks=leaks,
+        noisy=noisy,
+        adapts=adapts,
+        quadratic=quadratic,
         lfsr=per_layer(((g == "lfsr" for g in a.generators) for a in architectures), bool),
         folded=per_layer(((m == "folded" for m in a.mappings) for a in architectures), bool),
         lanes=per_layer(a.lanes for a in architectures),
@@ -209,7 +216,10 @@ def _place(g: _Genes) -> Columns:
         n_in=g.n_in,
         n_out=g.n_out,
         live=g.live,
-        neuron=g.neuron,
+        leaks=g.leaks,
+        noisy=g.noisy,
+        adapts=g.adapts,
+        quadratic=g.quadratic,
         fires=g.fires,
         feeds_parallel=g.feeds_parallel,
         lfsr=g.lfsr,
@@ -270,24 +280,22 @@ def _sums(g: _Genes) -> Columns:
 
 def _neurons(g: _Genes) -> Columns:
     """Membranes, and what the constants of the neurons cost: gains and leaks as powers of two."""
-    neuron, fires, word, shift = g.neuron, g.fires, g.word, g.shift
+    leaks, quadratic, fires, word, shift = g.leaks, g.quadratic, g.fires, g.word, g.shift
     return dict(
         unseen_bits=g.folded * fires * np.clip(2 - shift, 0, 2),  # at a gain of about 1/4
-        # `if` stays a multiple of what a spike adds, 2^shift times a gain of about 1/4
-        membrane_bits=fires
-        * g.live
-        * (word + (neuron != IZHIKEVICH) - (neuron == 0) * np.maximum(0, shift - 2)),
+        # without a leak it stays a multiple of what a spike adds, 2^shift times a gain of about 1/4
+        membrane_bits=fires * g.live * (word + ~quadratic - ~(leaks | quadratic) * np.maximum(0, shift - 2)),
         gain=g.ones,
-        leak=np.where(neuron > 0, 0.5, 0),  # of 1/2 .. 1/16, where training leaves it
-        quarter=np.where(neuron > 0, 0.25, 0),
-        spread=np.where(neuron > 0, 0.9, 0),
+        leak=np.where(leaks, 0.5, 0),  # of 1/2 .. 1/16, where training leaves it
+        quarter=np.where(leaks, 0.25, 0),
+        spread=np.where(leaks, 0.9, 0),
         noise=g.ones,
         decay=g.ones,
         recovery=6 * g.ones,  # a_k = 0.02 and b_k = 0.2 at F = 8
         refractory=0 * g.ones,
-        driven_bits=fires * (neuron != IZHIKEVICH) * g.neurons * (word - np.maximum(0, shift - 2)),
-        products=2 * g.neurons * g.units * fires * (neuron == IZHIKEVICH),
-        squares=g.neurons * g.units * fires * (neuron == IZHIKEVICH),
+        driven_bits=fires * ~quadratic * g.neurons * (word - np.maximum(0, shift - 2)),
+        products=2 * g.neurons * g.units * fires * quadratic,
+        squares=g.neurons * g.units * fires * quadratic,
     )
 
 

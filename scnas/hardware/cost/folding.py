@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scnas.hardware.circuit import shared
-from scnas.hardware.cost.structure import HOMEOSTATIC, SHORT, Structure, bits_of
+from scnas.hardware.cost.structure import SHORT, Structure, bits_of
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ def folding_of(x: Structure, family: str) -> Folding:
     groups, each = np.ceil(x.taps / np.maximum(1, x.lanes)), x.n_out // x.units
     depth = each * groups
     word = np.where(x.lfsr, 10, np.where(x.length <= 2, x.length + 1, np.log2(x.length) + 2))
-    adapts = x.fires & (x.neuron >= HOMEOSTATIC)
-    state = x.fires * x.word * (1 + adapts) + x.fires * (x.refractory > 0) * bits_of(x.refractory)
+    second = x.fires & (x.adapts | x.quadratic)  # a word of state besides the membrane
+    state = x.fires * x.word * (1 + second) + x.fires * (x.refractory > 0) * bits_of(x.refractory)
     state = state + x.last * np.where(x.fires, bits_of(x.timesteps), x.score_width)
     counters = [(last > 0) * bits_of(last) for last in (groups - 1, depth - 1, each - 1)]
     memory = x.folded & (each > 1)

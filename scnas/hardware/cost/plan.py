@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from scnas.randomness import rng
-from scnas.snn.network import CONSTANTS, USED_CONSTANTS, Layer, Network
+from scnas.snn import derive
+from scnas.snn.models import CONSTANTS, model_of
+from scnas.snn.network import Layer, Network
 from scnas.snn.streams import max_weight
 from scnas.space import Architecture
 
@@ -191,7 +193,8 @@ def drawn_network(architecture: Architecture, seed: int) -> Network:
             "v_reset": max(round(-0.65 * one), -half) if neuron == "izhikevich" else 0,
             "refractory": 0,
         }
-        constants = {k: drawn[k] if k in USED_CONSTANTS[neuron] else 0 for k in CONSTANTS}
+        used = derive.used_constants(model_of(neuron))
+        constants = {k: drawn[k] if k in used else 0 for k in CONSTANTS}
         threshold = np.clip(np.rint(base * r.uniform(0.3, 1.5, n_out)), 1, half - 1).astype(np.int32)
         seeds = r.integers(1, 2**16, 2)
         where = architecture.mappings[i], architecture.lanes[i]

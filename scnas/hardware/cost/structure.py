@@ -12,12 +12,15 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
-from scnas.contract import NEURONS
+from scnas.contract import Refused
 from scnas.hardware.circuit import signal
 from scnas.hardware.circuit.tree import Leaf, plan_tree
+from scnas.snn import derive
+from scnas.snn.models import model_of
 
 DEFAULT_ACTIVITY = 0.25  # share of inputs that spike in a step, where nothing was observed
 
@@ -30,6 +33,7 @@ class Structure:
     fires: there are neurons (else the layer only integrates). feeds_parallel: a parallel layer follows.
     waits: the input waits for a slower layer (`pause` of the design). period: clocks between steps.
     live: neurons that something reads; synthesis removes the others of a parallel layer.
+    leaks, noisy, adapts, quadratic: of its neurons, see Traits.
     spike_bits: registers of the spikes that a folded layer passes on. ring_idle: bits of its ring that no
     lane with a weight ever sees. unseen_bits: low bits of its count that a gain below one cuts off.
     synapses: non-zero weights of live neurons. magnitudes: distinct non-zero |w| < M in the layer, and
@@ -66,7 +70,10 @@ class Structure:
     n_in: np.ndarray
     n_out: np.ndarray
     live: np.ndarray
-    neuron: np.ndarray
+    leaks: np.ndarray
+    noisy: np.ndarray
+    adapts: np.ndarray
+    quadratic: np.ndarray
     fires: np.ndarray
     feeds_parallel: np.ndarray
     lfsr: np.ndarray
@@ -130,10 +137,27 @@ class Structure:
     spikes: np.ndarray
 
 
-NEURON_INDEX = {name: i for i, name in enumerate(NEURONS)}
-STOCHASTIC, HOMEOSTATIC, IZHIKEVICH = (
-    NEURON_INDEX[n] for n in ("stochastic_lif", "homeostatic_lif", "izhikevich")
-)
+class Traits(NamedTuple):
+    """What the circuit of a neuron has: a leak; noise; a word of state that its threshold rises by; a square
+    of the membrane, and a word of recovery."""
+
+    leaks: bool
+    noisy: bool
+    adapts: bool
+    quadratic: bool
+
+
+@cache
+def traits(neuron: str) -> Traits:
+    """Read off the description of the model. ValueError for a model of which no circuit was measured: its
+    price would be that of another one."""
+    model = model_of(neuron)
+    if model.cell is None:
+        raise Refused(f"neuron must be one whose circuit has a price, got {neuron!r}, which has no cell")
+    leaks, noisy = ("leak_k" in derive.used_constants(model)), "noise" in model.names
+    return Traits(leaks, noisy, bool(derive.remembered(model)), derive.products(model).squares > 0)
+
+
 TREE = ("same", "mixed", "pairs", "ands", "adder_bits", "carries", "odd", "short_bits")
 SHORT = 4  # bits of an adder that synth_ecp5 and synth_lattice make of LUTs instead of a carry chain
 
@@ -232,15 +256,13 @@ def stage_bits(leaves: Sequence[Leaf], there: np.ndarray) -> int:
     return sum(bits[node] for node in tree.held) + sum(on[tree.singles[i]] for i in tree.held_singles)
 
 
-def leak_adders(neuron: str, leak_k: int, fraction: int) -> tuple[float, float]:
+def leak_adders(leak_k: int, fraction: int) -> tuple[float, float]:
     """Adders that the leak takes in a neuron and in a folded datapath, in units of an eighth's.
 
     Shares of one adder were read off neurons synthesised alone (yosys, iCE40, 10 and 16 bits): a leak of
     1/2 is a shift, 1/4 a sum of two shifts.
     """
     one = 2**fraction
-    if neuron == "izhikevich":
-        return 0.0, 0.0
     if leak_k == 0:
         return 0.0, 0.0
     if 2 * leak_k == one:

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from scnas.contract import NEURONS
 from scnas.hardware import schedule
 from scnas.hardware.circuit import tree
 from scnas.hardware.cost.folding import Folding
@@ -55,20 +54,12 @@ def _numbers(x: Structure) -> np.ndarray:
     return np.where(~x.lfsr & (x.length <= 2), 0, np.where(x.lfsr, 8, np.log2(x.length)))
 
 
-def _leaky(x: Structure) -> np.ndarray:
-    return x.fires & ~_is(x, "izhikevich")
-
-
-def _is(x: Structure, neuron: str) -> np.ndarray:
-    return x.fires & (x.neuron == NEURONS.index(neuron))
-
-
 def _adding(x: Structure) -> dict[str, np.ndarray]:
     """What a neuron adds besides its leak: gain, noise, and what its threshold rises by."""
     return {
         "gain_bits": np.maximum(0, x.gain - 1) * x.word,
-        "noise_bits": _is(x, "stochastic_lif") * x.word,
-        "adaptation_bits": _is(x, "homeostatic_lif") * x.word,
+        "noise_bits": (x.fires & x.noisy) * x.word,
+        "adaptation_bits": (x.fires & x.adapts) * x.word,
     }
 
 
@@ -93,8 +84,8 @@ def _parallel_paths(x: Structure) -> dict[str, Path]:
         # a clock's sum -> total or score
         "total": (wired, {"bits": x.total_bits / n}),
         # membrane -> limits -> leak -> current -> membrane
-        "neuron": (wired & _leaky(x), neuron | _adding(x)),
-        "izhikevich": (wired & _is(x, "izhikevich"), _squaring(x)),
+        "neuron": (wired & x.fires & ~x.quadratic, neuron | _adding(x)),
+        "izhikevich": (wired & x.fires & x.quadratic, _squaring(x)),
     }
 
 
@@ -128,8 +119,8 @@ def _folded_paths(x: Structure, folding: Folding) -> dict[str, Path]:
         # stage -> the rest of the tree -> sum
         "stage": (staged, {"levels": np.log2(np.maximum(SUMMED, x.lanes) / SUMMED)}),
         # count and state -> leak -> saturation -> threshold -> state
-        "datapath": (x.folded & _leaky(x), datapath | _adding(x)),
-        "folded_izhikevich": (x.folded & _is(x, "izhikevich"), _squaring(x) | {"block": block}),
+        "datapath": (x.folded & x.fires & ~x.quadratic, datapath | _adding(x)),
+        "folded_izhikevich": (x.folded & x.fires & x.quadratic, _squaring(x) | {"block": block}),
         # count and score -> saturation -> score
         "score": (x.folded & x.last & ~x.fires, score),
         # counters -> address -> memory, or the turn of the ring

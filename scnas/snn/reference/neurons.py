@@ -1,4 +1,5 @@
-"""Neuron models: one update a step, exact integers in the forward pass, surrogate gradients behind.
+"""The reference of the neurons, in torch: one update a step, read off their description (scnas.snn.models),
+exact integers in the forward pass, surrogate gradients behind.
 
 Letters: P candidates side by side, T steps, B samples, N neurons. Numbers are integers in Q(F) held
 in floating point; `exact_dtype` says which one holds them exactly. SEMANTICS section 3 is the law.
@@ -9,21 +10,25 @@ not differentiated through (Zenke and Vogels 2021 found that this trains better)
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from scnas.snn import derive
 from scnas.snn.backends import has_kernels
 from scnas.snn.cpu.kernels import ALPHA
+from scnas.snn.models import Format, Node, model_of
 
 
 class Constants(NamedTuple):
     """Constants of one layer in Q(F), each [P, 1, 1], integers held in floating point.
 
     threshold: [P, 1, N]. refractory: steps. bound: 2^(W - 1). noise: [P, T], what stochastic_lif adds.
-    scale: what counts as a large distance to the threshold, for the surrogate.
+    scale: what counts as a large distance to the threshold, for the surrogate. own: constants of models
+    that have such.
     """
 
     threshold: Tensor
@@ -40,22 +45,30 @@ class Constants(NamedTuple):
     bound: Tensor
     noise: Tensor
     scale: Tensor
+    own: Mapping[str, Tensor] = MappingProxyType({})
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Constants":
+        """Every tensor changed alike."""
+        return Constants(*map(change, self[:-1]), {name: change(value) for name, value in self.own.items()})
 
     def select(self, index: Tensor) -> "Constants":
         """The constants of some candidates."""
-        return Constants(*(value.index_select(0, index) for value in self))
+        return self.each(lambda value: value.index_select(0, index))
 
     def to(self, dtype: torch.dtype) -> "Constants":
-        return Constants(*(value.to(dtype) for value in self))
+        return self.each(lambda value: value.to(dtype))
+
+    def named(self) -> dict[str, Tensor]:
+        """By the names that a description has for them."""
+        return dict(zip(self._fields[:-1], self[:-1], strict=True)) | dict(self.own)
 
 
 class State(NamedTuple):
-    """Of every neuron, [P, B, N]: membrane v, recovery u, adaptation a, refractory steps left."""
+    """Of every neuron, [P, B, N]: its words by name, the membrane `v` among them; refractory steps left, None
+    where no neuron has such steps."""
 
-    v: Tensor
-    u: Tensor
-    a: Tensor
-    waiting: Tensor
+    words: dict[str, Tensor]
+    waiting: Tensor | None
 
 
 def exact_dtype(model: str, word: int, fraction: int, powers_of_two: bool) -> torch.dtype:
@@ -65,8 +78,8 @@ def exact_dtype(model: str, word: int, fraction: int, powers_of_two: bool) -> to
     of v and a gained current below 2^(2W - 2 - F); anything below 2^24 is exact in float32.
     Arbitrary constants, and the square in izhikevich, need up to 3W bits: exact in float64.
     """
-    small = 2 * word - 2 - fraction <= 22 and word <= 20
-    return torch.float32 if powers_of_two and small and model != "izhikevich" else torch.float64
+    small = 2 * word - 2 - fraction <= 22 and word <= 20 and derive.only_moves_exponents(model_of(model))
+    return torch.float32 if powers_of_two and small else torch.float64
 
 
 class _Floor(torch.autograd.Function):
@@ -94,78 +107,94 @@ class _Fire(torch.autograd.Function):
         return gradient * (ALPHA / 2) / (1 + z * z) / scale, None
 
 
-class _IzhikevichField(torch.autograd.Function):
-    """4 * mul(v, v) + 6 * v, whose slope 6 + 8v is clipped to -1..1 behind it.
-
-    The quadratic makes gradients through time explode within a few steps; the clip keeps them.
-    """
+class _ClipSlope(torch.autograd.Function):
+    """`value`, worked out from `along`, whose slope along it, slope(along), is clipped to -1..1 behind it."""
 
     @staticmethod
-    def forward(ctx, v, one):
-        ctx.save_for_backward(v)
-        ctx.one = one
-        return 4 * torch.floor(v * v / one) + 6 * v
+    def forward(ctx, value, along, slope):
+        ctx.save_for_backward(along)
+        ctx.slope = slope
+        return value.view_as(value)
 
     @staticmethod
     def backward(ctx, gradient):
-        (v,) = ctx.saved_tensors
-        return gradient * (6 + 8 * v / ctx.one).clamp(-1, 1), None
+        (along,) = ctx.saved_tensors
+        return gradient, gradient * ctx.slope(along).clamp(-1, 1), None
 
 
-def initial_state(model: str, shape: tuple[int, int, int], c: Constants, one: float) -> State:
-    """The state before step 0. shape: (P, B, N). one: 2^F."""
+class _Tensors(derive.Arithmetic[Tensor]):
+    """Integers in Q(F) in floating point, with the gradients of the module's first lines."""
+
+    def __init__(self, c: Constants, one: float) -> None:
+        self.low, self.high, self.scale, self.one = -c.bound, c.bound - 1, c.scale, one
+        self._q = Format(1, round(math.log2(one)))
+
+    def number(self, value: int) -> Tensor:
+        return self.low.new_full((), value)
+
+    def real(self, numerator: int, denominator: int) -> Tensor:
+        return self.number(derive.Whole(self._q).real(numerator, denominator))
+
+    def add(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
+
+    def sub(self, a: Tensor, b: Tensor) -> Tensor:
+        return a - b
+
+    def times(self, factor: int, a: Tensor) -> Tensor:
+        return factor * a
+
+    def mul(self, a: Tensor, b: Tensor) -> Tensor:
+        return _Floor.apply(a * b / self.one)
+
+    def choose(self, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(condition.detach() > 0, a, b)
+
+    def clipped_slope(self, node: Node, by: str, names: Mapping[str, Tensor]) -> Tensor:
+        along, found = names[by], derive.slope(node, by)
+        value = derive.read(node, {**names, by: along.detach()}, self)
+        if found is None or not along.requires_grad:
+            return value
+        others = {name: names[name].detach() for name in found.names - {by}}
+        return _ClipSlope.apply(value, along, lambda x: derive.read(found, {**others, by: x}, self))
+
+    def plain(self, a: Tensor, b: Tensor) -> Tensor:
+        return a * b
+
+    def unit(self, a: Tensor) -> Tensor:
+        return a / self.one
+
+    def saturated(self, a: Tensor) -> Tensor:
+        return torch.clamp(a, self.low, self.high)
+
+    def fires(self, p: Tensor, limit: Tensor, waiting: Tensor | None) -> Tensor:
+        fired = _Fire.apply(p - limit, self.scale)
+        return fired if waiting is None else fired * (waiting == 0)
+
+    def rest_left(self, waiting: Tensor) -> Tensor:
+        return (waiting - 1).clamp(min=0)
+
+
+def initial_state(
+    model: str, shape: tuple[int, int, int], c: Constants, one: float, refractory: bool
+) -> State:
+    """The state before step 0. shape: (P, B, N). one: 2^F. refractory: whether any layer here has such
+    steps."""
     zero = c.v_rest.new_zeros(shape)
-    if model == "izhikevich":
-        u = torch.floor(c.b_k * c.v_reset / one)
-        return State(zero + c.v_reset, zero + u, zero, zero)
-    return State(zero + c.v_rest, zero, zero, zero)
+    first = derive.first_state(model_of(model), c.named(), _Tensors(c, one))
+    return State({word: zero + value for word, value in first.items()}, zero if refractory else None)
 
 
 def step(
-    model: str, current: Tensor, noise: Tensor, state: State, c: Constants, one: float, refractory: bool
+    model: str, current: Tensor, noise: Tensor, state: State, c: Constants, one: float
 ) -> tuple[Tensor, State]:
-    """One update. current: [P, B, N]; noise: [P, 1, 1]; refractory: whether any layer here has one.
+    """One update. current: [P, B, N]; noise: [P, 1, 1].
 
     returns: spikes [P, B, N] in {0, 1} and the state for the next step.
     """
-    low, high = -c.bound, c.bound - 1
-    v, u, a, waiting = state
-
-    def mul(x, k):
-        return _Floor.apply(x * k / one)
-
-    def saturate(x):
-        return torch.clamp(x, low, high)
-
-    if model == "izhikevich":
-        p = saturate(_IzhikevichField.apply(v, one) + _constant_1_4(one) - u + mul(current, c.gain_k))
-        margin = p - c.threshold
-    else:
-        p = v + mul(current, c.gain_k)
-        if model != "if":
-            p = p + mul(c.v_rest - v, c.leak_k)
-        if model == "stochastic_lif":
-            p = p + noise
-        p = saturate(p)
-        margin = p - c.threshold - a if model == "homeostatic_lif" else p - c.threshold
-    fired = _Fire.apply(margin, c.scale)
-    if refractory:
-        fired = fired * (waiting == 0)
-    hard = fired.detach()
-    after = torch.where(hard > 0, c.v_reset, p)
-    if refractory:
-        after = torch.where(waiting > 0, c.v_rest, after)
-        waiting = torch.where(hard > 0, c.refractory, (waiting - 1).clamp(min=0))
-    if model == "homeostatic_lif":
-        a = saturate(a - mul(a, c.decay_k) + c.bump_k * hard)
-    if model == "izhikevich":
-        u = saturate(u + mul(mul(v, c.b_k) - u, c.a_k) + c.d_k * hard)
-    return fired, State(after, u, a, waiting)
-
-
-def _constant_1_4(one: float) -> int:
-    """1.4 in Q(F): rounded once."""
-    return round(1.4 * one)
+    names = {**c.named(), **state.words, "I": current, "noise": noise}
+    found = derive.step(model_of(model), names, state.waiting, _Tensors(c, one))
+    return found.fires, State(found.state, found.waiting)
 
 
 def scan(
@@ -183,13 +212,13 @@ def scan(
     if refractory is None:
         refractory = bool((c.refractory > 0).any())
     steps = current.to(dtype).unbind(1)
-    state = initial_state(model, steps[0].shape, c, one)
+    state = initial_state(model, steps[0].shape, c, one, refractory)
     spikes, trace = [], []
     for t, now in enumerate(steps):
-        fired, state = step(model, now, c.noise[:, t, None, None], state, c, one, refractory)
+        fired, state = step(model, now, c.noise[:, t, None, None], state, c, one)
         spikes.append(fired)
         if membranes:
-            trace.append(state.v)
+            trace.append(state.words["v"])
     return torch.stack(spikes, 1).to(current.dtype), torch.stack(trace, 1) if membranes else None
 
 
