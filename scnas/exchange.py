@@ -46,6 +46,7 @@ from scnas.files import write_whole
 from scnas.snn.models import CONSTANTS
 from scnas.snn.network import Layer, Network
 from scnas.snn.streams import max_weight
+from scnas.space import dividing
 
 if TYPE_CHECKING:
     import nir
@@ -459,12 +460,14 @@ def _layer(stage: _Stage, index: int, c: Choices, own: dict | None, losses: list
 
 
 def _with_clock(layer: Layer, c: Choices) -> Layer:
-    """`layer` with one neuron more, which no input reaches and no membrane is too low to fire."""
+    """`layer` with one neuron more, which no input reaches and no membrane is too low to fire, and as many of
+    its units as share out the neurons then."""
     nothing = np.zeros((len(layer.weights), 1), np.int64)
     return Layer(
         **{**layer.__dict__, "weights": np.hstack([layer.weights, nothing]),
            "delays": np.hstack([layer.delays, nothing]),
-           "threshold": np.append(layer.threshold, -(2 ** (c.word - 1)))}
+           "threshold": np.append(layer.threshold, -(2 ** (c.word - 1))),
+           "units": dividing(layer.n_out + 1, layer.units)}
     )  # fmt: skip
 
 

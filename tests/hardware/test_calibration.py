@@ -71,6 +71,16 @@ def test_a_drawn_network_is_of_its_architecture(index):
         assert max(layer.delays_in_use) <= delay
 
 
+def test_a_drawn_network_has_the_lanes_and_units_of_its_architecture():
+    plain = next(a for a in plan(90) if a.n_layers == 3)
+    a = replace(plain, mappings=("folded", "parallel", "folded"), lanes=(3, 0, 2), units=(2, 1, 1),
+                layer_widths=(8, *plain.layer_widths[1:]))  # fmt: skip
+    layers = drawn_network(a, 0).layers
+    assert [(x.mapping, x.lanes, x.units) for x in layers] == [
+        ("folded", 3, 2), ("parallel", 0, 1), ("folded", 2, 1),
+    ]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def rows():
     """Rows of a chip whose cells are exactly those of figures that the model does not know."""

@@ -160,10 +160,10 @@ def multipliers(x: Structure, family: str) -> np.ndarray:
     """Multiplier blocks of every layer, [N]: synth_ice40 takes none without -dsp."""
     if family == "ice40":
         return np.zeros(len(x.network))
-    side = {"ecp5": 18, "xilinx": 25}[family]  # bits of the wider operand; the other one has 18
-    return x.products * np.ceil((x.word + 1) / side) + x.squares * np.ceil(x.word / side) * np.ceil(
-        x.word / 18
-    )
+    if family == "ecp5":  # 18 x 18 bits; where one bit more is left of an operand, logic multiplies by it
+        return x.products * np.ceil(x.word / 18) + x.squares * np.ceil((x.word - 1) / 18) ** 2
+    # 25 x 18 bits
+    return x.products * np.ceil((x.word + 1) / 25) + x.squares * np.ceil(x.word / 25) * np.ceil(x.word / 18)
 
 
 # -- figures of a block --------------------------------------------------------------------------

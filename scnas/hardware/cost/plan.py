@@ -197,10 +197,21 @@ def drawn_network(architecture: Architecture, seed: int) -> Network:
         constants = {k: drawn[k] if k in used else 0 for k in CONSTANTS}
         threshold = np.clip(np.rint(base * r.uniform(0.3, 1.5, n_out)), 1, half - 1).astype(np.int32)
         seeds = r.integers(1, 2**16, 2)
-        where = architecture.mappings[i], architecture.lanes[i]
-        drawn_seeds = int(seeds[0]), int(seeds[1])
         layers.append(
-            Layer(neuron, generator, length, *drawn_seeds, *where, weights, delays, threshold, constants)
+            Layer(
+                neuron=neuron,
+                generator=generator,
+                length=length,
+                seed=int(seeds[0]),
+                noise_seed=int(seeds[1]),
+                mapping=architecture.mappings[i],
+                lanes=architecture.lanes[i],
+                weights=weights,
+                delays=delays,
+                threshold=threshold,
+                constants=constants,
+                units=architecture.units[i],
+            )
         )
     return Network(
         n_inputs=architecture.n_inputs,
