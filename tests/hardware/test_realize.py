@@ -129,6 +129,9 @@ def test_the_figure_is_drawn_again_with_what_lies_behind_the_front(finished, mon
     monkeypatch.setattr(synthesis, "synthesize", lambda *_, **__: done)
     list(realize.synthesize(folder, 60.0))
     assert [[e.architecture for e in others] for others in drawn] == [[behind]] * len(members)
-    (grey,) = [c for c in front_figure(members, CHIP, "d", drawn[0]).axes[0].collections
-               if c.get_label() == "behind the front"]  # fmt: skip
+    (grey,) = [
+        c
+        for c in front_figure(members, CHIP, "d", drawn[0]).axes[0].collections
+        if c.get_label() == "behind the front"
+    ]
     assert grey.get_offsets().tolist() == [[700, 0.5]]

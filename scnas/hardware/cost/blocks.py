@@ -14,7 +14,7 @@ from scnas.hardware.cost.structure import SHORT, Structure, bits_of
 from scnas.hardware.targets import FAMILIES, ByFamily, Family
 
 
-def _registers(x: Structure, family: str) -> np.ndarray:
+def registers(x: Structure, family: str) -> np.ndarray:
     """Flip-flops of every layer after synthesis, [N]; those of the top are with its ends."""
     f, lut_ram = folding_of(x, family), FAMILIES[family].lut_ram
     streams = x.length > 1
@@ -144,7 +144,7 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def _memories(x: Structure, family: str) -> np.ndarray:
+def memories(x: Structure, family: str) -> np.ndarray:
     """Block RAMs of every layer, [N]: weights, states and thresholds of folded layers."""
     f = folding_of(x, family)
     total = np.zeros(len(x.network))
@@ -157,7 +157,7 @@ def _memories(x: Structure, family: str) -> np.ndarray:
     return total
 
 
-def _multipliers(x: Structure, family: str) -> np.ndarray:
+def multipliers(x: Structure, family: str) -> np.ndarray:
     """Multiplier blocks of every layer, [N]."""
     side, spare = FAMILIES[family].multiplier_bits, FAMILIES[family].multiplier_spare
     if side is None:

@@ -227,4 +227,5 @@ def toggles(
     figures: Mapping[str, float],
 ) -> np.ndarray:
     """Modelled toggles of routed nets of each layer in one inference, [N]. figures: per feature."""
-    return sum(figures[name] * count for name, count in features(x, logic, folding).items())
+    counts = features(x, logic, folding)
+    return sum((figures[name] * count for name, count in counts.items()), np.zeros(len(x.network)))

@@ -31,7 +31,7 @@ from scnas.contract import Refused
 from scnas.hardware import schedule, targets
 from scnas.hardware.circuit import signal
 from scnas.hardware.cost import counted, energy, expected, timing
-from scnas.hardware.cost.blocks import PRIOR, _memories, _multipliers, _registers, blocks
+from scnas.hardware.cost.blocks import PRIOR, blocks, memories, multipliers, registers
 from scnas.hardware.cost.folding import folding_of
 from scnas.hardware.cost.structure import Structure
 from scnas.hardware.targets import ByFamily, Target
@@ -119,10 +119,10 @@ def _costs(
         chip, latency_us, clocks, toggles, energy.toggle_error(chip.family, trained)
     )
     columns = (
-        whole(sum(figure * logic[name] for name, figure in figures.items())),
-        whole(_registers(x, chip.family)),
-        whole(_memories(x, chip.family)),
-        whole(_multipliers(x, chip.family)),
+        whole(sum((figure * logic[name] for name, figure in figures.items()), np.zeros(len(x.network)))),
+        whole(registers(x, chip.family)),
+        whole(memories(x, chip.family)),
+        whole(multipliers(x, chip.family)),
         clocks.tolist(),
         latency_us.tolist(),
         nominal.tolist(),
@@ -178,12 +178,10 @@ def measure(
     """
     steps = [signal.layer_step_clocks(layer) for layer in network.layers]
     mappings = [layer.mapping for layer in network.layers]
-    chip = _chip(target)
+    lanes = [layer.lanes for layer in network.layers]
+    chip, T, classes = _chip(target), network.timesteps, network.n_classes
     input_clocks = _input_clocks(network.n_inputs, chip)
-    clocks = schedule.latency_clocks(
-        network.timesteps, steps, mappings, network.n_classes, network.readout, input_clocks,
-        [layer.lanes for layer in network.layers],
-    )  # fmt: skip
+    clocks = schedule.latency_clocks(T, steps, mappings, classes, network.readout, input_clocks, lanes)
     x = counted.of_network(network, activity, input_clocks)
     return _costs(x, [clocks], chip, figures, delays, trained=True)[0]
 
@@ -219,14 +217,13 @@ def _input_clocks(n_inputs: int, chip: Target) -> int:
 
 
 def _latency(a: Architecture, input_clocks: int) -> int:
-    ends = (a.n_inputs, *a.layer_widths)
+    """Clocks of an inference, exact if training uses every delay."""
     steps = [
-        schedule.step_clocks(mapping, length, n_in, n_out, delay + 1, lanes, units)
-        for mapping, length, n_in, n_out, delay, lanes, units in zip(
-            a.mappings, a.bitstream_lengths, ends, a.layer_widths, a.delay_ranges, a.lanes, a.units,
-            strict=False,
+        schedule.step_clocks(
+            a.mappings[i], a.bitstream_lengths[i], *ends, a.delay_ranges[i] + 1, a.lanes[i], a.units[i]
         )
-    ]  # fmt: skip
+        for i, ends in enumerate(a.layer_sizes)
+    ]
     return schedule.latency_clocks(
         a.timesteps, steps, a.mappings, a.n_outputs, a.readout, input_clocks, a.lanes
     )
