@@ -20,10 +20,11 @@ import numpy as np
 from scnas.contract import Refused
 from scnas.evaluation import Evaluation
 from scnas.files import write_whole
+from scnas.genes import describe
 from scnas.hardware import targets
 from scnas.hardware.targets import Target
 from scnas.record import front
-from scnas.search.evaluation import Reference, describe, pareto_front
+from scnas.search.evaluation import Reference, pareto_front
 from scnas.settings import saved
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from pathlib import Path
 from scnas.contract import OBJECTIVES, Refused, one_of, short
 from scnas.evaluation import Evaluation
 from scnas.files import MAX_JSON_BYTES, inside, read_json, refuse_links
+from scnas.genes import GENES
 from scnas.hardware.targets import TARGETS
 from scnas.settings import schema
 from scnas.snn.network import Network
@@ -67,7 +68,7 @@ def _front(folder: Path, data: object, networks: bool) -> Front:
     if not isinstance(task, str) or not task.isprintable() or not 0 < len(task) <= MAX_TITLE:
         raise Refused(f"task must be 1 to {MAX_TITLE} printable characters")
     target = one_of("target", data["target"], tuple(TARGETS))
-    clock = schema.number("clock_mhz", data["clock_mhz"], 0, 2000, above=True)
+    clock = schema.CLOCKS.check("clock_mhz", data["clock_mhz"])
     objectives = data["objectives"]
     if not isinstance(objectives, list) or not 0 < len(objectives) <= len(OBJECTIVES):
         raise Refused(f"objectives must be a list of {', '.join(OBJECTIVES)}")
@@ -101,10 +102,7 @@ def _front(folder: Path, data: object, networks: bool) -> Front:
 
 def _member(i: int, row: dict, file: Path | None, objectives: list[str]) -> Evaluation:
     genes, metrics = row["architecture"], row["metrics"]
-    names = set(Architecture.__dataclass_fields__) - {
-        f for f in Architecture.__dataclass_fields__ if "fitness" in f
-    }
-    if not isinstance(genes, dict) or not set(genes) <= names:
+    if not isinstance(genes, dict) or not set(genes) <= {gene.name for gene in GENES}:
         raise Refused(f"members[{i}].architecture must be an object of genes")
     try:
         architecture = Architecture(**genes)

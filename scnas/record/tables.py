@@ -12,6 +12,7 @@ import numpy as np
 from scnas.contract import Refused, one_of
 from scnas.equiv.verdict import ORDER
 from scnas.files import read_json
+from scnas.genes import describe
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,8 +45,6 @@ _COLUMNS = {  # metric: heading, how a value is written
 
 def _cells(front: Sequence["Evaluation"]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the front as people read it."""
-    from scnas.search.evaluation import describe
-
     shown = [name for name in _COLUMNS if any(name in e.metrics for e in front)]
     rows = [
         [_COLUMNS[n][1](e.metrics[n]) if n in e.metrics else "" for n in shown] + [describe(e.architecture)]

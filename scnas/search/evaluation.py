@@ -166,35 +166,6 @@ def _untrained(a: Architecture, cost: Cost, excess: float) -> Evaluation:
     return Evaluation(priced, {"error": 1.0, **_figures(cost)}, excess, False)
 
 
-def describe(a: Architecture) -> str:
-    """An architecture in a few words, e.g. `64-32-10 lif L16,8 T8`."""
-    neurons = [n for i, n in enumerate(a.neuron_types) if a.fires(i)]
-
-    def brief(values: Sequence, plain: object = None) -> str:
-        same = len(set(values)) == 1
-        if same and values[0] == plain:
-            return ""
-        return str(values[0]) if same else ",".join(map(str, values))
-
-    parts = ["-".join(map(str, (a.n_inputs, *a.layer_widths)))]
-    if neurons:
-        parts.append(brief(neurons))
-    parts.append(f"L{brief(a.bitstream_lengths)}")
-    for label, values, plain in (
-        ("D", a.delay_ranges, 0), ("density ", [f"{d:g}" for d in a.densities], "1"),
-        ("", a.generators, "sobol"),
-    ):  # fmt: skip
-        if text := brief(values, plain):
-            parts.append(label + text)
-    if "folded" in a.mappings:
-        mapped = [
-            f"x{lanes}{f'u{units}' if units > 1 else ''}" if mapping == "folded" else "par"
-            for mapping, lanes, units in zip(a.mappings, a.lanes, a.units, strict=True)
-        ]
-        parts.append("folded " + brief(mapped))
-    return " ".join([*parts, f"T{a.timesteps}", f"W{a.word}"])
-
-
 def capacity(target: Target, **limits: float | None) -> dict[str, float | None]:
     """Budgets of a search: what the chip has, less where a limit says so."""
     full = {**target.capacity, "latency_us": None}

@@ -83,7 +83,7 @@ def _draw(
     space: SearchSpace, count: int, dice: _Dice, taken: set[Architecture], tries: int = 200
 ) -> list[Architecture]:
     """Up to `count` random architectures that are not in `taken`, which grows by them."""
-    drawn = []
+    drawn: list[Architecture] = []
     for i in range(count):
         for attempt in range(tries):
             if len(taken) >= space.space_size:
@@ -110,7 +110,7 @@ def _children(
     rank = nsga2.ranks(points, violations(population))
     lonely = nsga2.crowding(points, rank)
     taken = set(known)
-    children = []
+    children: list[Architecture] = []
     for i in range(size):
         for attempt in range(tries):
             if len(taken) >= space.space_size:

@@ -8,8 +8,9 @@ import numpy as np
 from scnas import tasks
 from scnas.contract import OBJECTIVES, Refused, one_of, whole
 from scnas.evaluation import Evaluation, Generation
+from scnas.genes import describe
 from scnas.hardware import targets
-from scnas.search.evaluation import Evaluator, Reference, capacity, describe, nothing_fits
+from scnas.search.evaluation import Evaluator, Reference, capacity, nothing_fits
 from scnas.search.evolve import evolve, likely_to_fit
 from scnas.snn.budget import Budget
 from scnas.space import Architecture, SearchSpace
@@ -38,7 +39,7 @@ class NASResult:
 
     def best_efficiency(self) -> Architecture:
         """The member of the front that needs least energy per inference."""
-        return min(self.pareto_front, key=lambda a: a.fitness_energy_nj)
+        return min(self.pareto_front, key=lambda a: a.fitness_energy_nj or 0.0)
 
     def summary(self) -> str:
         """A few lines for people: counts, and the front as a table."""

@@ -11,6 +11,7 @@ from oracle import infer
 
 from scnas.contract import NEURONS, OBJECTIVES
 from scnas.evaluation import Evaluation
+from scnas.genes import describe
 from scnas.hardware import targets
 from scnas.hardware.circuit.top import write_design
 from scnas.hardware.cost import price as price_module
@@ -21,7 +22,6 @@ from scnas.search.evaluation import (
     NothingFitsError,
     Reference,
     capacity,
-    describe,
     nothing_fits,
     pareto_front,
 )
