@@ -42,7 +42,6 @@ ENCODERS = ("rate", "events")
 READOUTS = ("membrane", "spikes")
 PRUNE_BY = ("sensitivity", "magnitude")  # what tells the synapses of a sparse layer that stay
 PRUNE_PER = ("layer", "neuron")  # what a density is of
-OBJECTIVES = ("error", "luts", "ffs", "brams", "latency_us", "energy_nj")  # of a search, all minimised
 
 # What a network may be. Large enough for any FPGA, small enough that a hostile value cannot
 # exhaust the machine and that every intermediate stays exact in float64 (below 2^53).

@@ -23,7 +23,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -83,7 +83,7 @@ class Imported:
         return [*(told or ["nothing was lost"]), *self.notes]
 
 
-def _nir():
+def _nir() -> Any:
     try:
         import nir
     except ImportError:
@@ -138,7 +138,7 @@ def _of_layer() -> tuple[str, ...]:
     return (*own, "seed", "noise_seed")
 
 
-def _neurons(nir, layer: Layer, where: str, one: int, dt: float) -> "nir.NIRNode":
+def _neurons(nir: Any, layer: Layer, where: str, one: int, dt: float) -> "nir.NIRNode":
     k = layer.constants
     if layer.neuron not in ("lif", "if"):
         raise Refused(f"{where}.neuron must be lif or if, which NIR knows, got {layer.neuron}")
@@ -197,10 +197,10 @@ def from_nir(graph: "nir.NIRGraph", choices: Choices = Choices()) -> Imported:  
         choices = Choices(
             **{**asdict(choices), **known, "dt": said["dt"] if choices.dt is None else choices.dt}
         )
-    real = isinstance(choices.dt, int | float) and not isinstance(choices.dt, bool)
-    if not real or not 1e-30 <= choices.dt <= 1e30:
+    dt = choices.dt
+    if not isinstance(dt, int | float) or isinstance(dt, bool) or not 1e-30 <= dt <= 1e30:
         raise Refused(
-            f"dt must be the seconds of a step, above 0: NIR is in continuous time, got {short(choices.dt)}"
+            f"dt must be the seconds of a step, above 0: NIR is in continuous time, got {short(dt)}"
         )
     stages = _stages(graph)
     if said is not None and len(said["layers"]) != len(stages):
@@ -385,21 +385,23 @@ def _layer(stage: _Stage, index: int, c: Choices, own: dict | None, losses: list
     weights, node = stage.weights, stage.neurons
     if stage.bias is not None:
         weights = np.vstack([weights, stage.bias])
+    dt = c.dt
+    assert dt is not None  # from_nir asks for it
     leak, pull = 0.0, np.ones(weights.shape[1])  # pull: what a current adds to the membrane of a neuron
     if node is not None:
         kind = _kind(node)
         resistance = np.asarray(node.r, dtype=np.float64).ravel()
         if kind == "IF":
-            pull = resistance * c.dt
+            pull = resistance * dt
         else:
-            leak = c.dt / _above_0(stage.name, "tau", node.tau if kind == "LIF" else node.tau_mem)
+            leak = dt / _above_0(stage.name, "tau", node.tau if kind == "LIF" else node.tau_mem)
             pull = resistance * leak
         if kind == "CubaLIF":
-            gone = c.dt / _above_0(stage.name, "tau_syn", node.tau_syn)
+            gone = dt / _above_0(stage.name, "tau_syn", node.tau_syn)
             if abs(gone - 1) > 1e-6:
                 raise Refused(
-                    f"{stage.name}: tau_syn must be dt = {c.dt:g}, since a current lasts one step, "
-                    f"got {c.dt / gone:g}"
+                    f"{stage.name}: tau_syn must be dt = {dt:g}, since a current lasts one step, "
+                    f"got {dt / gone:g}"
                 )
             pull = pull * np.asarray(node.w_in, dtype=np.float64).ravel()
     if not np.isfinite(pull).all():

@@ -4,7 +4,7 @@ Letters: N members of a population, M objectives, all minimised.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -102,7 +102,7 @@ def _children(
     objectives: Sequence[str],
     size: int,
     dice: _Dice,
-    known: Mapping[Architecture, Evaluation],
+    known: Iterable[Architecture],
     tries: int = 50,
 ) -> list[Architecture]:
     """Up to `size` architectures bred from `population`, none of them known."""

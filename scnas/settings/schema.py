@@ -12,9 +12,8 @@ from typing import Annotated, Any, Protocol, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from scnas import genes
+from scnas import genes, metrics
 from scnas.contract import (
-    OBJECTIVES,
     PRUNE_BY,
     PRUNE_PER,
     TIMESTEPS,
@@ -169,13 +168,10 @@ class Train:
 
 
 @dataclass
+@metrics.budget_fields
 class Budgets:
-    """Upper limits of a feasible candidate; null is the capacity of the target (latency: none)."""
-
-    luts: Annotated[int | None, SIZES] = MISSING
-    ffs: Annotated[int | None, SIZES] = MISSING
-    brams: Annotated[int | None, Range(0, 2**31)] = MISSING
-    latency_us: Annotated[float | None, Interval(0, 1e9, above=True)] = MISSING
+    """Upper limits of a feasible candidate, of what scnas.metrics.METRICS lets a user limit; null is the
+    capacity of the target, or no limit where it has none."""
 
     def __post_init__(self) -> None:
         check_fields("search.budgets.", self)
@@ -186,7 +182,7 @@ class Winner:
     """The rule that picks one network from the front, fixed before the search begins.
 
     Among the members whose validation accuracy is at most `within` below the best one (0.01 is one
-    point), the member with the smallest `smallest`, one of OBJECTIVES.
+    point), the member with the smallest `smallest`, which may be any objective.
     """
 
     within: Annotated[float, SHARES] = MISSING
@@ -194,7 +190,7 @@ class Winner:
 
     def __post_init__(self) -> None:
         check_fields("search.winner.", self)
-        one_of("search.winner.smallest", self.smallest, OBJECTIVES)
+        one_of("search.winner.smallest", self.smallest, metrics.objectives())
 
 
 @dataclass
@@ -202,7 +198,7 @@ class Search:
     seed: Annotated[int, SEEDS] = MISSING  # of everything random but the splits of the data
     population_size: Annotated[int, Range(2, 65536)] = MISSING
     generations: Annotated[int, Range(1, 1_000_000)] = MISSING
-    objectives: list[str] = MISSING  # of OBJECTIVES, all minimised
+    objectives: list[str] = MISSING  # of metrics.objectives(), all minimised
     budgets: Budgets = MISSING
     winner: Winner = MISSING
     max_failed_share: Annotated[float, SHARES] = MISSING  # of a generation; more failures end the search
@@ -211,10 +207,11 @@ class Search:
 
     def __post_init__(self) -> None:
         check_fields("search.", self)
+        known = metrics.objectives()
         if not self.objectives:
-            raise Refused(f"search.objectives must hold one or more of {', '.join(OBJECTIVES)}, got none")
+            raise Refused(f"search.objectives must hold one or more of {', '.join(known)}, got none")
         for objective in self.objectives:
-            one_of("search.objectives", objective, OBJECTIVES)
+            one_of("search.objectives", objective, known)
         if len(set(self.objectives)) < len(self.objectives):
             raise Refused(f"search.objectives must differ from each other, got {list(self.objectives)}")
 

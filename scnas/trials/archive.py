@@ -20,7 +20,6 @@ from pathlib import Path
 from scnas.contract import Refused, one_line, short
 from scnas.evaluation import Evaluation, Generation
 from scnas.files import MAX_JSON_BYTES, read_bytes, write_whole
-from scnas.genes import GENES
 from scnas.snn.budget import Budget
 from scnas.snn.network import Network
 from scnas.snn.training import Trained

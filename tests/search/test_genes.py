@@ -88,7 +88,8 @@ def test_words_worked_by_hand():
         ("folded", "parallel", "folded"), (4, 0, 8), units=(2, 1, 1), timesteps=16,
     )  # fmt: skip
     assert a.name == (
-        "n64-T16-W16-F8-membrane_32-lif-L16-D0-p0.5-lfsr-x4-u2_16-if-L8-D4-p1.0-lfsr_10-lif-L8-D0-p1.0-lfsr-x8"
+        "n64-T16-W16-F8-membrane_32-lif-L16-D0-p0.5-lfsr-x4-u2_16-if-L8-D4-p1.0-lfsr"
+        "_10-lif-L8-D0-p1.0-lfsr-x8"
     )
     assert describe(a) == "64-32-16-10 lif,if L16,8,8 D0,4,0 density 0.5,1,1 lfsr folded x4u2,par,x8 T16 W16"
     plain = Architecture(4, (2,), ("izhikevich",), (4,), (0,))
@@ -120,8 +121,8 @@ genes.GENES += (
         short="b{}", unnamed=1,
     ),
     Gene(
-        "code", NETWORK, str, "of the inputs", OneOf(("rate", "rank")), choices="code_choices", default="rate",
-        short="{}", unnamed="rate", label="code ", untold="rate",
+        "code", NETWORK, str, "of the inputs", OneOf(("rate", "rank")), choices="code_choices",
+        default="rate", short="{}", unnamed="rate", label="code ", untold="rate",
     ),
     Gene(
         "ranks", NETWORK, int, "of a code of ranks", Range(1, 9), choices="rank_choices", default=1,

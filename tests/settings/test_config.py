@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from scnas import contract, resources
+from scnas import metrics, resources
 from scnas.hardware.targets import TARGETS
 from scnas.settings import compose, saved, schema
 from scnas.tasks import FAMILIES
@@ -52,8 +52,11 @@ def test_there_is_one_file_for_every_target_and_task_family():
     )
 
 
-def test_the_objectives_are_those_of_the_search():
-    assert contract.OBJECTIVES == contract.OBJECTIVES
+def test_the_budgets_are_those_that_may_be_limited():
+    fields = vars(compose.load().search.budgets)
+    assert set(fields) == set(metrics.limits()) == {"luts", "ffs", "brams", "latency_us"}
+    for name in fields:
+        assert getattr(compose.load([f"search.budgets.{name}=7"]).search.budgets, name) == 7
 
 
 WRONG = {
