@@ -1,6 +1,7 @@
 """The words and limits of the SC-SNN contract, and the checks that guard them. Imports nothing of ours."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, NamedTuple, Protocol, get_args, get_origin, get_type_hints, overload
@@ -126,11 +127,8 @@ class Interval:
 
     def check(self, name: str, value: Any) -> float:
         real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-        if (
-            not (real and math.isfinite(value) and self.low <= value <= self.high)
-            or self.above
-            and value == self.low
-        ):
+        finite = real and self.low <= value <= min(self.high, sys.float_info.max)
+        if not finite or (self.above and value == self.low):
             raise Refused(f"{name} must be a number {self}, got {short(value)}")
         return float(value)
 

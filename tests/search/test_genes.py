@@ -209,9 +209,10 @@ assert seen == left and len(born) > 0.9 * len(left)
 
 mate = replace(one, shades=(0, 0), banks=(1, 1), code="rate")
 SearchSpace.mutate = lambda *_: None  # children of these two alone
-for gene in ("shades", "banks", "code"):
-    children = [c for _ in range(100) if (c := space.crossover(one, mate, rng)) is not None]
-    assert {getattr(one, gene), getattr(mate, gene)} <= {getattr(c, gene) for c in children}, gene
+children = [c for _ in range(300) if (c := space.crossover(one, mate, rng)) is not None]
+assert {c.shades for c in children} == {(0, 0), (0, 1), (1, 0), (1, 1)}  # layer by layer
+assert {c.banks for c in children} == {(1, 1), (1, 2), (3, 1), (3, 2)}
+assert {(c.code, c.shades) for c in children} >= {("rate", (1, 1)), ("rank", (0, 0))}
 """)
 
 

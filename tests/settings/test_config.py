@@ -135,6 +135,11 @@ WRONG = {
     "executor.name=cloud": r"^executor.name must be one of local.*, got 'cloud'$",
     "executor.workers=-1": r"^executor.workers must be a whole number from 0 to 4096, got -1$",
     "executor.timeout_s=0": r"^executor.timeout_s must be a number above 0 and at most \S+, got 0.0$",
+    "benchmark.peers=[plain torch,theano]": r"^benchmark.peers must be one of plain torch, .*, got 'theano'$",
+    "benchmark.timesteps=3": r"^benchmark.timesteps must be a power of two, got 3$",
+    "task.split=none": r"^task.split must be one of official, speakers, got 'none'$",
+    "task.pool=0": r"^task.pool must be a whole number from 1 to 65536, got 0$",
+    "build.timeout_s=0": r"^build.timeout_s must be a number above 0 and at most 1e\+07, got 0.0$",
     "executor.memory_gib=0": r"^executor.memory_gib must be a number above 0 and at most \S+, got 0.0$",
 }
 
