@@ -47,7 +47,6 @@ from scnas.files import write_whole
 from scnas.snn.models import CONSTANTS
 from scnas.snn.network import Layer, Network
 from scnas.snn.streams import max_weight
-from scnas.space import dividing
 
 if TYPE_CHECKING:
     import nir
@@ -466,7 +465,7 @@ def _with_clock(layer: Layer, c: Choices) -> Layer:
         **{**layer.__dict__, "weights": np.hstack([layer.weights, nothing]),
            "delays": np.hstack([layer.delays, nothing]),
            "threshold": np.append(layer.threshold, -(2 ** (c.word - 1))),
-           "units": dividing(layer.n_out + 1, layer.units)}
+           "units": genes.dividing(layer.n_out + 1, layer.units)}
     )  # fmt: skip
 
 
