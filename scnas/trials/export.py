@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scnas.files import write_whole
+from scnas.genes import GENES
+from scnas.space import Architecture
 from scnas.trials.archive import Archive
 from scnas.trials.database import NAME
 

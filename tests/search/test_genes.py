@@ -239,7 +239,7 @@ def test_a_run_with_new_rows_reads_and_writes_them(tmp_path):
 from scnas.run import run
 from scnas.settings import compose, saved
 from scnas.record import front
-from scnas.trials import archive
+from scnas.trials import archive, export
 import csv, yaml
 folder = Path(sys.argv[1])
 settings = compose.load([
@@ -259,7 +259,7 @@ found = archive.searched(folder)
 assert {a.architecture.code for a in members} == {"rank"}
 assert {s for e in found for s in e.architecture.shades} <= {0, 3, 4} and len(found) == 8
 assert {e.architecture.ranks for e in found} <= {5, 6}
-list(archive.export(folder))
+list(export.export(folder))
 for name in ("evaluations.csv", "front.csv"):
     rows = list(csv.DictReader(open(folder / name)))
     assert all(set(row["banks"].split()) == {"2"} and row["code"] == "rank" and row["shades"] for row in rows)
