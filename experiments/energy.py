@@ -20,6 +20,7 @@ from scipy.optimize import nnls
 
 from scnas import tasks
 from scnas.files import write_whole
+from scnas.genes import describe
 from scnas.hardware import schedule, targets
 from scnas.hardware.circuit.top import write_design
 from scnas.hardware.cost import blocks, energy, folding, price, structure
@@ -27,7 +28,6 @@ from scnas.hardware.cost import plan as planning
 from scnas.hardware.cost.expected import of_architectures
 from scnas.hardware.tools import cosimulation, synthesis, toggles
 from scnas.randomness import rng
-from scnas.search.evaluation import describe
 from scnas.settings import saved
 from scnas.snn.network import Network
 from scnas.space import Architecture

@@ -10,12 +10,13 @@ import numpy as np
 from scnas import build
 from scnas.contract import Refused
 from scnas.evaluation import Evaluation
+from scnas.genes import describe
 from scnas.hardware import targets
 from scnas.hardware.cost import calibration, price
 from scnas.hardware.cost.feedback import Feedback
 from scnas.hardware.tools.synthesis import Synthesis
 from scnas.record.recorder import Recorder
-from scnas.search.evaluation import describe, pareto_front
+from scnas.search.evaluation import pareto_front
 from scnas.settings.schema import Config, Winner
 from scnas.snn.network import Network
 from scnas.space import Architecture

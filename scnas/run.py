@@ -9,12 +9,13 @@ from scnas import benchmark, build, compare, realize, resume, tasks
 from scnas.choose import best_of_seeds, by_rule, choose, network_of, with_metrics
 from scnas.contract import Refused
 from scnas.evaluation import Evaluation, Generation
+from scnas.genes import describe
 from scnas.hardware import targets
 from scnas.interrupts import Interruptible
 from scnas.randomness import integer
 from scnas.record.recorder import Recorder
 from scnas.resume import Workshop
-from scnas.search.evaluation import Evaluator, Reference, capacity, describe, nothing_fits, pareto_front
+from scnas.search.evaluation import Evaluator, Reference, capacity, nothing_fits, pareto_front
 from scnas.search.evolve import evolve, likely_to_fit
 from scnas.search.steady import Feed, evolve_steady
 from scnas.settings import saved, schema

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scnas.files import write_whole
+from scnas.genes import GENES
+from scnas.space import Architecture
 from scnas.trials.archive import Archive
 from scnas.trials.database import NAME
 
@@ -33,13 +35,13 @@ def table(archive: Archive) -> str:
 
 def _csv(rows: list[tuple]) -> str:
     metrics = list(dict.fromkeys(name for row in rows for name in json.loads(row[9])))
-    genes = list(json.loads(rows[0][8])) if rows else []
+    genes = [gene.name for gene in GENES] if rows else []
     known = ("stage", "generation", "place", "status", "reason", "violation", "seed", "epochs")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*known, *metrics, *genes, "seconds", "worker", "network", "lent_from"])
     for *plain, budget, architecture, figures, seconds, worker, network, lent_from in rows:
-        found, gene = json.loads(figures), json.loads(architecture)
+        found, gene = json.loads(figures), Architecture(**json.loads(architecture)).to_dict()
         cells = [found.get(name) for name in metrics]
         cells += [" ".join(map(str, v)) if isinstance(v, list) else v for v in (gene[g] for g in genes)]
         file = None if network is None else f"networks/{network}.json"

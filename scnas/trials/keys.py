@@ -34,7 +34,7 @@ def training_code() -> dict[str, str]:
 def _own_code() -> dict[str, str]:
     digest = hashlib.sha256()
     root = resources.package()
-    deciding = [root / name for name in ("randomness.py", "space.py", "contract.py")]
+    deciding = [root / name for name in ("randomness.py", "genes.py", "space.py", "contract.py")]
     for path in sorted([*(root / "snn").rglob("*.py"), *deciding]):
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
     return {"scnas.snn": digest.hexdigest()[:16]} | {p: version(p) for p in ("torch", "numpy", "numba")}

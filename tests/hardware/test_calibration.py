@@ -290,7 +290,7 @@ def test_what_was_built_is_not_built_again(tmp_path, monkeypatch):
             target, "done", luts=7, ffs=5, brams=0, fmax_mhz=fmax, tools={"pyosys": "1"}, flags=("x",)
         )
 
-    monkeypatch.setattr(calibration, "synthesize", synthesize)
+    monkeypatch.setattr(synthesis, "synthesize", synthesize)
     path, designs = tmp_path / "rows.csv", plan(3)
     assert len(collect(designs, "ice40", path, level="pack")) == 3 == len(built)
     assert len(collect(designs, "ice40", path, level="pack")) == 3 == len(built)
@@ -308,7 +308,7 @@ def test_a_missing_tool_stops_the_collection(tmp_path, monkeypatch):
     def synthesize(verilog, top, target, **settings):
         return Synthesis(target, "not_run", message="pyosys not installed")
 
-    monkeypatch.setattr(calibration, "synthesize", synthesize)
+    monkeypatch.setattr(synthesis, "synthesize", synthesize)
     with pytest.raises(RuntimeError, match="pyosys not installed"):
         collect(plan(1), "ice40", tmp_path / "rows.csv")
 

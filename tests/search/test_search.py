@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from oracle import infer
 
-from scnas.contract import NEURONS, OBJECTIVES
+from scnas import metrics
+from scnas.contract import NEURONS
 from scnas.evaluation import Evaluation
+from scnas.genes import describe
 from scnas.hardware import targets
 from scnas.hardware.circuit.top import write_design
 from scnas.hardware.cost import price as price_module
@@ -21,7 +23,6 @@ from scnas.search.evaluation import (
     NothingFitsError,
     Reference,
     capacity,
-    describe,
     nothing_fits,
     pareto_front,
 )
@@ -383,7 +384,7 @@ def evaluated(
 
 def test_the_reference_worked_by_hand():
     chip = targets.target("ice40")
-    reference = Reference(OBJECTIVES, 4, chip)
+    reference = Reference(metrics.objectives(), 4, chip)
     rows = np.array(
         [
             [0, 0, 0, 0, 0.1, 1],

@@ -91,7 +91,7 @@ def test_all_code_that_decides_a_training_is_in_its_key(tmp_path, monkeypatch):
     package = tmp_path / "scnas"
     ours = resources.package()
     shutil.copytree(ours / "snn", package / "snn", ignore=shutil.ignore_patterns("__pycache__"))
-    deciding = ["randomness.py", "space.py", "contract.py"]
+    deciding = ["randomness.py", "genes.py", "space.py", "contract.py"]
     for name in deciding:
         shutil.copy(ours / name, package)
     fresh = keys._own_code.__wrapped__

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scnas import metrics
 from scnas.contract import Refused
 from scnas.hardware import schedule, targets
 from scnas.hardware.circuit import signal
@@ -37,8 +38,6 @@ from scnas.hardware.cost.structure import Structure
 from scnas.hardware.targets import ByFamily, Target
 from scnas.snn.network import Network
 from scnas.space import Architecture
-
-BUDGETS = ("luts", "ffs", "brams", "dsps", "latency_us")
 
 
 class Cost(NamedTuple):
@@ -236,18 +235,18 @@ def _chip(name: str | Target) -> Target:
 def violations(cost: Cost, budgets: Mapping[str, float | None]) -> float:
     """How far `cost` exceeds its budgets: sum of the relative excesses, 0.0 when it keeps them all.
 
-    budgets: any of BUDGETS; None or a missing name is no limit. Raises ValueError for another name
+    budgets: any of metrics.budgets(); None or a missing name is no limit. Raises ValueError for another name
     or a limit that is negative or no number.
     """
-    excess = 0.0
+    excess, known = 0.0, metrics.budgets()
     for name, limit in budgets.items():
-        if name not in BUDGETS:
-            raise Refused(f"a budget must be one of {', '.join(BUDGETS)}, got {name!r}")
+        if name not in known:
+            raise Refused(f"a budget must be one of {', '.join(known)}, got {name!r}")
         if limit is None:
             continue
         if not limit >= 0:
             raise Refused(f"budget {name} must be 0 or more, got {limit!r}")
         value = getattr(cost, name)
         if value > limit:
-            excess += (value - limit) / max(limit, 1e-9 if name == "latency_us" else 1)
+            excess += (value - limit) / max(limit, known[name].least)
     return excess
