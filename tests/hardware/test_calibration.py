@@ -23,6 +23,7 @@ from scnas.hardware.cost.calibration import (
 )
 from scnas.hardware.cost.feedback import Feedback
 from scnas.hardware.cost.plan import FIRST, PLANS, drawn_network, plan
+from scnas.hardware.tools import synthesis
 from scnas.hardware.tools.synthesis import Synthesis
 
 

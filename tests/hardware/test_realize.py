@@ -9,7 +9,6 @@ import pytest
 from scnas import realize
 from scnas.evaluation import Evaluation, Generation
 from scnas.hardware import targets
-from scnas.hardware.cost import calibration
 from scnas.hardware.cost.plan import FIRST, drawn_network, plan
 from scnas.hardware.cost.price import measure
 from scnas.hardware.tools import synthesis
@@ -103,7 +102,7 @@ def test_a_calibration_leaves_rows_figures_and_a_plot(tmp_path, monkeypatch):
             target, "done", reached="pack", luts=real.luts, ffs=real.ffs, brams=real.brams, tools=tools
         )
 
-    monkeypatch.setattr(calibration, "synthesize", synthesize)
+    monkeypatch.setattr(synthesis, "synthesize", synthesize)
     lines = list(realize.calibrate("ice40", tmp_path, 60.0, designs=30))
     assert any("| luts | 10 | held out |" in line for line in lines)
     assert {p.name for p in tmp_path.iterdir()} == {"calibration.csv", "figures.json", "parity.png"}
@@ -112,7 +111,7 @@ def test_a_calibration_leaves_rows_figures_and_a_plot(tmp_path, monkeypatch):
 
 def test_a_calibration_without_tools_is_one_line(tmp_path, monkeypatch):
     absent = Synthesis("ice40", "not_run", message="pyosys not installed")
-    monkeypatch.setattr(calibration, "synthesize", lambda *_, **__: absent)
+    monkeypatch.setattr(synthesis, "synthesize", lambda *_, **__: absent)
     with pytest.raises(ValueError, match="job=calibrate cannot build designs: pyosys not installed"):
         list(realize.calibrate("ice40", tmp_path, 60.0, designs=15))
 
