@@ -181,7 +181,7 @@ class Choices:
         check_fields("", self)
 
 
-def from_nir(graph: "nir.NIRGraph", choices: Choices = Choices()) -> Imported:  # noqa: B008 - a frozen value
+def from_nir(graph: "nir.NIRGraph", choices: Choices = Choices()) -> Imported:
     """The network of a feed-forward graph of Linear or Affine, Delay, and LIF, IF or CubaLIF nodes.
 
     A last layer of weights alone, or an integrator I behind it, becomes the `membrane` readout, one of
@@ -294,7 +294,7 @@ def _stages(graph: "nir.NIRGraph") -> list[_Stage]:
                 f"all that leaves {here} must be weights into one node, got {', '.join(sorted(ends))}"
             )
         (end,) = ends
-        stages.append(_merged(graph, here, n_in, ways, end))
+        stages.append(_merged(graph, n_in, ways, end))
         n_in = stages[-1].weights.shape[1]
         if _kind(graph.nodes[end]) not in SPIKING:
             break
@@ -328,7 +328,7 @@ def _way(
     raise Refused(f"the graph must be feed-forward, got a loop through {name}")
 
 
-def _merged(graph: "nir.NIRGraph", here: str, n_in: int, ways: list, end: str) -> _Stage:
+def _merged(graph: "nir.NIRGraph", n_in: int, ways: list, end: str) -> _Stage:
     name = ways[0][1]
     n_out = graph.nodes[name].weight.shape[0]
     total, delays, bias = np.zeros((n_in, n_out)), np.zeros((n_in, n_out)), np.zeros(n_out)
@@ -479,7 +479,7 @@ def save(network: Network, path: str | Path) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def load(path: str | Path, choices: Choices = Choices()) -> Imported:  # noqa: B008 - a frozen value
+def load(path: str | Path, choices: Choices = Choices()) -> Imported:
     """The network in a NIR file; ValueError, one line with the file's name, where it holds none."""
     nir, path = _nir(), Path(path)
     if not path.is_file():
