@@ -26,6 +26,7 @@ test: lint
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 slow: $(INSTALLED)
 	$(RUN) -m pytest -q -m "slow and not gpu"

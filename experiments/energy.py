@@ -27,10 +27,9 @@ from scnas.hardware.cost import plan as planning
 from scnas.hardware.cost.expected import of_architectures
 from scnas.hardware.tools import cosimulation, synthesis, toggles
 from scnas.randomness import rng
-from scnas.search.evaluation import describe
 from scnas.settings import saved
 from scnas.snn.network import Network
-from scnas.space import Architecture
+from scnas.space import Architecture, describe
 
 HERE = Path(__file__).parent
 CSV = HERE / "energy.csv"

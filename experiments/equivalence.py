@@ -29,8 +29,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 from networks import random_layer
 
 from scnas import resources
-from scnas.equiv import composition, machine, obligations, tools
+from scnas.equiv import counts, generators, machine, neuron, tools
 from scnas.equiv import verdict as verdicts
+from scnas.equiv.composition.inference import composition
+from scnas.equiv.tasks import tasks_of
 from scnas.hardware.circuit.top import write_design
 from scnas.snn.network import Network
 
@@ -115,7 +117,7 @@ def cells() -> None:
     rows = []
 
     def one(name: str, configuration: str, task: dict, seconds: float = 300) -> None:
-        status, detail, took = run(obligations.neuron, task, seconds)
+        status, detail, took = run(neuron.neuron, task, seconds)
         rows.append(
             {"name": name, "configuration": configuration, "status": status,
              "engine": "bitwuzla, k-induction", "seconds": took, "detail": detail}
@@ -148,9 +150,9 @@ def trees() -> None:
                 rng, fan_in, 1, neuron="lif", generator=generator, length=16, max_delay=0, density=1
             )
             network = Network(fan_in, 8, "rate", 8, 16, "spikes", (layer,))
-            tasks = verdicts.obligations(network, write_design(network).sources)
+            tasks = tasks_of(network, write_design(network).sources)
             (task,) = [task for task in tasks.values() if task["kind"] == "counts"]
-            status, detail, took = run(obligations.counts, task, 400)
+            status, detail, took = run(counts.counts, task, 400)
             rows.append(
                 {"name": f"{fan_in} synapses", "configuration": f"{generator}, L=16, dense", "status": status,
                  "engine": "bitwuzla, synapse by synapse", "seconds": took, "detail": detail}
@@ -314,17 +316,17 @@ def mutants() -> None:
                 if period == 0 and model == "homeostatic_lif":  # thresholds that reach the end of the word
                     for parameters in (task["parameters"], task["dut_parameters"]):
                         parameters |= {"BUMP_K": 1900, "DECAY_K": 0}
-                status, detail, took = run(obligations.neuron, task, 60)
+                status, detail, took = run(neuron.neuron, task, 60)
                 if status == "refuted":
                     break
         elif cell == "sc_rate_encoder":
             status, detail, took = run(
-                obligations.encoder, {"steps_log2": 3, "sources": {f"{cell}.v": broken}}, 60
+                generators.encoder, {"steps_log2": 3, "sources": {f"{cell}.v": broken}}, 60
             )
         else:
             setting = 77 if cell == "sc_lfsr" else 4
             task = {"cell": cell, "setting": setting, "sources": {f"{cell}.v": broken}}
-            status, detail, took = run(obligations.generator, task, 60)
+            status, detail, took = run(generators.generator, task, 60)
         noted("mutants", rows, f"by hand, {cell}", f"{before} -> {after}", status, took, detail)
 
     # Faults that Yosys puts into the netlist of a cell.
@@ -366,9 +368,9 @@ def generated() -> None:
 def whole(network: Network, sources: dict[str, str]) -> tuple[str, str, float]:
     """The composition of a design: the answer of its first layer that is not proved."""
     seconds = 0.0
-    for task in verdicts.obligations(network, sources).values():
+    for task in tasks_of(network, sources).values():
         if task["kind"] == "composition":
-            status, detail, took = run(composition.composition, task, 60)
+            status, detail, took = run(composition, task, 60)
             seconds += took
             if status != "proved":
                 break
@@ -400,14 +402,15 @@ def yosys_mutants(cell: str, model: str, width: int, count: int) -> list[str]:
 
 
 def netlist_neuron(task: dict, folder: Path, deadline: float) -> tuple[str, str]:
-    """As obligations.neuron, for a netlist without parameters: a difference first, then a proof that there is none.
+    """As neuron.neuron, for a netlist without parameters: a difference first, then a proof that there is none.
 
     `proved` here means that the fault changes nothing that can be seen, ever.
     """
     from scnas.equiv import induction
-    from scnas.equiv.cells import Hidden, generate_miter, hidden_state, miter_script
+    from scnas.equiv.hidden import hidden_state
+    from scnas.equiv.miter import Hidden, generate_miter, miter_script
 
-    obligations._write(task["sources"], folder)
+    machine.write_sources(task["sources"], folder)
     word = (task["data_width"], task["fraction"])
     settings = {"parameters": task["parameters"], "constants": task["constants"]}
 

@@ -191,7 +191,7 @@ def damaged(whole: Whole, root: Path) -> Iterator[Trial]:
 
         def noise(folder: Path, page: int = page) -> None:
             with Archive(folder / "archive.sqlite") as archive:  # closing it empties its log into the file
-                archive._all("PRAGMA wal_checkpoint(TRUNCATE)")
+                archive.db.rows("PRAGMA wal_checkpoint(TRUNCATE)")
             with open(folder / "archive.sqlite", "r+b") as file:
                 pages = os.fstat(file.fileno()).st_size // 4096
                 file.seek(4096 * (page % pages))

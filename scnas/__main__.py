@@ -11,35 +11,42 @@ gravest; the same command passes over the jobs that are done and takes up the ot
 
 import contextlib
 import errno
-import io
 import os
 import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from scnas import resources
+from scnas import interrupts, resources
 from scnas.contract import Refused
 from scnas.record import begin
-from scnas.settings import compose, folders, saved, sweep, words
+from scnas.settings import compose, flags, folders, saved, sweep, words
 
 DONE, FAULT, REFUSED, INTERRUPTED = 0, 1, 2, 130  # sweep.CODES says which status of a job is which
 # What the machine refuses, whoever asks: these are no faults of the program.
 _REFUSALS = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOTDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ENOTDIR,
     errno.EISDIR,
-)  # fmt: skip
+)
 
 
 def _end(*_: object) -> None:
-    """A scheduler that ends the job is a user who presses Ctrl-C: what there is is kept."""
+    """On SIGTERM, which a scheduler sends: the run ends as on Ctrl-C, and what there is is kept."""
     raise KeyboardInterrupt
 
 
@@ -73,13 +80,13 @@ def main() -> int:
         return REFUSED if end.code else DONE
     except Exception as error:  # nothing of ours: jobs keep theirs
         if isinstance(error, OSError) and not isinstance(error, words.HYDRA_ERRORS):
-            error = ValueError(f"the output folder (hydra.run.dir) cannot be made: {_line(error)}")
+            error = Refused(f"the output folder (hydra.run.dir) cannot be made: {_line(error)}")
         return _tell("", error, REFUSED, wants_traceback)
     finally:
         if folders.FolderWatch.sweep is not None:
             try:
                 codes = _end_of_sweep(folders.FolderWatch.sweep, here)
-            except ValueError as error:
+            except Refused as error:
                 _say(str(error))
                 codes = [REFUSED]
         if all(code != DONE for code in codes):
@@ -114,36 +121,28 @@ def _end_of_sweep(folder: Path, here: int) -> list[int]:
 
 def _arguments() -> int | None:
     """None if Hydra may read sys.argv; otherwise the exit code, everything said."""
-    if "--version" in sys.argv[1:]:
-        print(f"scnas {begin.version()}")
-        return DONE
-    said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
-            arguments = get_args_parser().parse_args()
-    except SystemExit:
-        _say(said.getvalue().partition("error: ")[2].strip() + "; --help shows the command line")
-        return REFUSED
-    if arguments.experimental_rerun is not None:
-        _say("--experimental-rerun is not offered: it executes what a pickle file says")
-        return REFUSED
-    try:
+        arguments = flags.read(sys.argv[1:])
+        if arguments.version:
+            print(f"scnas {begin.version()}")
+            return DONE
         compose.refuse_lists(arguments.overrides)
+        compose.import_plugins(arguments.overrides)
         if arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides:
             named = [w.partition("=")[2] for w in arguments.overrides if w.startswith("hydra.sweep.dir=")]
             folder = named[-1].strip("'\"") if named else sweep.default_folder(arguments.overrides)
             sweep.refuse_another(Path(folder), arguments.overrides)
             if not named:
                 sys.argv.append(f"hydra.sweep.dir={folder}")
-    except ValueError as error:
+    except Refused as error:
         _say(str(error))
         return REFUSED
     return None
 
 
 @contextlib.contextmanager
-def _hydra_raises():
-    """Hydra prints what it found in several lines and exits; inside, it raises the exception instead."""
+def _hydra_raises() -> Iterator[None]:
+    """Within it Hydra raises what it found; otherwise it prints several lines and exits."""
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -160,12 +159,12 @@ def _run_job(cfg: DictConfig) -> tuple[str, int, Exception | None]:
 
     In a sweep the job leaves its record, and is passed over if it is done according to its record.
     """
-    context = HydraConfig.get()
+    context: Any = HydraConfig.get()  # typed as the class it is made by, and a DictConfig
     folder = Path(context.runtime.output_dir)
     number = OmegaConf.select(context, "job.num", throw_on_missing=False)
     if number is None:
         return "", *_run_once(cfg, folder)
-    overrides = sweep.own(OmegaConf.to_container(context.overrides.task, resolve=False))
+    overrides = sweep.own(folders.task_overrides(context))
     job = sweep.Job(number, tuple(overrides), "running", pid=os.getpid())
     try:
         before = sweep.load(folder)
@@ -174,8 +173,8 @@ def _run_job(cfg: DictConfig) -> tuple[str, int, Exception | None]:
             return job.name, DONE, None
         print(f"{job.name}: {folder}", flush=True)
         job.save(folder)
-    except (ValueError, OSError) as error:
-        return job.name, REFUSED, error
+    except (Refused, OSError, *words.HYDRA_ERRORS) as refusal:
+        return job.name, REFUSED, refusal
     code, error = _run_once(cfg, folder)
     status = next(status for status, c in sweep.CODES.items() if c == code and status != "running")
     message = "" if error is None else _line(error) if code == REFUSED else f"{type(error).__name__}: {error}"
@@ -190,8 +189,8 @@ def _run_once(cfg: DictConfig, folder: Path) -> tuple[int, Exception | None]:
     try:
         there = {p.name for p in folder.iterdir()}
         new, in_sweep = there <= {"job.json"}, "job.json" in there
-        with _interrupts() as interrupted:
-            settings = compose.from_hydra(cfg)
+        with interrupts.noted() as interrupted:
+            settings = compose.from_command(cfg)
             from scnas.run import run  # torch takes seconds to load; a wrong setting need not wait for it
 
             run(settings, folder)
@@ -208,7 +207,7 @@ def _run_once(cfg: DictConfig, folder: Path) -> tuple[int, Exception | None]:
 
 def _is_done(before: sweep.Job, job: sweep.Job, cfg: DictConfig, folder: Path) -> bool:
     """Whether the record in `folder` is that of a search with these very settings, and its front is there."""
-    settings = compose.from_hydra(cfg)
+    settings = compose.from_command(cfg)
     if settings.job != "search" or before.overrides != job.overrides or not (folder / "front.json").exists():
         return False
     there, here = saved.flat(saved.read(folder / "settings.yaml")), saved.flat(settings)
@@ -216,37 +215,15 @@ def _is_done(before: sweep.Job, job: sweep.Job, cfg: DictConfig, folder: Path) -
 
 
 def _best_accuracy(folder: Path) -> float | None:
-    """Of the front that a job left; None where there is none."""
+    """The best validation accuracy of the front that a job left; None where there is none."""
     if not (folder / "front.json").exists():
         return None
-    from scnas.record import front
+    from scnas.record import front  # takes a second to load, which a wrong setting need not wait for
 
     try:
         return max(member.metrics["accuracy"] for member in front.read(folder, networks=False).members)
-    except ValueError:
+    except Refused:
         return None
-
-
-@contextlib.contextmanager
-def _interrupts():
-    """Yields a list that is no longer empty once Ctrl-C was pressed, even if the run ended well on it."""
-    seen: list[int] = []
-    try:
-        before = signal.getsignal(signal.SIGINT)
-
-        def note(number, frame):
-            seen.append(number)
-            before(number, frame)
-
-        if callable(before):
-            signal.signal(signal.SIGINT, note)
-    except ValueError:  # not the main thread: nobody presses Ctrl-C here
-        before = None
-    try:
-        yield seen
-    finally:
-        if callable(before):
-            signal.signal(signal.SIGINT, before)
 
 
 def _is_for_user(error: Exception) -> bool:
@@ -268,6 +245,7 @@ def _tell(name: str, error: Exception, code: int, wants_traceback: bool) -> int:
 
 
 def _line(error: Exception) -> str:
+    """What went wrong, in one line."""
     if isinstance(error, words.HYDRA_ERRORS):
         return words.explain(error)
     if isinstance(error, OSError) and error.strerror:

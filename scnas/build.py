@@ -10,11 +10,11 @@ import numpy as np
 
 from scnas import tasks
 from scnas.contract import Refused
-from scnas.equiv import Verdict, check_winner
+from scnas.equiv.verdict import Verdict, check_winner
 from scnas.files import write_whole
 from scnas.hardware.circuit.top import Design
 from scnas.hardware.cost import energy, price
-from scnas.hardware.targets import Target
+from scnas.hardware.targets import FAMILIES, Target
 from scnas.hardware.tools import cosimulation, foreign, synthesis, testbench, toggles
 from scnas.hardware.tools.cosimulation import CosimulationResult
 from scnas.hardware.tools.synthesis import Synthesis
@@ -26,6 +26,7 @@ from scnas.snn.network import Network
 from scnas.tasks import Split
 
 DESIGN = "// scnas design"  # what design.v begins with; the name of the architecture follows
+NOTHING = {"synthesize": False, "simulate": False, "prove": False}  # settings that ask for no tool
 TOO_LARGE = ("does_not_fit", "not_routed")  # states of a synthesis
 BENCH_SAMPLES = 1000  # how many of the test samples go into the testbench's files
 
@@ -69,7 +70,7 @@ class Built:
     @property
     def figures(self) -> dict[str, float]:
         """Real counterparts of the modelled metrics, where the tools gave them."""
-        return ({} if self.routed is None else self.routed.figures) | self.simulated
+        return {**({} if self.routed is None else self.routed.figures), **self.simulated}
 
     def lines(self) -> Iterator[str]:
         """What was found, a line each, for the terminal."""
@@ -109,17 +110,17 @@ def build(
     test: Split,
     target: Target,
     settings: schema.Build,
-    folder: Path,
-    cache: Path,
+    run_folder: Path,
     routed: Synthesis | None = None,
 ) -> Built:
-    """Write the design of `network` with its testbench into `folder`, place and route it, simulate it
-    on the whole test split and prove it, as far as `settings` ask for it.
+    """Write the design of `network` with its testbench into the folder `winner` of a run, place and route
+    it, simulate it on the whole test split and prove it, as far as `settings` ask for it.
 
     Leaves network.json, design.v, the cells, the testbench with the first samples, synthesis.json
     and, where it was routed, the bitstream, cosimulation.json, toggles.json and verdict.json. What does
-    not fit is not looked at further. cache: folder of synthesis results. routed: what route() said of it.
+    not fit is not looked at further. routed: what route() said of it, with the run's cache.
     """
+    folder = run_folder / "winner"
     if folder.exists():
         shutil.rmtree(folder)  # of a run that was broken off
     folder.mkdir()
@@ -128,70 +129,84 @@ def build(
     if not settings.synthesize:
         routed = None
     elif routed is None or routed.status == "done":  # then it is in the cache, with its bitstream
-        suffix = {"ice40": "bin", "ecp5": "bit"}.get(target.family)
-        routed = synthesis.synthesize(
-            "\n".join(design.sources.values()), design.top, target,
-            timeout_s=settings.timeout_s, cache=cache,
-            bitstream=folder / f"design.{suffix}" if suffix else None,
-        )  # fmt: skip
-        if routed.bitstream is not None:
-            routed = replace(routed, bitstream=Path(routed.bitstream).name)
+        routed = _bitstream(design, target, settings, run_folder)
     if routed is not None:
-        write_whole(folder / "synthesis.json", json.dumps(asdict(routed), indent=1) + "\n")
+        _save(folder / "synthesis.json", routed)
     expected = cosimulation.expectation(network, test.x)
-    spikes = cosimulation.input_spikes(network, test.x[:BENCH_SAMPLES])
-    testbench.write_folder(
-        network, design, folder, cosimulation.transfers(network, design, spikes),
-        expected.scores[:BENCH_SAMPLES], expected.classes[:BENCH_SAMPLES],
-    )  # fmt: skip
-    built = Built(
-        design,
-        testbench.readme(network, design, len(spikes), synthesis.recipe(target, design, routed)),
-        None,
-        routed,
-        None,
-    )
+    manual = _testbench(network, design, test, expected, folder, synthesis.recipe(target, design, routed))
+    built = Built(design, manual, None, routed, None)
     if not built.fits:
         return built
     if settings.simulate:
         simulation = cosimulation.cosimulate(
             network, test.x, design=design, expected=expected, seconds=settings.timeout_s
         )
-        _save(folder, simulation)
+        _save(folder / "cosimulation.json", simulation)
         built = replace(built, simulation=simulation)
     if settings.simulate and settings.synthesize:
-        built = _count_toggles(built, network, test, target, expected, settings.timeout_s, folder)
+        found = toggles.count(network, design, target, test.x, expected=expected, seconds=settings.timeout_s)
+        _save(folder / "toggles.json", found)
+        built = replace(built, toggles=found, simulated=_energy(found, built, network, target))
     if settings.prove:
         verdict = check_winner(folder, timeout_s=settings.timeout_s, simulation=built.simulation)
         built = replace(built, verdict=verdict)
     return built
 
 
-def _count_toggles(
-    built: Built,
+def _bitstream(design: Design, target: Target, settings: schema.Build, run_folder: Path) -> Synthesis:
+    """What the tools make of `design`, its bitstream beside it in the folder `winner` of a run."""
+    suffix = FAMILIES[target.family].suffix
+    found = synthesis.synthesize(
+        "\n".join(design.sources.values()),
+        design.top,
+        target,
+        timeout_s=settings.timeout_s,
+        cache=run_folder / "synthesis",
+        bitstream=run_folder / "winner" / f"design.{suffix}" if suffix else None,
+    )
+    return found if found.bitstream is None else replace(found, bitstream=Path(found.bitstream).name)
+
+
+def _testbench(
     network: Network,
+    design: Design,
     test: Split,
-    target: Target,
     expected: cosimulation.Expected,
-    timeout_s: float,
     folder: Path,
-) -> Built:
-    """`built` with the toggles of its netlist on the first test samples, and the energy they make."""
-    found = toggles.count(network, built.design, target, test.x, expected=expected, seconds=timeout_s)
-    write_whole(folder / "toggles.json", json.dumps(asdict(found), indent=1) + "\n")
+    recipe: str,
+) -> str:
+    """Write the testbench with the first test samples; returns the manual, which tells how to run it."""
+    spikes = cosimulation.input_spikes(network, test.x[:BENCH_SAMPLES])
+    testbench.write_folder(
+        network,
+        design,
+        folder,
+        cosimulation.transfers(network, design, spikes),
+        expected.scores[:BENCH_SAMPLES],
+        expected.classes[:BENCH_SAMPLES],
+    )
+    return testbench.readme(network, design, len(spikes), recipe)
+
+
+def _energy(found: Toggles, built: Built, network: Network, target: Target) -> dict[str, float]:
+    """Metrics of the energy that the toggles of a netlist make; none where they were not counted."""
     if not found.counted:
-        return replace(built, toggles=found)
+        return {}
     clocks, clock = built.design.latency_clocks, price.measure(network, target).clock_mhz
     if built.routed is not None and built.routed.fmax_mhz:
         clock = min(target.clock_mhz, built.routed.fmax_mhz)
-    spent = energy.of_inference(target, clocks / clock, clocks, found.toggles)
-    metrics = {"toggles": round(found.toggles), "simulated_energy_nj": spent.nominal}
-    metrics |= {"simulated_energy_low_nj": spent.low, "simulated_energy_high_nj": spent.high}
-    return replace(built, toggles=found, simulated=metrics)
+    latency_us, toggled = np.asarray(clocks / clock), np.asarray(found.toggles)
+    spent = energy.of_inference(target, latency_us, np.asarray(clocks), toggled)
+    return {
+        "toggles": round(found.toggles),
+        "simulated_energy_nj": float(spent.nominal),
+        "simulated_energy_low_nj": float(spent.low),
+        "simulated_energy_high_nj": float(spent.high),
+    }
 
 
-def _save(folder: Path, simulation: CosimulationResult) -> None:
-    write_whole(folder / "cosimulation.json", json.dumps(asdict(simulation), indent=1) + "\n")
+def _save(path: Path, found: Synthesis | CosimulationResult | Toggles) -> None:
+    write_whole(path, json.dumps(asdict(found), indent=1) + "\n")
 
 
 # -- again, on an existing run --------------------------------------------------------------------
@@ -203,13 +218,13 @@ def verify(run_folder: Path, settings: schema.Build) -> Iterator[str]:
     The accuracy in front.json is recomputed on the test split; design.v and the cells are compared
     with what the network generates; what lies there is simulated on every test sample and proved,
     unless `settings` say otherwise. No tool gets a design that does more than describe logic.
-    Raises ValueError where the folder is no run, and where something does not hold.
+    Raises Refused where the folder is no run, and where something does not hold.
     """
+    settings_of_run = saved.read(run_folder / "settings.yaml")
     found = front.read(run_folder, networks=False)
     place = run_folder / "winner"
     network = Network.load(place / "network.json")
     sources = foreign.read_sources(place)
-    settings_of_run = saved.read(run_folder / "settings.yaml")
     task = tasks.load(replace(settings_of_run.task, download=False))  # a file may not order a download
     test = task.open_test()
     wrong = []
@@ -223,14 +238,11 @@ def verify(run_folder: Path, settings: schema.Build) -> Iterator[str]:
         wrong.append(line)
     yield line
 
-    header = sources["design.v"].partition("\n")[0]
-    design = synthesis.design_for(network, settings_of_run.target.name, name=header[len(DESIGN) :].strip())
-    differing = [name for name, text in design.sources.items() if sources.get(name) != text]
+    design, differing = _compared(network, settings_of_run.target.name, sources)
     line = f"design.v and {len(design.cells)} cells are what the network generates"
     if differing:
         line = f"not what the network generates: {', '.join(differing)}"
         wrong.append(line)
-        design = replace(design, text=sources["design.v"])
     yield line
 
     simulation = None
@@ -239,7 +251,7 @@ def verify(run_folder: Path, settings: schema.Build) -> Iterator[str]:
         yield f"not simulated: the simulation takes its cells from the package, and {cells[0]} differs"
     elif settings.simulate:
         simulation = cosimulation.cosimulate(network, test.x, design=design, seconds=settings.timeout_s)
-        _save(place, simulation)
+        _save(place / "cosimulation.json", simulation)
         line = simulation.summary().replace(" samples (", " test samples (")
         if simulation.status in ("failed", "error"):
             wrong.append(line)
@@ -251,6 +263,14 @@ def verify(run_folder: Path, settings: schema.Build) -> Iterator[str]:
         yield verdict.summary()
     if wrong:
         raise Refused(f"{run_folder}: {'; '.join(wrong)}")
+
+
+def _compared(network: Network, target: str, sources: Mapping[str, str]) -> tuple[Design, list[str]]:
+    """The design of `network` with the design.v of `sources`, and the files that are not as generated."""
+    header = sources["design.v"].partition("\n")[0]
+    design = synthesis.design_for(network, target, name=header[len(DESIGN) :].strip())
+    differing = [name for name, text in design.sources.items() if sources.get(name) != text]
+    return replace(design, text=sources["design.v"]), differing
 
 
 def accuracy(network: Network, split: Split, batch_size: int = 500) -> float:

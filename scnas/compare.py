@@ -12,7 +12,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import moocore
 import numpy as np
@@ -22,9 +22,11 @@ from scnas.evaluation import Evaluation
 from scnas.files import write_whole
 from scnas.hardware import targets
 from scnas.hardware.targets import Target
+from scnas.metrics import METRICS, four_digits
 from scnas.record import front
-from scnas.search.evaluation import Reference, describe, pareto_front
+from scnas.search.evaluation import Reference, pareto_front
 from scnas.settings import saved
+from scnas.space import describe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +46,7 @@ class Run:
     hypervolume: of its front after the full training, 0..1."""
 
     path: str
-    settings: dict[str, object]
+    settings: dict[str, Any]
     front: front.Front
     hypervolume: float = 0.0
 
@@ -232,13 +234,14 @@ def page(found: Comparison) -> str:
         "",
         "## Merged front",
         "",
-        f"| accuracy | {found.target.lut_unit}s | energy, nJ | network | run |",
+        f"| accuracy | {found.target.lut_unit}s | {METRICS['energy_nj'].title} | network | run |",
     ]
     lines += ["|---:|---:|---:|---|---|"]
     for run, member in found.merged:
         m = member.metrics
         lines.append(
-            f"| {100 * m['accuracy']:.2f} | {m['luts']:,.0f} | {m['energy_nj']:,.4g} | "
+            f"| {100 * m['accuracy']:.2f} | {METRICS['luts'].form(m['luts'])} | "
+            f"{METRICS['energy_nj'].form(m['energy_nj'])} | "
             f"{_cell(describe(member.architecture))} | {_cell(run.path)} |"
         )
     return "\n".join(lines) + "\n"
@@ -305,7 +308,7 @@ def figure(found: Comparison) -> "Figure":
             linewidths=0.8, zorder=3,
         )  # fmt: skip
     if every.min() > 0 and every.max() / every.min() > 8:
-        plain = FuncFormatter(lambda v, _: f"{v:,.4g}" if v < 1e4 else f"{v:,.0f}")
+        plain = FuncFormatter(lambda value, _: four_digits(value))
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(plain)

@@ -12,9 +12,8 @@ from scnas.space import Architecture
 class Evaluation:
     """What is known of one architecture.
 
-    metrics: error (1 - validation accuracy; 1 if not trained), accuracy, validation_loss,
-    train_accuracy, and the fields of Cost. violation: 0 where every budget is kept, else how far
-    off. trained: whether there is a real accuracy. failed: why there is none, or None.
+    metrics: those of scnas.metrics.METRICS that are known. violation: 0 where every budget is kept, else
+    how far off. trained: whether there is a real accuracy. failed: why there is none, or None.
     """
 
     architecture: Architecture

@@ -23,25 +23,26 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
+from scnas import genes
 from scnas.contract import (
     ENCODERS,
     FRACTION_RANGE,
+    LANES,
     MAPPINGS,
-    MAX_LANES,
     MAX_SYNAPSES,
-    MAX_TIMESTEPS,
+    TIMESTEPS,
     WORD_RANGE,
+    OneOf,
     Refused,
+    check_fields,
     one_line,
-    one_of,
     short,
     stream_length,
-    whole,
-)  # fmt: skip
+)
 from scnas.files import write_whole
 from scnas.snn.models import CONSTANTS
 from scnas.snn.network import Layer, Network
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     import nir
 
 KEY = "scnas"  # of our part of a graph's metadata
+OF_NETWORK = ("timesteps", "encoder", "fraction", "word")  # what it holds of a network
 DT = 1e-3  # seconds of a step in what is exported
 SPIKING = ("LIF", "IF", "CubaLIF")
 WEIGHTS = ("Linear", "Affine")
@@ -80,7 +82,7 @@ class Imported:
         return [*(told or ["nothing was lost"]), *self.notes]
 
 
-def _nir():
+def _nir() -> Any:
     try:
         import nir
     except ImportError:
@@ -122,20 +124,20 @@ def to_nir(network: Network, dt: float = DT) -> "nir.NIRGraph":
     if network.readout == "spikes":
         edges.append((source, "output"))
     said = {
-        **{name: getattr(network, name) for name in ("timesteps", "encoder", "fraction", "word")},
+        **{name: getattr(network, name) for name in OF_NETWORK},
         "dt": dt,
-        "layers": [
-            {
-                name: getattr(layer, name)
-                for name in ("generator", "length", "seed", "noise_seed", "mapping", "lanes", "units")
-            }
-            for layer in network.layers
-        ],
+        "layers": [{name: getattr(layer, name) for name in _of_layer()} for layer in network.layers],
     }
     return nir.NIRGraph(nodes=nodes, edges=edges, metadata={KEY: json.dumps(said)})
 
 
-def _neurons(nir, layer: Layer, where: str, one: int, dt: float) -> "nir.NIRNode":
+def _of_layer() -> tuple[str, ...]:
+    """Fields of a Layer that NIR has no word for: its genes but for the neuron, and its seeds."""
+    own = [gene.stored for gene in genes.of_layer() if gene.stored not in ("", "neuron")]
+    return (*own, "seed", "noise_seed")
+
+
+def _neurons(nir: Any, layer: Layer, where: str, one: int, dt: float) -> "nir.NIRNode":
     k = layer.constants
     if layer.neuron not in ("lif", "if"):
         raise Refused(f"{where}.neuron must be lif or if, which NIR knows, got {layer.neuron}")
@@ -167,24 +169,19 @@ class Choices:
     what is out of range."""
 
     dt: float | None = None
-    timesteps: int = 16
-    encoder: str = "events"
+    timesteps: Annotated[int, TIMESTEPS] = 16
+    encoder: Annotated[str, OneOf(ENCODERS)] = "events"
     length: int = 16
-    fraction: int = 8
-    word: int = 16
-    mapping: str = "parallel"
-    lanes: int = 16
+    fraction: Annotated[int, FRACTION_RANGE] = 8
+    word: Annotated[int, WORD_RANGE] = 16
+    mapping: Annotated[str, OneOf(MAPPINGS)] = "parallel"
+    lanes: Annotated[int, LANES] = 16
 
-    def __post_init__(self):
-        whole("timesteps", self.timesteps, 1, MAX_TIMESTEPS)
-        one_of("encoder", self.encoder, ENCODERS)
-        whole("fraction", self.fraction, *FRACTION_RANGE)
-        whole("word", self.word, *WORD_RANGE)
-        one_of("mapping", self.mapping, MAPPINGS)
-        whole("lanes", self.lanes, 1, MAX_LANES)
+    def __post_init__(self) -> None:
+        check_fields("", self)
 
 
-def from_nir(graph: "nir.NIRGraph", choices: Choices = Choices()) -> Imported:  # noqa: B008 - a frozen value
+def from_nir(graph: "nir.NIRGraph", choices: Choices = Choices()) -> Imported:
     """The network of a feed-forward graph of Linear or Affine, Delay, and LIF, IF or CubaLIF nodes.
 
     A last layer of weights alone, or an integrator I behind it, becomes the `membrane` readout, one of
@@ -195,14 +192,14 @@ def from_nir(graph: "nir.NIRGraph", choices: Choices = Choices()) -> Imported:  
     """
     said = _metadata(graph)
     if said is not None:
-        known = {name: said[name] for name in ("timesteps", "encoder", "fraction", "word")}
+        known = {name: said[name] for name in OF_NETWORK}
         choices = Choices(
             **{**asdict(choices), **known, "dt": said["dt"] if choices.dt is None else choices.dt}
         )
-    real = isinstance(choices.dt, int | float) and not isinstance(choices.dt, bool)
-    if not real or not 1e-30 <= choices.dt <= 1e30:
+    dt = choices.dt
+    if not isinstance(dt, int | float) or isinstance(dt, bool) or not 1e-30 <= dt <= 1e30:
         raise Refused(
-            f"dt must be the seconds of a step, above 0: NIR is in continuous time, got {short(choices.dt)}"
+            f"dt must be the seconds of a step, above 0: NIR is in continuous time, got {short(dt)}"
         )
     stages = _stages(graph)
     if said is not None and len(said["layers"]) != len(stages):
@@ -256,12 +253,12 @@ def _metadata(graph: "nir.NIRGraph") -> dict | None:
         said = json.loads(raw.decode() if isinstance(raw, bytes) else raw)
         layers = [dict(layer) for layer in said["layers"]]
         for layer in layers:
-            layer.setdefault("units", 1)  # as older versions wrote it
-            if set(layer) != {"generator", "length", "seed", "noise_seed", "mapping", "lanes", "units"}:
+            for gene in genes.of_layer():
+                if gene.stored and not gene.always_drawn:
+                    layer.setdefault(gene.stored, gene.default)  # as older versions wrote it
+            if set(layer) != set(_of_layer()):
                 raise KeyError("layers")
-        return {name: said[name] for name in ("timesteps", "encoder", "fraction", "word", "dt")} | {
-            "layers": layers
-        }
+        return {name: said[name] for name in (*OF_NETWORK, "dt")} | {"layers": layers}
     except (ValueError, TypeError, KeyError, AttributeError):
         raise Refused(f"metadata {KEY} of the graph is not what scnas writes") from None
 
@@ -297,7 +294,7 @@ def _stages(graph: "nir.NIRGraph") -> list[_Stage]:
                 f"all that leaves {here} must be weights into one node, got {', '.join(sorted(ends))}"
             )
         (end,) = ends
-        stages.append(_merged(graph, here, n_in, ways, end))
+        stages.append(_merged(graph, n_in, ways, end))
         n_in = stages[-1].weights.shape[1]
         if _kind(graph.nodes[end]) not in SPIKING:
             break
@@ -331,7 +328,7 @@ def _way(
     raise Refused(f"the graph must be feed-forward, got a loop through {name}")
 
 
-def _merged(graph: "nir.NIRGraph", here: str, n_in: int, ways: list, end: str) -> _Stage:
+def _merged(graph: "nir.NIRGraph", n_in: int, ways: list, end: str) -> _Stage:
     name = ways[0][1]
     n_out = graph.nodes[name].weight.shape[0]
     total, delays, bias = np.zeros((n_in, n_out)), np.zeros((n_in, n_out)), np.zeros(n_out)
@@ -387,21 +384,23 @@ def _layer(stage: _Stage, index: int, c: Choices, own: dict | None, losses: list
     weights, node = stage.weights, stage.neurons
     if stage.bias is not None:
         weights = np.vstack([weights, stage.bias])
+    dt = c.dt
+    assert dt is not None  # from_nir asks for it
     leak, pull = 0.0, np.ones(weights.shape[1])  # pull: what a current adds to the membrane of a neuron
     if node is not None:
         kind = _kind(node)
         resistance = np.asarray(node.r, dtype=np.float64).ravel()
         if kind == "IF":
-            pull = resistance * c.dt
+            pull = resistance * dt
         else:
-            leak = c.dt / _above_0(stage.name, "tau", node.tau if kind == "LIF" else node.tau_mem)
+            leak = dt / _above_0(stage.name, "tau", node.tau if kind == "LIF" else node.tau_mem)
             pull = resistance * leak
         if kind == "CubaLIF":
-            gone = c.dt / _above_0(stage.name, "tau_syn", node.tau_syn)
+            gone = dt / _above_0(stage.name, "tau_syn", node.tau_syn)
             if abs(gone - 1) > 1e-6:
                 raise Refused(
-                    f"{stage.name}: tau_syn must be dt = {c.dt:g}, since a current lasts one step, "
-                    f"got {c.dt / gone:g}"
+                    f"{stage.name}: tau_syn must be dt = {dt:g}, since a current lasts one step, "
+                    f"got {dt / gone:g}"
                 )
             pull = pull * np.asarray(node.w_in, dtype=np.float64).ravel()
     if not np.isfinite(pull).all():
@@ -459,12 +458,14 @@ def _layer(stage: _Stage, index: int, c: Choices, own: dict | None, losses: list
 
 
 def _with_clock(layer: Layer, c: Choices) -> Layer:
-    """`layer` with one neuron more, which no input reaches and no membrane is too low to fire."""
+    """`layer` with one neuron more, which no input reaches and no membrane is too low to fire, and as many of
+    its units as share out the neurons then."""
     nothing = np.zeros((len(layer.weights), 1), np.int64)
     return Layer(
         **{**layer.__dict__, "weights": np.hstack([layer.weights, nothing]),
            "delays": np.hstack([layer.delays, nothing]),
-           "threshold": np.append(layer.threshold, -(2 ** (c.word - 1)))}
+           "threshold": np.append(layer.threshold, -(2 ** (c.word - 1))),
+           "units": genes.dividing(layer.n_out + 1, layer.units)}
     )  # fmt: skip
 
 
@@ -478,7 +479,7 @@ def save(network: Network, path: str | Path) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def load(path: str | Path, choices: Choices = Choices()) -> Imported:  # noqa: B008 - a frozen value
+def load(path: str | Path, choices: Choices = Choices()) -> Imported:
     """The network in a NIR file; ValueError, one line with the file's name, where it holds none."""
     nir, path = _nir(), Path(path)
     if not path.is_file():

@@ -5,6 +5,7 @@ import math
 import os
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from scnas.contract import Refused
 
@@ -35,7 +36,7 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
 
 
 def read_json(path: str | Path) -> object:
-    """The content of a JSON file; ValueError, one line with the file's name, when there is none.
+    """The content of a JSON file; Refused, one line with the file's name, when there is none.
 
     NaN and infinities are refused: JSON does not know them, and neither does any of our files.
     """
@@ -44,12 +45,14 @@ def read_json(path: str | Path) -> object:
     if (containers := data.count(b"[") + data.count(b"{")) > MAX_JSON_CONTAINERS:
         raise Refused(f"{path}: {containers} lists and objects, at most {MAX_JSON_CONTAINERS} are read")
 
-    def refuse(word: str) -> None:
-        raise Refused(f"{word} is not a number")
+    def refuse(word: str) -> NoReturn:
+        raise ValueError(f"{word} is not a number")
 
     def finite(word: str) -> float:
         value = float(word)
-        return value if math.isfinite(value) else refuse(f"{word[:20]}, beyond every float,")
+        if not math.isfinite(value):
+            refuse(f"{word[:20]}, beyond every float,")
+        return value
 
     try:
         return json.loads(data.decode("utf-8"), parse_constant=refuse, parse_float=finite)
@@ -58,7 +61,7 @@ def read_json(path: str | Path) -> object:
 
 
 def read_text(path: str | Path, most: int = MAX_TEXT_BYTES) -> str:
-    """The content of a text file of at most `most` bytes, UTF-8; ValueError with its name otherwise."""
+    """The content of a text file of at most `most` bytes, UTF-8; Refused with its name otherwise."""
     path = Path(path)
     try:
         return read_bytes(path, most).decode("utf-8")
@@ -67,7 +70,7 @@ def read_text(path: str | Path, most: int = MAX_TEXT_BYTES) -> str:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """What is in a regular file of at most `most` bytes; ValueError with its name otherwise.
+    """What is in a regular file of at most `most` bytes; Refused with its name otherwise.
 
     A pipe or a device could be read for ever.
     """
@@ -85,12 +88,13 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def inside(folder: str | Path, name: object) -> Path:
-    """folder/name for a `name` that a file in `folder` gives; ValueError if it is no path that stays in
+    """folder/name for a `name` that a file in `folder` gives; Refused if it is no path that stays in
     `folder`, through links or without."""
     folder = Path(folder)
-    parts = name.split("/") if isinstance(name, str) else []
+    text = name if isinstance(name, str) else ""
+    parts = text.split("/")  # of "": one that is empty
     bad = any(part in ("", ".", "..") or len(part.encode("utf-8", "replace")) > 255 for part in parts)
-    if not parts or bad or len(name) > 1000 or not name.isprintable():
+    if bad or len(text) > 1000 or not text.isprintable():
         raise Refused(f"{folder}: {_cut(name)} is no name of a file in it")
     path = folder.joinpath(*parts)
     try:
@@ -103,7 +107,7 @@ def inside(folder: str | Path, name: object) -> Path:
 
 
 def refuse_links(folder: str | Path) -> None:
-    """ValueError if a link in `folder` leads out of it: what is written there would land elsewhere."""
+    """Refused if a link in `folder` leads out of it: what is written there would land elsewhere."""
     folder = Path(folder)
     for place, folders, names in os.walk(folder):
         for name in (*folders, *names):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 PATIENCE = 0.2  # seconds between two looks at `stop` and `watch`
 
@@ -54,18 +55,26 @@ def run(
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=errors,
-                env={**os.environ, **(environment or {})}, start_new_session=True,
-            )  # fmt: skip
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
             code = _wait(process, start + seconds, _enough(stop, watch, errors.fileno()))
         finally:
             if process is not None:
                 _end_group(process)
-        texts = []
-        for file in (out, errors):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-    return Finished(code, *texts, time.monotonic() - start)
+        stdout, stderr = _text(out), _text(errors)
+    return Finished(code, stdout, stderr, time.monotonic() - start)
+
+
+def _text(file: IO[bytes]) -> str:
+    """All that was written to a file that is still open."""
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 def _enough(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scnas.contract import Refused
 from scnas.hardware import targets
-from scnas.hardware.cost import calibration
+from scnas.hardware.cost import calibration, price
 from scnas.hardware.cost.feedback import Feedback
 from scnas.hardware.tools import synthesis
 from scnas.record import figures, front, written
@@ -23,7 +23,7 @@ def synthesize(run_folder: Path, timeout_s: float) -> Iterator[str]:
     fmax_mhz beside the modelled figures, as far as the tools give them, after every member: what was
     built is kept in the run's `synthesis` folder and not built again. The designs join the run's
     calibration.csv. timeout_s: for every design.
-    Raises ValueError where the folder is no run or a tool is not installed.
+    Raises Refused where the folder is no run or a tool is not installed.
     """
     found = front.read(run_folder)
     chip = replace(targets.target(found.target), clock_mhz=found.clock_mhz)
@@ -36,9 +36,12 @@ def synthesize(run_folder: Path, timeout_s: float) -> Iterator[str]:
             continue
         design = synthesis.design_for(member.network, chip, name=member.architecture.name)
         built = synthesis.synthesize(
-            "\n".join(design.sources.values()), design.top, chip, timeout_s=timeout_s,
+            "\n".join(design.sources.values()),
+            design.top,
+            chip,
+            timeout_s=timeout_s,
             cache=run_folder / "synthesis",
-        )  # fmt: skip
+        )
         if built.status == "not_run":
             raise Refused(f"job=synthesize cannot place and route: {built.message}")
         feedback.add(member.network, member.architecture, built)
@@ -65,9 +68,7 @@ def synthesize(run_folder: Path, timeout_s: float) -> Iterator[str]:
 
 
 def _published(name: str) -> str:
-    from scnas.hardware.cost.price import FITTED
-
-    fitted = FITTED.get(targets.target(name).family)
+    fitted = price.FITTED.get(targets.target(name).family)
     if fitted is None:
         return "; the model of this family was never fitted"
     known = fitted["held_out"]["luts"]
@@ -78,7 +79,7 @@ def calibrate(target: str, folder: Path, timeout_s: float, designs: int = DESIGN
     """Build a plan of designs on `target`, fit the cost model to them, and say how far off it is.
 
     Leaves calibration.csv, which grows as designs are built and is taken up again by the same command
-    with the same folder, figures.json for hardware.cost.price, and parity.png. Raises ValueError where a
+    with the same folder, figures.json for hardware.cost.price, and parity.png. Raises Refused where a
     tool is not installed or too few designs were built.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,69 +1,44 @@
 """Architecture and SearchSpace: what may change, how to draw, mutate and cross.
 
+What a gene is, what it may be and what it depends on stands in its row of scnas.genes.
 Letters: n_in and n_out of a layer, T timesteps, L clocks of a bitstream, D largest delay.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from itertools import product
+from math import prod
+from typing import Any
 
 import numpy as np
 
-from scnas.contract import (
-    FRACTION_RANGE,
-    GENERATORS,
-    MAPPINGS,
-    MAX_LANES,
-    MAX_LAYERS,
-    MAX_SYNAPSES,
-    MAX_TIMESTEPS,
-    MAX_UNITS,
-    MAX_WIDTH,
-    NEURONS,
-    READOUTS,
-    WORD_RANGE,
-    Refused,
-    one_of,
-    share,
-    short,
-    stream_length,
-    whole,
-)
-
-DEFAULT_LANES = 8
+from scnas import genes
+from scnas.contract import LAYERS, MAX_SYNAPSES, WIDTHS, Refused, short
+from scnas.genes import Gene, from_table
 
 Rng = np.random.Generator | np.random.RandomState
 
 
-def _list(gene: str, values: object) -> tuple:
+def _list(gene: str, values: Any) -> tuple:
     if isinstance(values, str) or not isinstance(values, Iterable) or getattr(values, "ndim", 1) == 0:
         raise Refused(f"{gene} must be a list with one entry per layer, got {short(values)}")
     return tuple(values)
 
 
 @dataclass(frozen=True)
+@genes.architecture_fields
 class Architecture:
     """One candidate: a value, equal and hashed by its genes.
 
-    Lists have one entry per layer, the input side first.
+    The genes are those of scnas.genes.GENES, which says what each of them is and may be. Those of a layer are
+    lists with one entry per layer, the input side first; None is the default, of a layer or of all of them.
 
-    n_inputs:          features of a sample, 1..65536.
-    layer_widths:      neurons; the last width is the number of outputs.
-    neuron_types:      one of NEURONS.
-    bitstream_lengths: L, clocks of a stochastic number; a power of two dividing 2^fraction.
-    delay_ranges:      D >= 0; a synapse delays spikes by 0..D steps.
-    densities:         share of synapses kept, 0 < d <= 1. Default 1.
-    generators:        one of GENERATORS. Default `sobol`.
-    mappings:          one of MAPPINGS. Default `parallel`.
-    lanes:             inputs per clock of a folded layer. Default 8; 0 in a parallel layer.
-    units:             neurons that a folded layer takes at once. Default 1; 1 in a parallel layer.
-    timesteps:         T, steps of an inference. word: W, bits of a membrane. fraction: F of Q(F).
-    readout:           `membrane` (the last layer only integrates) or `spikes`.
-
-    Genes without effect take one canonical value, so that equal networks are equal architectures:
-    lanes of a parallel layer (0), lanes beyond the taps of a layer, units that do not share out the
-    neurons of a layer (see `dividing`; 1 in the last layer, whose scores come one by one),
-    the neuron of a last layer that only integrates (`lif`), a delay that T makes impossible (T - 1).
+    Genes without effect take one canonical value, so that equal networks are equal architectures: lanes of a
+    parallel layer (0), lanes beyond the taps of a layer, units that do not share out the neurons of a layer
+    (the next smaller number that does; 1 in the last layer, whose scores come one by one), the neuron of a
+    last layer that only integrates (`lif`), a delay that T makes impossible (T - 1).
 
     The fitness fields are measurements: results carry them, equality ignores them. None: not
     measured. Raises ValueError with the gene, what it got and what it may be.
@@ -74,79 +49,68 @@ class Architecture:
     neuron_types: tuple[str, ...]
     bitstream_lengths: tuple[int, ...]
     delay_ranges: tuple[int, ...]
-    densities: tuple[float, ...] | None = None
-    generators: tuple[str, ...] | None = None
-    mappings: tuple[str, ...] | None = None
-    lanes: tuple[int, ...] | None = None
-    timesteps: int = 8
-    word: int = 16
-    fraction: int = 8
-    readout: str = "membrane"
+    densities: tuple[float, ...] = from_table()
+    generators: tuple[str, ...] = from_table()
+    mappings: tuple[str, ...] = from_table()
+    lanes: tuple[int, ...] = from_table()
+    timesteps: int = from_table()
+    word: int = from_table()
+    fraction: int = from_table()
+    readout: str = from_table()
     fitness_accuracy: float | None = field(default=None, compare=False)
     fitness_luts: int | None = field(default=None, compare=False)
     fitness_energy_nj: float | None = field(default=None, compare=False)
-    units: tuple[int, ...] | None = None
+    units: tuple[int, ...] = from_table()
 
-    def __post_init__(self):
-        def put(gene: str, value: object) -> None:
-            object.__setattr__(self, gene, value)
-
-        put("n_inputs", whole("n_inputs", self.n_inputs, 1, MAX_WIDTH))
-        put("timesteps", whole("timesteps", self.timesteps, 1, MAX_TIMESTEPS))
-        put("word", whole("word", self.word, *WORD_RANGE))
-        put("fraction", whole("fraction", self.fraction, *FRACTION_RANGE))
-        one_of("readout", self.readout, READOUTS)
+    def __post_init__(self) -> None:
+        network: dict[str, Any] = {}
+        for gene in genes.of_network():
+            value = gene.check(gene.name, getattr(self, gene.name), network)
+            network[gene.name] = gene.form(value, network)
         widths = _list("layer_widths", self.layer_widths)
         n = len(widths)
-        if not 1 <= n <= MAX_LAYERS:
-            raise Refused(f"layer_widths must hold 1 to {MAX_LAYERS} layers, got {n}")
-
-        def per_layer(gene: str, default: object) -> tuple:
-            values = getattr(self, gene)
-            values = (default,) * n if values is None else _list(gene, values)
-            if len(values) != n:
-                raise Refused(f"{gene} must have one entry per layer ({n}), got {len(values)}")
-            return values
-
-        def each(gene: str, check, *args, default: object = None) -> None:
-            values = per_layer(gene, default)
-            put(gene, tuple(check(f"{gene}[{i}]", v, *args) for i, v in enumerate(values)))
-
-        each("layer_widths", whole, 1, MAX_WIDTH)
-        each("neuron_types", one_of, NEURONS)
-        each("bitstream_lengths", stream_length, self.fraction)
-        each("delay_ranges", whole, 0, MAX_TIMESTEPS)
-        each("densities", share, default=1.0)
-        each("generators", one_of, GENERATORS, default="sobol")
-        each("mappings", one_of, MAPPINGS, default="parallel")
-        put("delay_ranges", tuple(min(d, self.timesteps - 1) for d in self.delay_ranges))
-        if self.readout == "membrane":
-            put("neuron_types", (*self.neuron_types[:-1], "lif"))
-
-        lanes = []
-        for i, (value, mapping) in enumerate(zip(per_layer("lanes", None), self.mappings, strict=True)):
-            if mapping == "parallel":
-                if value is not None:
-                    whole(f"lanes[{i}]", value, 0, MAX_LANES)
-                lanes.append(0)
-            else:
-                value = DEFAULT_LANES if value is None else whole(f"lanes[{i}]", value, 1, MAX_LANES)
-                lanes.append(min(value, self.taps[i]))
-        put("lanes", tuple(lanes))
-        if set(self.units or ()) == {1}:
-            put("units", None)  # what is nowhere used fits any depth
-        each("units", whole, 1, MAX_UNITS, default=1)
-        put("units", tuple(self._canonical_units(i, value) for i, value in enumerate(self.units)))
-        for i, (n_in, n_out) in enumerate(self.layer_sizes):
+        if not LAYERS.low <= n <= LAYERS.high:
+            raise Refused(f"layer_widths must hold {LAYERS.low} to {LAYERS.high} layers, got {n}")
+        layers = [{**network, "last": i == n - 1} for i in range(n)]
+        n_in = genes.inputs(network)
+        for gene in genes.of_layer():
+            for i, (here, value) in enumerate(zip(layers, self._values(gene, n), strict=True)):
+                value = gene.check(f"{gene.name}[{i}]", value, here)
+                if gene.name == "layer_widths":
+                    here["n_in"], n_in = n_in, value
+                here[gene.name] = gene.form(value, here)
+        put = object.__setattr__
+        for name, value in network.items():
+            put(self, name, value)
+        for gene in genes.of_layer():
+            put(self, gene.name, tuple(here[gene.name] for here in layers))
+        for i, here in enumerate(layers):
+            n_in, n_out = here["n_in"], here["layer_widths"]
             if n_in * n_out > MAX_SYNAPSES:
                 raise Refused(
                     f"layer_widths[{i}] makes a layer of {n_in} x {n_out} synapses, at most {MAX_SYNAPSES}"
                 )
 
-    def _canonical_units(self, index: int, value: int) -> int:
-        if self.mappings[index] == "parallel" or index == self.n_layers - 1:
-            return 1
-        return dividing(self.layer_widths[index], value)
+    def _values(self, gene: Gene, n: int) -> tuple:
+        """What was given for a gene of a layer, one entry per layer."""
+        values = getattr(self, gene.name)
+        if values is None and gene.default is not genes.REQUIRED:
+            return (gene.default,) * n
+        values = _list(gene.name, values)
+        if gene.default is not genes.REQUIRED:
+            values = tuple(gene.default if value is None else value for value in values)
+        if not gene.always_drawn and all(value == gene.default for value in values):
+            return (gene.default,) * n  # what is nowhere used fits any depth
+        if len(values) != n:
+            raise Refused(f"{gene.name} must have one entry per layer ({n}), got {len(values)}")
+        return values
+
+    def layer(self, index: int) -> dict[str, Any]:
+        """The genes of layer `index` with those of the network, as rules of genes look at them."""
+        here = {gene.name: getattr(self, gene.name) for gene in genes.of_network()}
+        here |= {gene.name: getattr(self, gene.name)[index] for gene in genes.of_layer()}
+        before = self.layer_widths[index - 1] if index else genes.inputs(here)
+        return here | {"n_in": before, "last": index == self.n_layers - 1}
 
     @property
     def n_layers(self) -> int:
@@ -159,7 +123,8 @@ class Architecture:
     @property
     def layer_sizes(self) -> list[tuple[int, int]]:
         """(n_in, n_out) of every layer."""
-        ends = (self.n_inputs, *self.layer_widths)
+        first = genes.inputs({gene.name: getattr(self, gene.name) for gene in genes.of_network()})
+        ends = (first, *self.layer_widths)
         return list(zip(ends[:-1], ends[1:], strict=True))
 
     @property
@@ -181,213 +146,205 @@ class Architecture:
 
     def fires(self, index: int) -> bool:
         """Whether layer `index` has neurons: all do, but for the last one of a membrane readout."""
-        return self.readout == "spikes" or index < self.n_layers - 1
+        return genes.fires({"readout": self.readout, "last": index == self.n_layers - 1})
 
     @cached_property
     def training_key(self) -> "Architecture":
         """This architecture without its mapping, which no spike depends on: what training sees."""
-        measured = (self.fitness_accuracy, self.fitness_luts, self.fitness_energy_nj)
-        if set(self.mappings) == {"parallel"} and measured == (None, None, None):
-            return self
-        return replace(
-            self, mappings=None, lanes=None, units=None,
-            fitness_accuracy=None, fitness_luts=None, fitness_energy_nj=None,
-        )  # fmt: skip
+        plain: dict[str, Any] = {
+            g.name: None if g.per == genes.LAYER else g.default for g in genes.GENES if g.mapping
+        }
+        measured: dict[str, Any] = dict.fromkeys(("fitness_accuracy", "fitness_luts", "fitness_energy_nj"))
+        key = replace(self, **plain, **measured)
+        return self if key == self and all(getattr(self, name) is None for name in measured) else key
 
     @property
     def name(self) -> str:
         """Same architecture, same name, on any machine: files, random addresses, logs."""
-        parts = [f"n{self.n_inputs}-T{self.timesteps}-W{self.word}-F{self.fraction}-{self.readout}"]
-        for i, width in enumerate(self.layer_widths):
-            part = f"{width}-{self.neuron_types[i]}-L{self.bitstream_lengths[i]}-D{self.delay_ranges[i]}"
-            part += f"-p{self.densities[i]!r}-{self.generators[i]}"
-            if self.mappings[i] == "folded":
-                part += f"-x{self.lanes[i]}"
-            if self.units[i] > 1:
-                part += f"-u{self.units[i]}"
-            parts.append(part)
+        parts = [genes.name_of(genes.of_network(), self.layer(0))]
+        parts += [genes.name_of(genes.of_layer(), self.layer(i)) for i in range(self.n_layers)]
         return "_".join(parts)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The genes as plain lists and numbers; `Architecture(**d)` gives it back."""
-        return {
-            f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v
-            for f in fields(self)
-            if f.compare
-        }
-
-
-# Genes of one layer in the order of SearchSpace's choices.
-_LAYER_GENES = (
-    "layer_widths", "neuron_types", "bitstream_lengths", "delay_ranges", "densities", "generators",
-    "mappings", "lanes", "units",
-)  # fmt: skip
-
-
-def dividing(width: int, units: int) -> int:
-    """The largest number up to `units` that divides `width` and leaves two neurons or more for each, or 1."""
-    return next(n for n in range(max(1, min(units, width // 2)), 0, -1) if width % n == 0)
+        values = {gene.name: getattr(self, gene.name) for gene in genes.GENES}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 @dataclass(frozen=True)
+@genes.space_fields
 class SearchSpace:
     """Every architecture with these inputs, outputs, depths and choices.
 
     n_inputs, n_outputs: of the task. min_layers..max_layers: depth, the output layer counted.
-    *_choices: what a gene may be; per layer, but for timesteps_choices and word_choices.
-    width_choices: of hidden layers. fraction, readout: the same for all.
-    Raises ValueError with the setting, what it got and what it may be.
+    *_choices: what a gene of scnas.genes.GENES may be, width_choices of hidden layers. fraction, readout: the
+    same for all. Raises ValueError with the setting, what it got and what it may be.
     """
 
     n_inputs: int
     n_outputs: int
     min_layers: int = 1
     max_layers: int = 4
-    width_choices: tuple[int, ...] = (8, 16, 32, 64, 128, 256)
-    neuron_choices: tuple[str, ...] = field(default_factory=lambda: tuple(NEURONS))
-    L_choices: tuple[int, ...] = (4, 8, 16, 32, 64, 128, 256)
-    delay_choices: tuple[int, ...] = (0, 1, 2, 4, 8)
-    density_choices: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
-    generator_choices: tuple[str, ...] = GENERATORS
-    mapping_choices: tuple[str, ...] = MAPPINGS
-    lanes_choices: tuple[int, ...] = (4, 8, 16, 32, 64)
-    timesteps_choices: tuple[int, ...] = (4, 8, 16)
-    word_choices: tuple[int, ...] = (12, 16)
-    fraction: int = 8
-    readout: str = "membrane"
-    units_choices: tuple[int, ...] = (1,)
+    width_choices: tuple[int, ...] = from_table()
+    neuron_choices: tuple[str, ...] = from_table()
+    L_choices: tuple[int, ...] = from_table()
+    delay_choices: tuple[int, ...] = from_table()
+    density_choices: tuple[float, ...] = from_table()
+    generator_choices: tuple[str, ...] = from_table()
+    mapping_choices: tuple[str, ...] = from_table()
+    lanes_choices: tuple[int, ...] = from_table()
+    timesteps_choices: tuple[int, ...] = from_table()
+    word_choices: tuple[int, ...] = from_table()
+    fraction: int = from_table()
+    readout: str = from_table()
+    units_choices: tuple[int, ...] = from_table()
 
-    def __post_init__(self):
-        whole("n_inputs", self.n_inputs, 1, MAX_WIDTH)
-        whole("n_outputs", self.n_outputs, 1, MAX_WIDTH)
-        whole("fraction", self.fraction, *FRACTION_RANGE)
-        one_of("readout", self.readout, READOUTS)
-        whole("min_layers", self.min_layers, 1, MAX_LAYERS)
-        whole("max_layers", self.max_layers, 1, MAX_LAYERS)
+    def __post_init__(self) -> None:
+        WIDTHS.check("n_inputs", self.n_inputs)
+        WIDTHS.check("n_outputs", self.n_outputs)
+        fixed: dict[str, Any] = {}
+        for gene in genes.GENES:
+            if gene.fixed and gene.choices:
+                fixed[gene.name] = gene.check(gene.name, getattr(self, gene.name), fixed)
+        LAYERS.check("min_layers", self.min_layers)
+        LAYERS.check("max_layers", self.max_layers)
         if self.min_layers > self.max_layers:
             raise Refused(f"min_layers must be at most max_layers = {self.max_layers}, got {self.min_layers}")
-        checks = {
-            "width_choices": (whole, 1, MAX_WIDTH),
-            "neuron_choices": (one_of, NEURONS),
-            "L_choices": (stream_length, self.fraction),
-            "delay_choices": (whole, 0, MAX_TIMESTEPS),
-            "density_choices": (share,),
-            "generator_choices": (one_of, GENERATORS),
-            "mapping_choices": (one_of, MAPPINGS),
-            "lanes_choices": (whole, 1, MAX_LANES),
-            "units_choices": (whole, 1, MAX_UNITS),
-            "timesteps_choices": (whole, 1, MAX_TIMESTEPS),
-            "word_choices": (whole, *WORD_RANGE),
-        }
-        for name, (check, *args) in checks.items():
-            values = getattr(self, name)
+        for gene in (*genes.of_layer(), *genes.of_network()):
+            if gene.fixed:
+                continue
+            values = getattr(self, gene.choices)
             if isinstance(values, str) or not isinstance(values, Iterable):
-                raise Refused(f"{name} must be a list of choices, got {short(values)}")
-            values = tuple(dict.fromkeys(check(name, value, *args) for value in values))
+                raise Refused(f"{gene.choices} must be a list of choices, got {short(values)}")
+            values = tuple(dict.fromkeys(gene.check(gene.choices, value, fixed) for value in values))
             if not values:
-                raise Refused(f"{name} must hold at least one choice, got none")
-            object.__setattr__(self, name, values)
+                raise Refused(f"{gene.choices} must hold at least one choice, got none")
+            object.__setattr__(self, gene.choices, values)
         hidden = self.width_choices if self.max_layers > 1 else ()
-        ends_in = max((self.n_inputs, *hidden))
+        ends_in = max((*map(genes.inputs, self._networks), *hidden))
         ends_out = max((self.n_outputs, *hidden))
         if ends_in * ends_out > MAX_SYNAPSES:
             raise Refused(
                 f"width_choices allow a layer of {ends_in} x {ends_out} synapses, at most {MAX_SYNAPSES}"
             )
 
+    def _choices(self, gene: Gene) -> tuple:
+        """What a gene may be in this space, before it is made canonical."""
+        return (getattr(self, gene.choices or gene.name),) if gene.fixed else getattr(self, gene.choices)
+
     @cached_property
     def _layer_choices(self) -> dict[str, tuple]:
-        return {
-            "layer_widths": self.width_choices,
-            "neuron_types": self.neuron_choices,
-            "bitstream_lengths": self.L_choices,
-            "delay_ranges": self.delay_choices,
-            "densities": self.density_choices,
-            "generators": self.generator_choices,
-            "mappings": self.mapping_choices,
-            "lanes": self.lanes_choices,
-            "units": self.units_choices,
-        }
+        return {gene.name: self._choices(gene) for gene in genes.of_layer()}
 
     @cached_property
-    def _genes_of_layer(self) -> tuple[str, ...]:
-        """What is inherited and changes. `units` only where the space has a choice: the same searches as ever
-        where it has none."""
-        return tuple(gene for gene in _LAYER_GENES if gene != "units" or len(self.units_choices) > 1)
+    def _free(self) -> tuple[Gene, ...]:
+        """Genes of the network that a space has a choice of."""
+        return tuple(gene for gene in genes.of_network() if not gene.fixed)
+
+    def _drawn(self, gene: Gene) -> bool:
+        """Whether breeding draws for a gene: one that joined the table later needs a choice, so that a search
+        of a space without one stays the same search."""
+        return gene.always_drawn or len(self._choices(gene)) > 1
 
     # -- size and membership --------------------------------------------------------------------
+
+    @cached_property
+    def _networks(self) -> list[dict[str, Any]]:
+        """The different genes of the network that there are, in canonical form."""
+        found = {}
+        rows = genes.of_network()
+        for values in product(*map(self._choices, rows)):
+            here: dict[str, Any] = {}
+            for gene, value in zip(rows, values, strict=True):
+                here[gene.name] = gene.form(value, here)
+            found[tuple(here.values())] = here
+        return list(found.values())
 
     @cached_property
     def space_size(self) -> int:
         """How many different architectures the space holds, exactly.
 
-        Canonical genes are counted once. What a layer can be depends on its width and the one before it
-        only (lanes beyond the taps are one choice), so the sum over depths runs along the layers.
+        Canonical genes are counted once. What a layer can be depends on its width, the one before it and the
+        genes of the network that its own depend on, so the sum over depths runs along the layers, once for
+        all networks that are alike in those.
         """
-        total, neurons = 0, len(self.neuron_choices)
-        for timesteps in self.timesteps_choices:
-            delays = {min(d, timesteps - 1) for d in self.delay_choices}
-            paths = {self.n_inputs: 1}  # width of the layer before -> ways to get there
-            for depth in range(1, self.max_layers + 1):
-                if depth >= self.min_layers:
-                    last = 1 if self.readout == "membrane" else neurons
-                    total += sum(ways * self._layer_ways(n, delays, last, 1) for n, ways in paths.items())
-                units = {w: len({dividing(w, u) for u in self.units_choices}) for w in self.width_choices}
-                paths = {
-                    w: sum(ways * self._layer_ways(n, delays, neurons, units[w]) for n, ways in paths.items())
-                    for w in self.width_choices
-                }
-        return total * len(self.word_choices)
+        above = {name for gene in genes.of_layer() for name in gene.depends} & {g.name for g in self._free}
+        networks = {}
+        alike: Counter[tuple] = Counter()
+        for network in self._networks:
+            key = (genes.inputs(network), *(network[name] for name in sorted(above)))
+            networks[key] = network
+            alike[key] += 1
+        return sum(self._ways(networks[key]) * count for key, count in alike.items())
 
-    def _layer_ways(self, n_in: int, delays: set[int], neurons: int, units: int) -> int:
-        """Different layers of one width behind n_in inputs. neurons, units: how many choices there are."""
-        free = neurons * len(self.L_choices) * len(self.density_choices) * len(self.generator_choices)
-        mapped = 0
-        for d in delays:
-            mapped += "parallel" in self.mapping_choices
-            if "folded" in self.mapping_choices:
-                mapped += len({min(lane, n_in * (d + 1)) for lane in self.lanes_choices}) * units
-        return free * mapped
+    def _ways(self, network: dict[str, Any]) -> int:
+        """Different stacks of layers of a network with these genes."""
+        total, paths = 0, {genes.inputs(network): 1}  # width of the layer before -> ways to get there
+        hidden: dict[tuple[int, int], int] = {}
+        for depth in range(1, self.max_layers + 1):
+            if depth >= self.min_layers:
+                total += sum(
+                    ways * self._layer_ways(network, n, self.n_outputs, last=True)
+                    for n, ways in paths.items()
+                )
+            if depth == self.max_layers:
+                break
+            for n, width in product(paths, self.width_choices):
+                if (n, width) not in hidden:
+                    hidden[n, width] = self._layer_ways(network, n, width, last=False)
+            paths = {w: sum(ways * hidden[n, w] for n, ways in paths.items()) for w in self.width_choices}
+        return total
+
+    def _layer_ways(self, network: dict[str, Any], n_in: int, width: int, *, last: bool) -> int:
+        """Different layers of one width behind n_in inputs: genes that depend on each other are counted
+        together, and the others on their own."""
+        here = network | {"n_in": n_in, "layer_widths": width, "last": last}
+        return prod(self._forms(rows, dict(here)) for rows in _dependent())
+
+    def _forms(self, rows: Sequence[Gene], here: dict[str, Any]) -> int:
+        """How many canonical forms these genes of one layer can take together. `here` gains them,
+        so that one that reads a gene it does not say it depends on finds nothing."""
+        if len(rows) == 1 and rows[0].effect is None and rows[0].canonical is None:
+            return len(self._layer_choices[rows[0].name])
+        forms: set[tuple] = {()}
+        for gene in rows:
+            found = set()
+            for form in forms:
+                here.update(zip((row.name for row in rows), form, strict=False))
+                found |= {(*form, gene.form(choice, here)) for choice in self._layer_choices[gene.name]}
+            forms = found
+        return len(forms)
 
     def __contains__(self, item: object) -> bool:
-        if not isinstance(item, Architecture):
+        if not isinstance(item, Architecture) or item.n_outputs != self.n_outputs:
             return False
-        if (
-            (item.n_inputs, item.n_outputs) != (self.n_inputs, self.n_outputs)
-            or (item.fraction, item.readout) != (self.fraction, self.readout)
-            or not self.min_layers <= item.n_layers <= self.max_layers
-            or item.timesteps not in self.timesteps_choices
-            or item.word not in self.word_choices
-        ):
+        network = {gene.name: getattr(item, gene.name) for gene in genes.of_network()}
+        if not self.min_layers <= item.n_layers <= self.max_layers:
             return False
-        delays = {min(d, item.timesteps - 1) for d in self.delay_choices}
-        for i in range(item.n_layers):
-            lanes = {min(lane, item.taps[i]) for lane in self.lanes_choices}
-            units = {item._canonical_units(i, n) for n in self.units_choices}
-            if (
-                (i < item.n_layers - 1 and item.layer_widths[i] not in self.width_choices)
-                or (item.fires(i) and item.neuron_types[i] not in self.neuron_choices)
-                or item.bitstream_lengths[i] not in self.L_choices
-                or item.delay_ranges[i] not in delays
-                or item.densities[i] not in self.density_choices
-                or item.generators[i] not in self.generator_choices
-                or item.mappings[i] not in self.mapping_choices
-                or (item.mappings[i] == "folded" and item.lanes[i] not in lanes)
-                or item.units[i] not in units
-            ):
-                return False
-        return True
+        if any(not self._origins(gene, network) for gene in genes.of_network()):
+            return False
+        return all(
+            self._origins(gene, here)
+            for here in map(item.layer, range(item.n_layers))
+            for gene in genes.of_layer()
+        )
+
+    def _origins(self, gene: Gene, here: dict[str, Any]) -> list:
+        """The choices of a gene whose canonical form is the value that it has `here`."""
+        if gene.name == "layer_widths" and here["last"]:
+            return list(self.width_choices)  # the number of outputs is the task's
+        choices, value = self._choices(gene), here[gene.name]
+        if gene.effect is None and gene.canonical is None:
+            return [value] if value in choices else []
+        return [choice for choice in choices if gene.form(choice, here) == value]
 
     # -- drawing --------------------------------------------------------------------------------
 
     def random_architecture(self, rng: Rng) -> Architecture:
         """Depth first, each depth as likely as any other, then every gene on its own."""
         depth = self.min_layers + _below(rng, self.max_layers - self.min_layers + 1)
-        return self._build(
-            [self._random_layer(rng) for _ in range(depth)],
-            _pick(rng, self.timesteps_choices),
-            _pick(rng, self.word_choices),
-        )
+        layers = [self._random_layer(rng) for _ in range(depth)]
+        return self._build(layers, {gene.name: _pick(rng, self._choices(gene)) for gene in self._free})
 
     def mutate(self, arch: Architecture, rng: Rng) -> Architecture:
         """A different architecture near `arch`: on average one gene changes, or the depth by one.
@@ -398,20 +355,21 @@ class SearchSpace:
         self._expect(arch)
         if self.space_size == 1:
             raise Refused("the space holds one architecture only, so it has no mutants")
+        per_layer = sum(map(self._drawn, genes.of_layer()))
+        per_network = [gene for gene in self._free if self._drawn(gene)]
         while True:
-            layers, timesteps, word = self._genes(arch, rng)
+            layers, network = self._genes(arch, rng)
             if _below(rng, 4) == 0:
                 self._change_depth(layers, rng)
-            rate = 1 / (len(self._genes_of_layer) * len(layers) + 2)
+            rate = 1 / (per_layer * len(layers) + len(per_network))
             for layer in layers:
                 for gene, choices in self._layer_choices.items():
                     if len(choices) > 1 and rng.random() < rate:
                         layer[gene] = _other(rng, choices, layer[gene])
-            if rng.random() < rate:
-                timesteps = _pick(rng, self.timesteps_choices)
-            if rng.random() < rate:
-                word = _pick(rng, self.word_choices)
-            child = self._build(layers, timesteps, word)
+            for row in per_network:
+                if rng.random() < rate:
+                    network[row.name] = _pick(rng, self._choices(row))
+            child = self._build(layers, network)
             if child != arch:
                 return child
 
@@ -425,22 +383,22 @@ class SearchSpace:
         self._expect(a)
         self._expect(b)
         first, second = (a, b) if _below(rng, 2) == 0 else (b, a)
-        mine, timesteps, word = self._genes(first, rng)  # the child has the depth of `first`
-        theirs, their_timesteps, their_word = self._genes(second, rng)
+        mine, network = self._genes(first, rng)  # the child has the depth of `first`
+        theirs, their_network = self._genes(second, rng)
         shift = len(theirs) - len(mine) if _below(rng, 2) == 0 else 0
+        inherited = [gene.name for gene in genes.of_layer() if self._drawn(gene)]
         for i, layer in enumerate(mine):
             last = i == len(mine) - 1
             j = len(theirs) - 1 if last else i + shift
             if not last and not 0 <= j < len(theirs) - 1:
                 continue
-            for gene in self._genes_of_layer:
+            for gene in inherited:
                 if _below(rng, 2):
                     layer[gene] = theirs[j][gene]
-        child = self._build(
-            mine,
-            their_timesteps if _below(rng, 2) else timesteps,
-            their_word if _below(rng, 2) else word,
-        )
+        for row in self._free:
+            if self._drawn(row) and _below(rng, 2):
+                network[row.name] = their_network[row.name]
+        child = self._build(mine, network)
         if child in (a, b) and self.space_size > len({a, b}):
             while child in (a, b):
                 child = self.mutate(child, rng)
@@ -450,10 +408,10 @@ class SearchSpace:
         if arch not in self:
             raise Refused(f"the architecture must lie in the search space, got {arch!r}")
 
-    def _random_layer(self, rng: Rng) -> dict:
+    def _random_layer(self, rng: Rng) -> dict[str, Any]:
         return {gene: _pick(rng, choices) for gene, choices in self._layer_choices.items()}
 
-    def _change_depth(self, layers: list[dict], rng: Rng) -> None:
+    def _change_depth(self, layers: list[dict[str, Any]], rng: Rng) -> None:
         """Insert or remove one layer in place, where the depth allows either."""
         grow = len(layers) < self.max_layers
         shrink = len(layers) > self.min_layers
@@ -462,36 +420,44 @@ class SearchSpace:
         elif shrink:
             del layers[_below(rng, len(layers) - 1)]
 
-    def _genes(self, arch: Architecture, rng: Rng) -> tuple[list[dict], int, int]:
-        """Genes of `arch` as choices of the space.
+    def _genes(self, arch: Architecture, rng: Rng) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Genes of `arch` as choices of the space, of every layer and of the network.
 
         What was made canonical becomes a choice it could have come from, drawn at random, so that
         a gene that gains an effect (lanes when a layer is folded) is not stuck at one value.
         """
         layers = []
         for i in range(arch.n_layers):
-            layer = {gene: getattr(arch, gene)[i] for gene in _LAYER_GENES}
-            if i == arch.n_layers - 1:
-                layer["layer_widths"] = _pick(rng, self.width_choices)
-            if not arch.fires(i):
-                layer["neuron_types"] = _pick(rng, self.neuron_choices)
-            for gene in ("delay_ranges", "lanes"):
-                choices = self._layer_choices[gene]
-                if layer[gene] not in choices:  # a capped value, or 0 lanes
-                    layer[gene] = _pick(rng, [c for c in choices if c >= layer[gene]])
-            came = [u for u in self.units_choices if arch._canonical_units(i, u) == layer["units"]]
-            if came != [layer["units"]]:
-                layer["units"] = _pick(rng, came)
-            layers.append(layer)
-        return layers, arch.timesteps, arch.word
+            here = arch.layer(i)
+            layers.append({gene.name: self._choice(gene, here, rng) for gene in genes.of_layer()})
+        return layers, {gene.name: self._choice(gene, here, rng) for gene in self._free}
 
-    def _build(self, layers: list[dict], timesteps: int, word: int) -> Architecture:
-        genes = {gene: tuple(layer[gene] for layer in layers) for gene in _LAYER_GENES}
-        genes["layer_widths"] = (*genes["layer_widths"][:-1], self.n_outputs)
-        return Architecture(
-            self.n_inputs, **genes,
-            timesteps=timesteps, word=word, fraction=self.fraction, readout=self.readout,
-        )  # fmt: skip
+    def _choice(self, gene: Gene, here: dict[str, Any], rng: Rng) -> Any:
+        """A choice that the value of a gene `here` could have come from."""
+        value = here[gene.name]
+        if gene.kept and value in self._choices(gene):
+            return value
+        came = self._origins(gene, here)
+        return value if came == [value] else _pick(rng, came)
+
+    def _build(self, layers: list[dict[str, Any]], network: dict[str, Any]) -> Architecture:
+        chosen = {gene.name: tuple(layer[gene.name] for layer in layers) for gene in genes.of_layer()}
+        chosen["layer_widths"] = (*chosen["layer_widths"][:-1], self.n_outputs)
+        fixed = {gene.name: self._choices(gene)[0] for gene in genes.of_network() if gene.fixed}
+        return Architecture(**chosen | fixed | network)
+
+
+@cache
+def _dependent() -> list[list[Gene]]:
+    """Genes of a layer but for its width, in groups that do not depend on each other."""
+    groups: list[list[Gene]] = []
+    for gene in genes.of_layer():
+        if gene.name == "layer_widths":
+            continue
+        mine = [group for group in groups if any(other.name in gene.depends for other in group)]
+        groups = [group for group in groups if group not in mine]
+        groups.append([*(other for group in mine for other in group), gene])
+    return [[gene for gene in genes.of_layer() if gene in group] for group in groups]
 
 
 def _below(rng: Rng, n: int) -> int:
@@ -499,11 +465,45 @@ def _below(rng: Rng, n: int) -> int:
     return int(rng.integers(n) if isinstance(rng, np.random.Generator) else rng.randint(n))
 
 
-def _pick(rng: Rng, choices: Sequence):
+def _pick(rng: Rng, choices: Sequence) -> Any:
     return choices[_below(rng, len(choices))]
 
 
-def _other(rng: Rng, choices: Sequence, current: object):
+def _other(rng: Rng, choices: Sequence, current: object) -> Any:
     """A choice that differs from `current`."""
     left = [c for c in choices if c != current]
     return left[_below(rng, len(left))]
+
+
+# -- in words ------------------------------------------------------------------------------------
+
+
+def describe(a: Architecture) -> str:
+    """An architecture in a few words, e.g. `64-32-10 lif L16,8 T8`."""
+    layers = [a.layer(i) for i in range(a.n_layers)]
+    parts = ["-".join(map(str, (a.n_inputs, *a.layer_widths)))]
+    for gene in genes.of_layer():
+        if gene.mapping or gene.label is None:
+            continue
+        values = [here[gene.name] for here in layers if gene.effect is None or gene.effect(here)]
+        if set(values) - {gene.untold}:
+            parts.append(gene.label + _brief(values))
+    mapped = [_mapped(here) for here in layers]
+    if set(mapped) != {"par"}:
+        parts.append(("folded " if "folded" in a.mappings else "") + _brief(mapped))
+    for gene in genes.of_network():
+        if gene.label is not None and getattr(a, gene.name) != gene.untold:
+            parts.append(gene.label + _brief([getattr(a, gene.name)]))
+    return " ".join(parts)
+
+
+def _mapped(here: genes.Here) -> str:
+    """How one layer becomes hardware: `par`, or the names of the genes that say how."""
+    rows = [g for g in genes.of_layer() if g.mapping and g.short and here[g.name] != g.unnamed]
+    return "".join(g.short.format(here[g.name]) for g in rows) or "par"
+
+
+def _brief(values: Sequence[Any]) -> str:
+    """One value where all are equal, otherwise all of them."""
+    told = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
+    return told[0] if len(set(told)) == 1 else ",".join(told)

@@ -1,11 +1,26 @@
 """scnas.contract: the checks at the door. What they let in is a plain Python value."""
 
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scnas.contract import Names, is_power_of_two, one_of, share, stream_length, whole
+from scnas.contract import (
+    Interval,
+    Names,
+    OneOf,
+    Range,
+    check_fields,
+    is_power_of_two,
+    one_of,
+    share,
+    stream_length,
+    whole,
+)
 
 
 @given(st.integers(-(2**40), 2**40))
@@ -83,3 +98,50 @@ def test_whoever_holds_names_sees_what_is_added():
     assert (tuple(held), held[-1], len(held), held.index("c")) == (("a", "b", "c"), "c", 3, 2)
     with pytest.raises(ValueError, match="letter must be one of a, b, c, got 'd'"):
         one_of("letter", "d", held)
+
+
+@pytest.mark.parametrize("value", [0, 2, 1.5, np.float32(0.5), np.int64(2)])
+def test_an_interval_holds_its_ends_and_returns_a_plain_float(value):
+    got = Interval(0, 2).check("x", value)
+    assert got == value and type(got) is float
+
+
+@pytest.mark.parametrize("value", [-0.1, 2.1, True, "1", None, 1j, math.nan, math.inf, -math.inf, 10**400])
+def test_an_interval_refuses_what_is_outside(value):
+    for interval, words in [
+        (Interval(0, 2), "from 0 to 2"),
+        (Interval(0, 2, above=True), "above 0 and at most 2"),
+    ]:
+        with pytest.raises(ValueError, match=f"^x must be a number {words}, got ") as refusal:
+            interval.check("x", value)
+        assert len(str(refusal.value)) < 150
+
+
+def test_an_open_interval_does_not_hold_its_lower_end_nor_infinity():
+    interval = Interval(0, math.inf, above=True)
+    assert interval.check("x", 5e-324) == 5e-324 and interval.check("x", 1e308) == 1e308
+    for value in (0, -0.0, math.inf, 10**400):
+        with pytest.raises(ValueError, match="^x must be a number above 0, got "):
+            interval.check("x", value)
+
+
+@dataclass
+class Some:
+    free: str = "anything"
+    count: Annotated[int, Range(1, 9)] = 3
+    share: Annotated[float | None, Interval(0, 1)] = None
+    words: Annotated[list[str], OneOf(("a", "b"))] = ()
+
+
+def test_fields_are_checked_by_their_annotations():
+    check_fields("some.", Some())
+    check_fields("some.", Some(free=None, share=1, words=["a", "b", "a"]))
+    for wrong, message in [
+        (Some(count=0), "some.count must be a whole number from 1 to 9, got 0"),
+        (Some(count=None), "some.count must be a whole number from 1 to 9, got None"),
+        (Some(share=2), "some.share must be a number from 0 to 1, got 2"),
+        (Some(words=["a", "c"]), "some.words must be one of a, b, got 'c'"),
+    ]:
+        with pytest.raises(ValueError) as refusal:
+            check_fields("some.", wrong)
+        assert str(refusal.value) == message

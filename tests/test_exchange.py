@@ -6,7 +6,7 @@ from dataclasses import replace
 import nir
 import numpy as np
 import pytest
-from networks import random_network
+from networks import random_network, shared_out
 
 from scnas import exchange
 from scnas.exchange import Choices, from_nir, to_nir
@@ -104,6 +104,49 @@ def test_out_and_back_is_the_same_network(seed, tmp_path):
     exchange.save(network, tmp_path / "a.nir")
     back = exchange.load(tmp_path / "a.nir")
     assert back.network == network and back.losses == ()
+
+
+def test_units_and_long_adder_trees_travel_too(tmp_path):
+    dice = np.random.default_rng(7)
+    network = random_network(dice, (9, 12, 8, 4), neuron="lif", refractory=0, mapping="folded")
+    network = canonical(shared_out(dice, network, lanes=(3, 70)))
+    assert max(layer.units for layer in network.layers) > 1
+    exchange.save(network, tmp_path / "a.nir")
+    assert exchange.load(tmp_path / "a.nir").network == network
+    graph = to_nir(network)  # as it was written before there were units
+    said = json.loads(graph.metadata["scnas"])
+    for layer in said["layers"]:
+        del layer["units"]
+    graph.metadata["scnas"] = json.dumps(said)
+    plain = tuple(replace(layer, units=1) for layer in network.layers)
+    assert from_nir(graph).network == replace(network, layers=plain)
+
+
+@pytest.mark.parametrize("width, units, shared", [(12, 3, 1), (8, 4, 3), (11, 1, 1)])
+def test_a_bias_in_a_graph_of_ours_shares_out_the_neurons_anew(width, units, shared):
+    """The neuron that is added for it belongs to a folded layer of several units: 13 neurons have no two."""
+    dice = np.random.default_rng(3)
+    network = random_network(
+        dice, (9, width, 4), neuron="lif", refractory=0, mapping="folded", max_delay=0, readout="membrane"
+    )
+    network = replace(network, layers=(replace(network.layers[0], units=units), network.layers[1]))
+    graph = to_nir(canonical(network))
+    linear = graph.nodes["synapses_1"]
+    graph.nodes["synapses_1"] = nir.Affine(linear.weight, np.full(4, 1.0))
+    found = from_nir(graph)
+    assert found.losses == () and len(found.notes) == 1
+    first, last = found.network.layers
+    assert (first.n_out, first.units, last.units) == (width + 1, shared, 1)
+    assert (last.weights[-1] == last.max_weight).all()
+
+
+def test_a_bias_that_is_added_to_a_folded_layer_has_a_lane():
+    """One input more than the lanes of the layer were capped at."""
+    graph = nir.NIRGraph.from_list(nir.Affine(ONE, np.ones(3)), lif(3), nir.Linear(np.ones((2, 3))))
+    found = from_nir(graph, replace(EXACT, mapping="folded", lanes=3))
+    assert [layer.lanes for layer in found.network.layers] == [3, 3]  # of 2 + 1 inputs
+    few = from_nir(graph, replace(EXACT, mapping="folded", lanes=16))
+    assert [layer.lanes for layer in few.network.layers] == [3, 3]
 
 
 def test_the_values_travel_in_the_nodes(tmp_path):
@@ -256,6 +299,72 @@ def test_what_maps_exactly_computes_the_same(kind, seed):
         assert np.ptp(expected) > 0
 
 
+def branches(dice, *delays: int) -> nir.NIRGraph:
+    """Into the same neurons from the same input, a branch with weights and biases of its own for each delay:
+    of one synapse each branch but one has weight 0. The same again behind them."""
+    nodes, edges = {"input": nir.Input(np.array([5]))}, []
+    sources = (("input", 5, "fire", 7), ("fire", 7, "last", 3))
+    for source, n_in, target, n_out in sources:
+        owner = dice.integers(0, len(delays), (n_out, n_in))
+        weights = eighths(dice, n_out, n_in)
+        for k, delay in enumerate(delays):
+            bias = np.round(dice.uniform(-1, 1, n_out) * 4) / 8
+            bias[0] = 1 / 8  # so that each branch matters
+            name = f"{target}_{k}"
+            nodes[name] = nir.Affine(np.where(owner == k, weights, 0), bias)
+            nodes[f"{name}_late"] = nir.Delay(np.full(n_in, delay * DT))
+            edges += [(source, f"{name}_late"), (f"{name}_late", name), (name, target)]
+        nodes[target] = lif(n_out)
+    nodes["output"] = nir.Output(np.array([3]))
+    return nir.NIRGraph(nodes, [*edges, ("last", "output")])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("delays", [(0, 1), (0, 2, 3), (2, 1)])
+def test_biases_of_several_branches_add_up_and_are_never_late(delays, seed):
+    dice = np.random.default_rng([seed, *delays])
+    graph = branches(dice, *delays)
+    found = from_nir(graph, EXACT)
+    assert found.losses == () and len(found.notes) == 2
+    x = (dice.random((6, 5)) < 0.5).astype(np.uint8)
+    expected = euler(graph, x, DT).sum(0)
+    assert np.array_equal(scores(found.network, np.hstack([x, np.ones((6, 1), np.uint8)])), expected)
+    for layer, target in zip(found.network.layers, ("fire", "last"), strict=True):
+        total = sum(graph.nodes[f"{target}_{k}"].bias for k in range(len(delays)))
+        biases, others = layer.weights[-1, : len(total)], layer.weights[:-1, : len(total)]
+        largest = max(np.abs(graph.nodes[f"{target}_{k}"].weight).max() for k in range(len(delays)))
+        assert np.array_equal(biases / np.abs(others).max(), total / largest)
+        assert (layer.delays[-1] == 0).all()
+
+
+def test_the_neuron_of_a_bias_fires_where_membranes_rest_below_zero():
+    dice = np.random.default_rng(12)
+    low = lif(7, rest=-0.5, reset=-1.0)
+    parts = [
+        nir.Linear(eighths(dice, 7, 5)),
+        low,
+        nir.Affine(eighths(dice, 3, 7), np.array([1.0, 0.5, -0.25])),
+    ]
+    graph = nir.NIRGraph.from_list(*parts)
+    found = from_nir(graph, EXACT)
+    x = (dice.random((6, 5)) < 0.5).astype(np.uint8)
+    assert IntegerNetwork(found.network).spikes(x[None])[0][0, :, -1].all()
+    assert np.array_equal(scores(found.network, x) / 2**12, euler(graph, x, DT).sum(0))
+
+
+def test_a_resistance_below_zero_turns_the_weights_of_its_neuron():
+    dice = np.random.default_rng(11)
+    fire = lif(7)
+    fire.r = np.where(np.arange(7) % 2, -2.0, 2.0)
+    graph = nir.NIRGraph.from_list(nir.Linear(eighths(dice, 7, 5)), fire, nir.Linear(eighths(dice, 3, 7)))
+    found = from_nir(graph, EXACT)
+    signs = np.sign(list(graph.nodes.values())[1].weight).T * np.sign(fire.r)
+    assert found.losses == () and (np.sign(found.network.layers[0].weights) == signs).all()
+    x = (dice.random((6, 5)) < 0.5).astype(np.uint8)
+    expected = euler(graph, x, DT).sum(0)
+    assert np.array_equal(scores(found.network, x) / 2**12, expected) and np.ptp(expected) > 0
+
+
 def test_losses_are_what_was_lost():
     dice = np.random.default_rng(5)
     weights = dice.normal(0, 1, (4, 6))
@@ -351,6 +460,24 @@ def test_what_has_no_counterpart_is_refused_in_one_line(make, message):
     with pytest.raises(ValueError, match=message) as refusal:
         from_nir(make(), Choices(dt=DT))
     assert "\n" not in str(refusal.value)
+
+
+def test_delays_one_behind_the_other_add_up():
+    late = [nir.Delay(np.array([0, 1, 2]) * DT), nir.Delay(np.full(3, 2 * DT))]
+    graph = nir.NIRGraph.from_list(*late, nir.Linear(np.ones((2, 3))), nir.I(np.ones(2)))
+    assert from_nir(graph, EXACT).network.layers[0].delays.tolist() == [[2, 2], [3, 3], [4, 4]]
+
+
+def test_the_seconds_of_a_step_that_are_given_come_before_those_of_the_graph():
+    """At twice the time step the leak of a graph of ours is twice as strong, its delays are half as long."""
+    network = random_network(np.random.default_rng(2), (4, 3, 2), neuron="lif", refractory=0, max_delay=0)
+    k = {**network.layers[0].constants, "leak_k": 60, "gain_k": 90}
+    delays = np.full_like(network.layers[0].delays, 2)
+    first = replace(network.layers[0], constants=k, delays=delays)
+    graph = to_nir(canonical(replace(network, layers=(first, network.layers[1]))))
+    twice = from_nir(graph, Choices(dt=2 * DT)).network.layers[0]
+    assert (twice.constants["leak_k"], twice.constants["gain_k"]) == (120, 180)
+    assert set(twice.delays[twice.weights != 0].tolist()) == {1}
 
 
 @pytest.mark.parametrize("dt", [None, 0.0, -1.0, float("nan")])

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import hostile
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from networks import random_network
 
 import scnas
-from scnas import build, files, realize
+from scnas import build, files, plugins, realize, run
 from scnas.equiv import check_winner
 from scnas.hardware import targets
 from scnas.hardware.circuit.top import write_design
@@ -25,6 +25,7 @@ from scnas.record import front
 from scnas.settings import compose, saved, schema
 from scnas.snn.network import Network
 from scnas.space import Architecture
+from scnas.trials import export
 from scnas.trials.archive import Archive
 
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
@@ -86,7 +87,7 @@ def archive_of(path: Path) -> list:
     """All that an archive holds, read as reports, other tools and a resumed run read it."""
     with Archive(path, "task", read_only=True) as archive:
         found = archive.evaluations()
-        assert isinstance(archive.table(), str)
+        assert isinstance(export.table(archive), str)
         assert all(isinstance(number, int) for number, _ in archive.hypervolumes())
     with Archive(path, "task") as archive:
         for genes in (hostile.GENES, hostile.GENES | {"timesteps": 8}):
@@ -230,6 +231,23 @@ def test_settings_resolve_nothing(tmp_path, text):
     with pytest.raises(ValueError, match="interpolations and aliases are not read") as refusal:
         saved.read(tmp_path / "settings.yaml")
     assert os.environ["HOME"] not in str(refusal.value)
+
+
+# -- plugins ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("job", ["verify", "synthesize", "export", "repair", "compare", "search"])
+def test_a_plugin_that_a_run_names_is_not_imported(job, tmp_path):
+    """Nor is a module that lies in the folder, whatever is asked of it; the line says who may name it."""
+    folder = make_run(tmp_path)
+    (folder / "evil.py").write_text(f"open({str(folder / 'pwned')!r}, 'w')")
+    for named in (str(folder / "evil.py"), "evil"):
+        (folder / "settings.yaml").write_text(saved.to_yaml(replace(compose.load(), plugins=[named])))
+        settings = compose.load([f"run={folder}", f"runs=[{folder},{folder}]", f"job={job}"])
+        with pytest.raises(ValueError, match="settings.yaml names plugins, which only you can") as refusal:
+            run.run(settings, folder if job == "search" else tmp_path / "out")
+        assert str(refusal.value).isprintable()
+    assert not (folder / "pwned").exists() and plugins.loaded() == ()
 
 
 # -- links ------------------------------------------------------------------------------------------------

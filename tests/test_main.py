@@ -1,6 +1,7 @@
 """The command line: one line and exit code 2 for what the user can mend, a traceback for what we must."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 import scnas.__main__ as command
-from scnas.settings import compose, saved
+from scnas.settings import compose, flags, saved
 
 
 @pytest.fixture
@@ -289,6 +290,15 @@ def test_a_real_process_ends_with_one_line_and_code_2(words, line, tmp_path):
     process = real(*words, cwd=tmp_path)
     assert process.returncode == 2, process.stderr
     assert process.stderr.count("\n") == 1 and process.stderr.startswith(f"scnas: {line}"), process.stderr
+
+
+def test_the_flags_that_are_let_through_are_those_of_hydra(tmp_path):
+    """Hydra reads the same words again; a flag of one that the other does not know would go nowhere."""
+    process = real("--hydra-help", cwd=tmp_path)
+    found = re.findall(r"^(--[a-z-]+)(?:,(-[a-z]+))? : ", process.stdout, re.MULTILINE)
+    theirs = {flag for names in found for flag in names if flag}
+    ours = {flag for action in flags.PARSER._actions for flag in action.option_strings}
+    assert process.returncode == 0 and "-cn" in theirs and ours == theirs
 
 
 def test_a_wrong_setting_need_not_wait_for_torch():

@@ -137,7 +137,7 @@ def test_make_installs_once(tmp_path):
 def test_make_test_checks_style_and_runs_the_quick_tests(tmp_path):
     (tmp_path / ".scnas-installed").touch()
     said = make("-n", "test", f"VENV={tmp_path}").stdout
-    assert "ruff check ." in said and "ruff format --check ." in said
+    assert "ruff check ." in said and "ruff format --check ." in said and "-m mypy" in said
     assert '-m pytest -q -m "not slow and not gpu"' in said
 
 

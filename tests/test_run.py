@@ -6,18 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from oracle import infer
 
 import scnas
-from scnas import build, run, tasks
+from scnas import build, choose, run, tasks
 from scnas.evaluation import Evaluation
 from scnas.hardware import targets
 from scnas.hardware.cost import calibration, plan
 from scnas.hardware.cost.price import measure
 from scnas.hardware.tools.synthesis import Synthesis
+from scnas.resume import Workshop
 from scnas.search.evaluation import scores
 from scnas.search.nsga2 import pareto_front
 from scnas.settings import compose, schema
@@ -103,8 +105,63 @@ def test_the_winner_follows_the_rule_by_hand():
 
     front = [member(0.97, 90), member(0.965, 60), member(0.96, 30), member(0.955, 10)]
     rule = schema.Winner(within=0.01, smallest="luts")
-    assert run.by_rule(front, rule)[0].metrics["luts"] == 30  # a full point below the best still counts
-    assert run.by_rule(front, schema.Winner(within=0.0, smallest="luts"))[0].metrics["luts"] == 90
+    assert choose.by_rule(front, rule)[0].metrics["luts"] == 30  # a full point below the best still counts
+    assert choose.by_rule(front, schema.Winner(within=0.0, smallest="luts"))[0].metrics["luts"] == 90
+
+
+def test_of_equal_areas_the_more_accurate_member_wins():
+    def member(width, error, luts, **more):
+        a = scnas.Architecture(4, (width, 2), ("lif",) * 2, (4, 4), (0, 0))
+        return Evaluation(a, {"accuracy": 1 - error, "error": error, "luts": luts, **more}, 0.0, True)
+
+    rule = schema.Winner(within=0.01, smallest="luts")
+    front = [member(20, 0.029, 30), member(4, 0.02, 90), member(12, 0.03, 30), member(16, 0.025, 30)]
+    ranked = choose.by_rule(front, rule)
+    assert [m.architecture.layer_widths[0] for m in ranked] == [16, 20, 12, 4]
+    assert choose.by_rule(front[::-1], rule) == ranked
+    twins = [member(4, 0.02, 30), member(12, 0.02, 30)]  # equal in both: by name, so always the same
+    assert [m.architecture.layer_widths[0] for m in choose.by_rule(twins, rule)] == [12, 4]
+    assert choose.by_rule(twins[::-1], rule) == choose.by_rule(twins, rule)
+    known = [member(4, 0.02, 30, routed_luts=50), member(12, 0.025, 40), member(16, 0.02, 10, routed_luts=40)]
+    assert [m.architecture.layer_widths[0] for m in choose.by_rule(known, rule)] == [16, 12, 4]
+
+
+def test_of_the_seeds_the_best_that_keeps_the_budgets_is_kept():
+    """Of equal accuracies the one with the lower loss; where no seed is good the member stays as it was."""
+
+    def tried(width, accuracy, loss, violation=0.0, trained=True):
+        a = scnas.Architecture(4, (width, 2), ("lif",) * 2, (4, 4), (0, 0))
+        metrics = {"accuracy": accuracy, "error": 1 - accuracy, "validation_loss": loss}
+        return Evaluation(a, metrics, violation, trained, None if trained else "dead")
+
+    of_seed = [
+        [tried(4, 0.75, 0.5), tried(8, 0.9, 0.1, violation=0.01), tried(12, 0.5, 0.1, violation=0.5)],
+        [tried(4, 0.75, 0.25), tried(8, 0.8, 0.2), tried(12, 0.5, 0.2, trained=False)],
+        [tried(4, 0.5, 0.125), tried(8, 0.7, 0.1, trained=False), tried(12, 0.5, 0.1, violation=1e-9)],
+    ]
+    before = [tried(4, 0.4, 1.0), tried(8, 0.4, 1.0), tried(12, 0.4, 1.0)]
+    kept = []
+
+    class Stub:
+        def train(self, architectures, budget, seeds):
+            assert architectures == [m.architecture for m in before] and len(set(seeds)) == 3
+            return of_seed
+
+        def trained(self, evaluation):
+            return evaluation
+
+        def keep(self, *row):
+            kept.append(row)
+
+    settings = compose.load([*SMALL, "train.final_seeds=3"])
+    found = run.retrain(before, 5, Stub(), Workshop(Stub(), Stub()), settings)
+    assert found[2] is before[2]
+    assert [m.metrics["validation_loss"] for m in found[:2]] == [0.25, 0.2]
+    assert found[0].metrics["accuracy_mean"] == pytest.approx(2 / 3) and found[0].metrics["seeds"] == 3
+    assert found[1].metrics["accuracy_mean"] == pytest.approx(0.85) and found[1].metrics["seeds"] == 2
+    assert found[1].metrics["accuracy_sd"] == pytest.approx(0.05)
+    ((kind, number, each, seeds, _),) = kept
+    assert (kind, number, len(each), len(seeds)) == ("final", 5, 9, 9)
 
 
 def test_nothing_that_fits_is_one_line_and_no_front(tmp_path):
@@ -180,8 +237,9 @@ def front():
     ]
 
 
-def chosen(front, monkeypatch, tmp_path, luts=None, status="done", budgets=None):
-    """choose() with tools that give each member `luts`, as modelled if None, and a status."""
+def chosen(front, monkeypatch, tmp_path, luts=None, status="done", budgets=None, fmax=None, mhz=None):
+    """choose() with tools that give each member `luts`, as modelled if None, a status and a clock in MHz;
+    mhz: that of the target, where it is not its usual one."""
     asked, said = [], Listener()
 
     def route(network, name, chip, settings, cache):
@@ -189,11 +247,16 @@ def chosen(front, monkeypatch, tmp_path, luts=None, status="done", budgets=None)
         asked.append(i)
         real = front[i].metrics["luts"] if luts is None else luts[i]
         now = status if isinstance(status, str) else status[i]
-        return Synthesis("ice40", now, luts=real, ffs=1, brams=0, dsps=0, tools={"pyosys": "1"}, flags=("x",))
+        return Synthesis(
+            "ice40", now, luts=real, ffs=1, brams=0, dsps=0, tools={"pyosys": "1"}, flags=("x",),
+            fmax_mhz=fmax and fmax[i],
+        )  # fmt: skip
 
     monkeypatch.setattr(build, "route", route)
     settings = compose.load([*SMALL, "build=full"])
-    found, best, _ = run.choose(front, targets.target("ice40"), budgets or {}, settings, tmp_path, said)
+    chip = targets.target("ice40")
+    chip = chip if mhz is None else replace(chip, clock_mhz=mhz)
+    found, best, _ = choose.choose(front, chip, budgets or {}, settings, tmp_path, said)
     return asked, said.notes, found, best
 
 
@@ -223,6 +286,29 @@ def test_a_winner_over_its_budgets_once_routed_is_replaced(front, monkeypatch, t
     assert any("exceeds its budgets routed (5000 luts of 4000)" in note for note in notes)
     assert best.architecture in architectures(front[1:])
     assert front[0].architecture not in architectures(found)
+
+
+def test_a_winner_that_meets_its_budgets_exactly_stays(front, monkeypatch, tmp_path):
+    budgets = {"luts": front[0].metrics["luts"], "ffs": 1, "brams": 0, "latency_us": None}
+    asked, _, found, best = chosen(front, monkeypatch, tmp_path, budgets=budgets)
+    assert asked == [0] and best.architecture == front[0].architecture
+    assert architectures(found) == architectures(front)
+
+
+@pytest.mark.parametrize("limit, winner_is", [(1.0, 0), (0.6, 1), (0.3, 2)])
+def test_a_latency_budget_below_a_microsecond_holds_for_the_routed_clock(
+    limit, winner_is, front, monkeypatch, tmp_path
+):
+    """12 MHz asked for; 6 clocks at 6 MHz are 1 us, at 12 MHz 0.5 us, 3 at 100 MHz still 0.25 us."""
+    for member, clocks in zip(front, (6, 6, 3), strict=True):
+        member.metrics.update(latency_clocks=clocks, latency_us=clocks / 12)
+    fmax, budgets = [6.0, 12.0, 100.0], {"luts": None, "latency_us": limit}
+    asked, notes, found, best = chosen(front, monkeypatch, tmp_path, budgets=budgets, fmax=fmax, mhz=12.0)
+    assert best.architecture == front[winner_is].architecture and asked == list(range(winner_is + 1))
+    assert best.metrics["routed_latency_us"] == pytest.approx((1.0, 0.5, 0.25)[winner_is])
+    assert any("routes at 6 MHz, the target has 12 MHz" in note for note in notes)
+    over = [note for note in notes if f"latency_us of {limit:g}), the next by the rule is taken" in note]
+    assert len(over) == winner_is and len(found) == 3 - winner_is
 
 
 def test_a_front_of_which_nothing_routes_is_an_error(front, monkeypatch, tmp_path):

@@ -18,7 +18,8 @@ from small_task import TASK, arch, figures
 import scnas
 from scnas.contract import NEURONS
 from scnas.equiv import tools
-from scnas.equiv.verdict import check_design, obligations
+from scnas.equiv.tasks import tasks_of
+from scnas.equiv.verdict import check_design
 from scnas.hardware.circuit.top import write_design
 from scnas.hardware.tools.cosimulation import Expected, cosimulate
 from scnas.snn import models
@@ -208,7 +209,7 @@ def test_a_reference_that_is_not_there_is_named(quadratic):
     models.MODELS["quadratic_if"] = replace(quadratic, reference=Path("nowhere.v"))
     network = quadratic_network(1, readout="membrane")
     with pytest.raises(ValueError, match="quadratic_if: reference must be a Verilog file, got nowhere.v"):
-        obligations(network, write_design(network).sources)
+        tasks_of(network, write_design(network).sources)
 
 
 # --- from the command line ------------------------------------------------------------------------

@@ -4,7 +4,9 @@
 `python -m scnas.equiv` runs the pre-built proofs of all cells.
 """
 
-from scnas.equiv.cells import EquivResult, check_equivalence, generate_miter, generate_sby
+from scnas.equiv.cells import EquivResult, check_equivalence
+from scnas.equiv.miter import generate_miter
+from scnas.equiv.sby import generate_sby
 
 __all__ = [
     "EquivResult",

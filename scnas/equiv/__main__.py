@@ -10,10 +10,13 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from scnas import resources
 from scnas.equiv import tools
-from scnas.equiv.cells import Hidden, generate_miter, generate_sby, hidden_state, verdict
+from scnas.equiv.hidden import hidden_state
+from scnas.equiv.miter import Hidden, generate_miter
+from scnas.equiv.sby import generate_sby, verdict
 
 SECONDS = 300.0
 
@@ -32,12 +35,15 @@ NEURONS = {
     "sc_lif_neuron": ("sc_lif", 16, 8, _LIF, {"leak_k": 64, "gain_k": 256, "noise_in": 0}),
     "sc_lif_neuron_noise": ("sc_lif", 16, 8, _LIF, {"leak_k": 64, "gain_k": 256}),
     "sc_homeostatic_lif_neuron": (
-        "sc_homeostatic_lif", 8, 4, {"V_THRESHOLD": 16, "REFRACTORY_PERIOD": 2, "DECAY_K": 2, "BUMP_K": 4},
+        "sc_homeostatic_lif",
+        8,
+        4,
+        {"V_THRESHOLD": 16, "REFRACTORY_PERIOD": 2, "DECAY_K": 2, "BUMP_K": 4},
         {"leak_k": 4, "gain_k": 16, "noise_in": 0},
     ),
     "sc_izhikevich_neuron": ("sc_izhikevich", 8, 4, _SMALL, {"leak_k": 0, "gain_k": 16, "noise_in": 0}),
     "sc_neuron_update_lif": ("sc_lif", 16, 8, _LIF, {"leak_k": 64, "gain_k": 256, "noise_in": 0}),
-}  # fmt: skip
+}
 
 # Other cells: what their proof wants to see inside.
 OTHERS = {
@@ -57,7 +63,7 @@ def prebuilt() -> dict[str, str]:
         folded = name.startswith("sc_neuron_update")
         own = {"WAITING_WIDTH": 2, "V_START": 0, "EXTRA_START": 0, "MODEL": 0} if folded else {}
         dut = "sc_update_as_neuron" if folded else f"{model}_neuron"
-        settings = {"dut_parameters": own, "constants": constants}
+        settings: dict[str, Any] = {"dut_parameters": own, "constants": constants}
         hidden = hidden_state(reference, parameters, width, fraction, folded=folded, **settings)
         top = f"{name}_miter"
         files[f"{top}.v"] = generate_miter(

@@ -17,8 +17,8 @@ import re
 from collections.abc import Mapping
 
 from scnas.contract import Refused
-from scnas.equiv.cells import Hidden
 from scnas.equiv.cut import Cut
+from scnas.equiv.miter import Hidden
 from scnas.hardware.circuit import derived
 from scnas.hardware.circuit.cells import cell_constants
 from scnas.hardware.circuit.signal import noise_bounds, noise_width, signed_bits, unsigned_bits

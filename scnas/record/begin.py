@@ -6,32 +6,26 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from scnas import resources
+from scnas import plugins, resources
 from scnas.contract import Refused
 from scnas.files import refuse_links, write_whole
 from scnas.settings import saved, schema
 
-if TYPE_CHECKING:
-    pass
-
 BEGUN = ("settings.yaml", "versions.json")
-# Settings that may be others when a run is taken up again: no result that is finished depends on them.
+# Settings that may be others when a run is taken up again: no result that is finished depends on them. Of
+# plugins it is their source that counts, which the archive knows, not the folder they lie in.
 FREE = (
-    "executor.name", "executor.workers", "executor.device", "executor.timeout_s", "executor.address",
-    "executor.cpus", "executor.gpus", "search.archive", "search.max_failed_share", "build.timeout_s",
-    *(f"benchmark.{name}" for name in schema.Benchmark.__dataclass_fields__),
+    "plugins", "executor.name", "executor.workers", "executor.device", "executor.timeout_s",
+    "executor.address", "executor.cpus", "executor.gpus", "search.archive", "search.max_failed_share",
+    "build.timeout_s", *(f"benchmark.{name}" for name in schema.Benchmark.__dataclass_fields__),
 )  # fmt: skip
-
-
-# -- the beginning ------------------------------------------------------------------------------------
 
 
 def begin(folder: Path, settings: schema.Config) -> None:
     """Write settings.yaml and versions.json to `folder`, before anything else can fail.
 
-    A run that is taken up again keeps those it began with. Raises ValueError if the folder cannot be
+    A run that is taken up again keeps those it began with. Raises Refused if the folder cannot be
     written, or holds a run with other settings; those in FREE may differ.
     """
     try:
@@ -81,6 +75,7 @@ def versions() -> dict[str, object]:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "plugins": plugins.describe(),
         "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
     }
 

@@ -2,9 +2,11 @@
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from scnas.metrics import four_digits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +36,7 @@ def front_figure(
     axes.set_xlabel(f"area, {target.lut_unit}s (modelled)")
     axes.set_ylabel("validation accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    plain = FuncFormatter(lambda v, _: f"{v:,.4g}" if v < 1e4 else f"{v:,.0f}")
+    plain = FuncFormatter(lambda value, _: four_digits(value))
     axes.xaxis.set_major_formatter(plain)
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -78,7 +80,7 @@ def front_figure(
         text = f"winner: {100 * y:.1f}%, {x:,.0f} {target.lut_unit}s"
         if "test_accuracy" in winner.metrics:
             text += f", test {100 * winner.metrics['test_accuracy']:.1f}%"
-        ring = {"facecolors": "none", "edgecolors": "crimson", "linewidths": 1.8}
+        ring: dict[str, Any] = {"facecolors": "none", "edgecolors": "crimson", "linewidths": 1.8}
         axes.scatter([x], [y], s=190, **ring, zorder=4, label=text)
     every = np.concatenate([luts, _points(behind)[0]]) if behind else luts
     if every.min() > 0 and every.max() / every.min() > 8:

@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from scnas.contract import OBJECTIVES, Refused, one_of, short
+from scnas import metrics
+from scnas.contract import Refused, one_of, short
 from scnas.evaluation import Evaluation
 from scnas.files import MAX_JSON_BYTES, inside, read_json, refuse_links
+from scnas.genes import GENES
 from scnas.hardware.targets import TARGETS
 from scnas.settings import schema
 from scnas.snn.network import Network
@@ -67,12 +69,13 @@ def _front(folder: Path, data: object, networks: bool) -> Front:
     if not isinstance(task, str) or not task.isprintable() or not 0 < len(task) <= MAX_TITLE:
         raise Refused(f"task must be 1 to {MAX_TITLE} printable characters")
     target = one_of("target", data["target"], tuple(TARGETS))
-    clock = schema.number("clock_mhz", data["clock_mhz"], 0, 2000, above=True)
+    clock = schema.CLOCKS.check("clock_mhz", data["clock_mhz"])
     objectives = data["objectives"]
-    if not isinstance(objectives, list) or not 0 < len(objectives) <= len(OBJECTIVES):
-        raise Refused(f"objectives must be a list of {', '.join(OBJECTIVES)}")
+    known = metrics.objectives()
+    if not isinstance(objectives, list) or not 0 < len(objectives) <= len(known):
+        raise Refused(f"objectives must be a list of {', '.join(known)}")
     for name in objectives:
-        one_of("objectives", name, OBJECTIVES)
+        one_of("objectives", name, known)
     if len(set(objectives)) < len(objectives):
         raise Refused("objectives must differ from each other")
     rows = data["members"]
@@ -100,25 +103,22 @@ def _front(folder: Path, data: object, networks: bool) -> Front:
 
 
 def _member(i: int, row: dict, file: Path | None, objectives: list[str]) -> Evaluation:
-    genes, metrics = row["architecture"], row["metrics"]
-    names = set(Architecture.__dataclass_fields__) - {
-        f for f in Architecture.__dataclass_fields__ if "fitness" in f
-    }
-    if not isinstance(genes, dict) or not set(genes) <= names:
+    genes, figures = row["architecture"], row["metrics"]
+    if not isinstance(genes, dict) or not set(genes) <= {gene.name for gene in GENES}:
         raise Refused(f"members[{i}].architecture must be an object of genes")
     try:
         architecture = Architecture(**genes)
     except ValueError as error:
         raise Refused(f"members[{i}].architecture: {error}") from None
-    if not isinstance(metrics, dict) or len(metrics) > 100:
+    if not isinstance(figures, dict) or len(figures) > 100:
         raise Refused(f"members[{i}].metrics must be an object of at most 100 figures")
-    for name, value in metrics.items():
+    for name, value in figures.items():
         good = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
         if not name.isidentifier() or len(name) > 40 or not name.isascii():
             raise Refused(f"members[{i}].metrics: {name!r:.50} is no name of a figure")
         if not good or (value is not None and not (abs(value) <= 1e15 and math.isfinite(value))):
             raise Refused(f"members[{i}].metrics.{name} must be a number or null, got {value!r:.50}")
-    known = {name: value for name, value in metrics.items() if value is not None}
+    known = {name: value for name, value in figures.items() if value is not None}
     if missing := [name for name in (*_NEEDED, *objectives) if name not in known]:
         raise Refused(f"members[{i}].metrics lacks {missing[0]}")
     if not 0 <= known["accuracy"] <= 1:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scnas.files import write_whole
-from scnas.record.tables import _COLUMNS
+from scnas.metrics import METRICS
 from scnas.settings import schema
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def energy_line(metrics: Mapping[str, float], label: str) -> list[str]:
     if "simulated_energy_nj" not in metrics:
         return []
     names = ("simulated_energy_nj", "energy_nj", "simulated_energy_low_nj", "simulated_energy_high_nj")
-    counted, modelled, low, high = (_figure("energy_nj", metrics[name]) for name in names)
+    counted, modelled, low, high = (METRICS["energy_nj"].form(metrics[name]) for name in names)
     return [
         f"energy: {counted} nJ an inference from {metrics['toggles']:,.0f} counted toggles "
         f"(modelled {modelled} nJ; {label}, {low} to {high} nJ)"
@@ -34,45 +34,18 @@ def write_winner(
     """winner/network.json and winner/README.md, which ends with the page on the hardware."""
     place = folder / "winner"
     place.mkdir(exist_ok=True)
+    assert winner.network is not None  # a winner is trained
     winner.network.save(place / "network.json")
     write_whole(place / "README.md", _winner_page(winner, rule, title, target) + hardware)
-
-
-_MEANING = {  # metric: what it is, where it comes from
-    "accuracy": ("validation accuracy", "measured with the exact integer network"),
-    "test_accuracy": ("test accuracy", "measured once, after every choice was made"),
-    "luts": ("{unit}s", "modelled{refitted}"),
-    "published_luts": ("{unit}s", "modelled before that"),
-    "ffs": ("flip-flops", "modelled"),
-    "brams": ("block RAMs", "modelled"),
-    "routed_luts": ("{unit}s", "{did}"),
-    "routed_ffs": ("flip-flops", "{did}"),
-    "routed_brams": ("block RAMs", "{did}"),
-    "dsps": ("multiplier blocks", "modelled"),
-    "modelled_fmax_mhz": ("highest clock, MHz", "modelled, {fmax_label}"),
-    "fmax_mhz": ("highest clock, MHz", "placed and routed, worst case of the tool"),
-    "latency_clocks": ("clocks from the first input step to the class", "exact"),
-    "latency_us": ("latency at {clock:.4g} MHz, us", "exact clocks, {clock_from}"),
-    "routed_latency_us": (
-        "latency, us",
-        "exact clocks, at the routed highest clock where that is below the target's {target_clock:g} MHz",
-    ),
-    "energy_nj": ("energy of one inference, nJ", "modelled, {label}"),
-    "energy_low_nj": ("lower end of that energy, nJ", "modelled, {label}"),
-    "energy_high_nj": ("upper end of that energy, nJ", "modelled, {label}"),
-    "toggles": ("toggles of routed nets in one inference", "counted on the simulated netlist"),
-    "simulated_energy_nj": ("energy of one inference, nJ", "from counted toggles, {label}"),
-    "simulated_energy_low_nj": ("lower end of that energy, nJ", "from counted toggles, {label}"),
-    "simulated_energy_high_nj": ("upper end of that energy, nJ", "from counted toggles, {label}"),
-}
 
 
 def _winner_page(winner: "Evaluation", rule: schema.Winner, title: str, target: "Target") -> str:
     from scnas.hardware.cost.price import fmax_label
 
-    a, network = winner.architecture, winner.network
-    clock = winner.metrics.get("clock_mhz", target.clock_mhz)
-    routed = "placed and routed" if "fmax_mhz" in winner.metrics else "packed"
+    a, network, found = winner.architecture, winner.network, winner.metrics
+    assert network is not None  # a winner is trained
+    clock = found.get("clock_mhz", target.clock_mhz)
+    routed = "placed and routed" if "fmax_mhz" in found else "packed"
     words = {
         "unit": target.lut_unit,
         "clock": clock,
@@ -80,13 +53,13 @@ def _winner_page(winner: "Evaluation", rule: schema.Winner, title: str, target: 
         "target_clock": target.clock_mhz,
         "label": target.energy_label,
         "fmax_label": fmax_label(target),
-        "refitted": ", refitted to what this run routed" if "published_luts" in winner.metrics else "",
-        "did": routed if target.family != "xilinx" else "synthesised only",
+        "refitted": ", refitted to what this run routed" if "published_luts" in found else "",
+        "did": routed if target.routed else "synthesised only",
     }
     metrics = [
-        f"| {text.format(**words)} | {_figure(name, winner.metrics[name])} | {source.format(**words)} |"
-        for name, (text, source) in _MEANING.items()
-        if name in winner.metrics
+        f"| {row.line.format(**words)} | {row.form(found[row.name])} | {row.source.format(**words)} |"
+        for row in METRICS.values()
+        if row.source and row.name in found
     ]
     layers = []
     for i, (layer, (n_in, n_out)) in enumerate(zip(network.layers, a.layer_sizes, strict=True)):
@@ -145,9 +118,3 @@ for name, (x, y) in (("validation", task.validation), ("test", task.open_test())
     print(name, (network(torch.from_numpy(x)).argmax(1).numpy() == y).mean())
 ```
 """
-
-
-def _figure(name: str, value: float) -> str:
-    if name in _COLUMNS:
-        return _COLUMNS[name][1](value)
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"

@@ -4,8 +4,9 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
+from scnas import metrics
 from scnas.record.figures import _pixels, front_figure
 from scnas.record.page import energy_line, write_winner
 from scnas.record.tables import _markdown, show
@@ -14,7 +15,7 @@ from scnas.settings import schema
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from scnas.build import Built
     from scnas.evaluation import Evaluation, Generation
@@ -40,7 +41,7 @@ class Recorder:
         self._end_of_session = self._begin_session()
         self._seconds = 0.0  # of the search, when the latest generation was done
         self._progress = _progress()
-        self._bar = None
+        self._bar: TaskID | None = None
         self._notes: list[str] = []
 
     def __enter__(self) -> "Recorder":
@@ -99,11 +100,11 @@ class Recorder:
         write_front(self.folder, front, winner, figure, self.reference.objectives, *where)
         hardware = "" if built is None else "\n" + built.page
         write_winner(self.folder, winner, self.settings.search.winner, *where, hardware)
-        for name in FINAL_METRICS:
-            if name in winner.metrics:
-                self._writer.add_scalar(f"winner/{name}", winner.metrics[name], last.number)
+        for row in metrics.shown():
+            if row.name in winner.metrics:
+                self._writer.add_scalar(f"winner/{row.name}", winner.metrics[row.name], last.number)
         self._log_front("final_front", figure, front, last.number)
-        self._writer.file_writer.add_summary(self._end_of_session)
+        self._summary(self._end_of_session)
         self.close()
         show(self.folder, front, winner, self.target, interrupted)
         spent = energy_line(winner.metrics, self.target.energy_label)
@@ -125,25 +126,27 @@ class Recorder:
         self._writer.add_text(name, _markdown(front), step)
         self._writer.flush()
 
+    def _summary(self, entry: object) -> None:
+        assert self._writer.file_writer is not None  # until it is closed
+        self._writer.file_writer.add_summary(entry)
+
     def _begin_session(self) -> object:
         """Log the settings as hparams, in the same folder; returns what ends the session.
 
-        The schema is that of config.Config and FINAL_METRICS, the same for every run, so that
+        The schema is that of schema.Config and metrics.shown(), the same for every run, so that
         TensorBoard can put any runs side by side. SummaryWriter.add_hparams would open a sub-folder.
         """
         from torch.utils.tensorboard.summary import hparams
 
-        names = ["search/hypervolume", "search/best_accuracy", *(f"winner/{name}" for name in FINAL_METRICS)]
+        of_winner = [f"winner/{row.name}" for row in metrics.shown()]
+        names = ["search/hypervolume", "search/best_accuracy", *of_winner]
         experiment, start, end = hparams(_hparams(self.settings), dict.fromkeys(names, 0.0))
-        self._writer.file_writer.add_summary(experiment)
-        self._writer.file_writer.add_summary(start)
+        self._summary(experiment)
+        self._summary(start)
         return end
 
 
-FINAL_METRICS = ("accuracy", "test_accuracy", "luts", "ffs", "brams", "latency_us", "energy_nj")
-
-
-def _hparams(settings: object, prefix: str = "") -> dict[str, float | str]:
+def _hparams(settings: Any, prefix: str = "") -> dict[str, float | str]:
     """Every setting as a number where it always is one, otherwise as a text: types never vary by run."""
     found: dict[str, float | str] = {}
     hints = get_type_hints(type(settings))

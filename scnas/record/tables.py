@@ -5,13 +5,15 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scnas import metrics
 from scnas.contract import Refused, one_of
 from scnas.equiv.verdict import ORDER
 from scnas.files import read_json
+from scnas.space import describe
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,39 +21,18 @@ if TYPE_CHECKING:
     from scnas.evaluation import Evaluation
     from scnas.hardware.targets import Target
 
-# Metrics in the order of every table; others follow by name.
-METRICS = (
-    "accuracy", "error", "validation_loss", "test_accuracy", "luts", "published_luts", "routed_luts", "ffs",
-    "routed_ffs", "brams", "routed_brams", "dsps", "modelled_fmax_mhz", "fmax_mhz", "latency_us",
-    "routed_latency_us", "latency_clocks", "energy_nj", "energy_low_nj", "energy_high_nj",
-    "simulated_energy_nj", "simulated_energy_low_nj", "simulated_energy_high_nj", "toggles", "synapses",
-)  # fmt: skip
-
-
 # -- tables -----------------------------------------------------------------------------------------
-
-
-_COLUMNS = {  # metric: heading, how a value is written
-    "accuracy": ("accuracy", lambda v: f"{100 * v:.2f}%"),
-    "test_accuracy": ("test", lambda v: f"{100 * v:.2f}%"),
-    "luts": ("LUTs", lambda v: f"{v:,.0f}"),
-    "ffs": ("FFs", lambda v: f"{v:,.0f}"),
-    "brams": ("BRAMs", lambda v: f"{v:,.0f}"),
-    "latency_us": ("latency, us", lambda v: f"{v:,.4g}" if v < 1e4 else f"{v:,.0f}"),
-    "energy_nj": ("energy, nJ", lambda v: f"{v:,.4g}" if v < 1e4 else f"{v:,.0f}"),
-}
 
 
 def _cells(front: Sequence["Evaluation"]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the front as people read it."""
-    from scnas.search.evaluation import describe
-
-    shown = [name for name in _COLUMNS if any(name in e.metrics for e in front)]
+    shown = [row for row in metrics.shown() if any(row.name in e.metrics for e in front)]
     rows = [
-        [_COLUMNS[n][1](e.metrics[n]) if n in e.metrics else "" for n in shown] + [describe(e.architecture)]
+        [row.form(e.metrics[row.name]) if row.name in e.metrics else "" for row in shown]
+        + [describe(e.architecture)]
         for e in front
     ]
-    return [_COLUMNS[name][0] for name in shown] + ["architecture"], rows
+    return [row.title for row in shown] + ["architecture"], rows
 
 
 def _markdown(front: Sequence["Evaluation"]) -> str:
@@ -110,7 +91,7 @@ def proof(folder: Path) -> tuple[str, int] | None:
     path = folder / "winner" / "verdict.json"
     if not path.exists():
         return None
-    found = read_json(path)
+    found: Any = read_json(path)
     try:
         return one_of("status", found["status"], ORDER), len(list(found["obligations"]))
     except (TypeError, KeyError, ValueError):
@@ -119,14 +100,13 @@ def proof(folder: Path) -> tuple[str, int] | None:
 
 def _csv(rows: Sequence[Mapping]) -> str:
     """One line per member: metrics, then genes; lists are joined by blanks."""
-    metrics = list(dict.fromkeys([*METRICS, *sorted({m for row in rows for m in row["metrics"]})]))
-    metrics = [m for m in metrics if any(m in row["metrics"] for row in rows)]
+    figures = metrics.in_order(name for row in rows for name in row["metrics"])
     genes = list(rows[0]["architecture"]) if rows else []
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["winner", "verdict", "obligations", *metrics, *genes, "network", "name"])
+    writer.writerow(["winner", "verdict", "obligations", *figures, *genes, "network", "name"])
     for row in rows:
-        values = [row["metrics"].get(m) for m in metrics]
+        values = [row["metrics"].get(name) for name in figures]
         lists = [row["architecture"][gene] for gene in genes]
         writer.writerow(
             [
@@ -141,12 +121,11 @@ def _csv(rows: Sequence[Mapping]) -> str:
     return buffer.getvalue()
 
 
-def _plain(metrics: Mapping[str, object]) -> dict[str, object]:
-    """Metrics as JSON knows them, in the order of METRICS; None for what is not finite."""
-    names = [*(m for m in METRICS if m in metrics), *sorted(set(metrics) - set(METRICS))]
-    plain = {}
-    for name in names:
-        value = metrics[name]
+def _plain(figures: Mapping[str, object]) -> dict[str, object]:
+    """Metrics as JSON knows them, in the order of their table; None for what is not finite."""
+    plain: dict[str, object] = {}
+    for name in metrics.in_order(figures):
+        value = figures[name]
         value = value.item() if isinstance(value, np.generic) else value
         plain[name] = None if isinstance(value, float) and not math.isfinite(value) else value
     return plain

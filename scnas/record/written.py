@@ -33,8 +33,9 @@ def write_front(
     status, obligations = proof(folder) or (None, None)
     rows = []
     for i, member in enumerate(front):
-        network = f"front/{i:02d}.json" if member.network is not None else None
-        if network is not None:
+        network = None
+        if member.network is not None:
+            network = f"front/{i:02d}.json"
             member.network.save(folder / network)
         won = member.architecture == winner.architecture
         rows.append(

@@ -5,14 +5,17 @@ Letters: N evaluations, M objectives, all minimised.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from scnas import metrics
 from scnas.contract import Refused
 from scnas.evaluation import Evaluation
 from scnas.hardware.cost import price
 from scnas.hardware.cost.price import Cost
 from scnas.hardware.targets import Target
+from scnas.metrics import METRICS
 from scnas.search import nsga2
 from scnas.snn.training import Trained
 from scnas.space import Architecture
@@ -30,9 +33,8 @@ class NothingFitsError(Refused):
 class Reference:
     """Maps objectives to 0..1, the same for every run on a task and a target, 1 being the worst.
 
-    error: linear up to chance. luts, ffs, brams: linear up to the capacity of the chip.
-    latency_us: logarithmic, 0.1 us to 100 ms. energy_nj: logarithmic, 1 nJ to 1 mJ. The hypervolume
-    is that of the box up to (1, ..., 1); the reference point lies at 1 in every objective.
+    The scales are those of scnas.metrics.METRICS. The hypervolume is that of the box up to (1, ..., 1); the
+    reference point lies at 1 in every objective.
     """
 
     objectives: tuple[str, ...]
@@ -43,15 +45,9 @@ class Reference:
         """[N, M] scores -> [N, M], 0 best and 1 worst; beyond 1 where worse than the reference."""
         columns = []
         for name, column in zip(self.objectives, scores.T, strict=True):
-            match name:
-                case "error":
-                    columns.append(column / (1 - 1 / self.n_classes))
-                case "latency_us":
-                    columns.append((np.log10(np.maximum(column, 0.1)) + 1) / 6)
-                case "energy_nj":
-                    columns.append(np.log10(np.maximum(column, 1.0)) / 6)
-                case _:
-                    columns.append(column / getattr(self.target, name))
+            scale = METRICS[name].scale
+            assert scale is not None  # objectives were checked where they came in
+            columns.append(scale.share(column, self.n_classes, self.target))
         return np.stack(columns, 1)
 
     def hypervolume(self, evaluations: Sequence[Evaluation]) -> float:
@@ -86,7 +82,7 @@ class Evaluator:
     """Architectures -> evaluations: a real accuracy, and the cost of the network behind it.
 
     train: (architectures) -> one Trained each, or None for `accuracy_fn`: architecture -> accuracy
-    in 0..1. budgets: limits by name, see cost.BUDGETS. What differs in mapping only is trained once.
+    in 0..1. budgets: limits by name, see metrics.budgets(). What differs in mapping only is trained once.
     """
 
     def __init__(
@@ -105,9 +101,10 @@ class Evaluator:
         estimates = dict(zip(architectures, price.estimate_many(architectures, self.target), strict=True))
         excess = {a: price.violations(c, self.budgets) for a, c in estimates.items()}
         if self.accuracy_fn is not None:
-            return [self._scored(a, estimates[a], excess[a]) for a in architectures]
+            return [self._scored(a, self.accuracy_fn(a), estimates[a], excess[a]) for a in architectures]
         wanted = [a for a in architectures if excess[a] <= HOPELESS]
         new = list(dict.fromkeys(a.training_key for a in wanted if a.training_key not in self._trained))
+        assert self.train is not None  # where there is no accuracy_fn
         for trained in self.train(new) if new else []:
             self._trained[trained.architecture] = trained
         return [
@@ -123,8 +120,9 @@ class Evaluator:
         if trained.failed is not None:
             estimate = price.estimate(a, self.target)
             return Evaluation(a, {"error": 1.0, **_figures(estimate)}, FAILED, False, trained.failed)
+        assert trained.network is not None  # of a training that did not fail
         cost = price.measure(trained.network, self.target, trained.activity)
-        metrics = {
+        figures = {
             "error": 1.0 - trained.validation_accuracy,
             "accuracy": trained.validation_accuracy,
             "validation_loss": trained.validation_loss,
@@ -134,22 +132,21 @@ class Evaluator:
         }
         return Evaluation(
             _measured(a, cost, trained.validation_accuracy),
-            metrics,
+            figures,
             price.violations(cost, self.budgets),
             True,
             network=trained.network,
         )
 
-    def _scored(self, a: Architecture, cost: Cost, excess: float) -> Evaluation:
-        accuracy = self.accuracy_fn(a)
+    def _scored(self, a: Architecture, accuracy: Any, cost: Cost, excess: float) -> Evaluation:
         try:
             accuracy = float(accuracy)
         except (TypeError, ValueError):
             raise Refused(f"accuracy_fn must return a number from 0 to 1, got {accuracy!r}") from None
         if not 0 <= accuracy <= 1:
             raise Refused(f"accuracy_fn must return a number from 0 to 1, got {accuracy}")
-        metrics = {"error": 1.0 - accuracy, "accuracy": accuracy, **_figures(cost)}
-        return Evaluation(_measured(a, cost, accuracy), metrics, excess, True)
+        figures = {"error": 1.0 - accuracy, "accuracy": accuracy, **_figures(cost)}
+        return Evaluation(_measured(a, cost, accuracy), figures, excess, True)
 
 
 def _figures(cost: Cost) -> dict[str, float]:
@@ -166,38 +163,9 @@ def _untrained(a: Architecture, cost: Cost, excess: float) -> Evaluation:
     return Evaluation(priced, {"error": 1.0, **_figures(cost)}, excess, False)
 
 
-def describe(a: Architecture) -> str:
-    """An architecture in a few words, e.g. `64-32-10 lif L16,8 T8`."""
-    neurons = [n for i, n in enumerate(a.neuron_types) if a.fires(i)]
-
-    def brief(values: Sequence, plain: object = None) -> str:
-        same = len(set(values)) == 1
-        if same and values[0] == plain:
-            return ""
-        return str(values[0]) if same else ",".join(map(str, values))
-
-    parts = ["-".join(map(str, (a.n_inputs, *a.layer_widths)))]
-    if neurons:
-        parts.append(brief(neurons))
-    parts.append(f"L{brief(a.bitstream_lengths)}")
-    for label, values, plain in (
-        ("D", a.delay_ranges, 0), ("density ", [f"{d:g}" for d in a.densities], "1"),
-        ("", a.generators, "sobol"),
-    ):  # fmt: skip
-        if text := brief(values, plain):
-            parts.append(label + text)
-    if "folded" in a.mappings:
-        mapped = [
-            f"x{lanes}{f'u{units}' if units > 1 else ''}" if mapping == "folded" else "par"
-            for mapping, lanes, units in zip(a.mappings, a.lanes, a.units, strict=True)
-        ]
-        parts.append("folded " + brief(mapped))
-    return " ".join([*parts, f"T{a.timesteps}", f"W{a.word}"])
-
-
 def capacity(target: Target, **limits: float | None) -> dict[str, float | None]:
     """Budgets of a search: what the chip has, less where a limit says so."""
-    full = {**target.capacity, "latency_us": None}
+    full: dict[str, float | None] = {name: target.capacity.get(name) for name in metrics.budgets()}
     return full | {name: limit for name, limit in limits.items() if limit is not None}
 
 

@@ -4,7 +4,7 @@ Letters: N members of a population, M objectives, all minimised.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -83,7 +83,7 @@ def _draw(
     space: SearchSpace, count: int, dice: _Dice, taken: set[Architecture], tries: int = 200
 ) -> list[Architecture]:
     """Up to `count` random architectures that are not in `taken`, which grows by them."""
-    drawn = []
+    drawn: list[Architecture] = []
     for i in range(count):
         for attempt in range(tries):
             if len(taken) >= space.space_size:
@@ -102,7 +102,7 @@ def _children(
     objectives: Sequence[str],
     size: int,
     dice: _Dice,
-    known: Mapping[Architecture, Evaluation],
+    known: Iterable[Architecture],
     tries: int = 50,
 ) -> list[Architecture]:
     """Up to `size` architectures bred from `population`, none of them known."""
@@ -110,7 +110,7 @@ def _children(
     rank = nsga2.ranks(points, violations(population))
     lonely = nsga2.crowding(points, rank)
     taken = set(known)
-    children = []
+    children: list[Architecture] = []
     for i in range(size):
         for attempt in range(tries):
             if len(taken) >= space.space_size:

@@ -1,18 +1,17 @@
 """nas(): a whole search in one call."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-from scnas import tasks
-from scnas.contract import OBJECTIVES, Refused, one_of, whole
+from scnas import metrics, tasks
+from scnas.contract import Interval, Refused, one_of, whole
 from scnas.evaluation import Evaluation, Generation
 from scnas.hardware import targets
-from scnas.search.evaluation import Evaluator, Reference, capacity, describe, nothing_fits
+from scnas.search.evaluation import Evaluator, Reference, capacity, nothing_fits
 from scnas.search.evolve import evolve, likely_to_fit
 from scnas.snn.budget import Budget
-from scnas.space import Architecture, SearchSpace
+from scnas.space import Architecture, SearchSpace, describe
 from scnas.tasks import Task
 from scnas.trials import executor
 from scnas.trials.trainer import Trainer
@@ -38,7 +37,7 @@ class NASResult:
 
     def best_efficiency(self) -> Architecture:
         """The member of the front that needs least energy per inference."""
-        return min(self.pareto_front, key=lambda a: a.fitness_energy_nj)
+        return min(self.pareto_front, key=lambda a: a.fitness_energy_nj or 0.0)
 
     def summary(self) -> str:
         """A few lines for people: counts, and the front as a table."""
@@ -66,35 +65,28 @@ def nas(
     task: Task | None = None,
     budget: Budget | None = None,
     objectives: Sequence[str] = ("error", "luts", "energy_nj"),
-    max_ffs: int | None = None,
-    max_brams: int | None = None,
-    max_latency_us: float | None = None,
     workers: int = 1,
     device: str = "auto",
     on_generation: Callable[[Generation], None] | None = None,
+    **max_others: float | None,
 ) -> NASResult:
     """Search `space` for networks that are accurate and cheap on `target`, with NSGA-II.
 
     Candidates are trained on `task` (default: the embedded digits) with `budget`, or scored by
     accuracy_fn(architecture) -> accuracy in 0..1. generations counts the random first one.
-    max_*: budgets; the default is the capacity of the target. workers: processes that train.
+    max_luts, max_ffs, max_brams, max_latency_us and so on: budgets, see metrics.limits(); the default is
+    the capacity of the target. workers: processes that train.
     Raises ValueError for a bad argument and NothingFitsError, a ValueError, when no architecture
     that was evaluated keeps the budgets.
     """
     chip = targets.target(target)
     whole("population_size", population_size, 2, 65536)
     whole("generations", generations, 1, 1_000_000)
-    for name, limit in (("max_luts", max_luts), ("max_ffs", max_ffs), ("max_brams", max_brams)):
-        if limit is not None:
-            whole(name, limit, int(name != "max_brams"), 2**31)
-    if max_latency_us is not None:
-        real = isinstance(max_latency_us, int | float | np.number) and not isinstance(max_latency_us, bool)
-        if not real or not 0 < max_latency_us < np.inf:
-            raise Refused(f"max_latency_us must be a number above 0, got {max_latency_us!r}")
-    objectives = tuple(one_of("objectives", name, OBJECTIVES) for name in objectives)
+    limits = _limits(max_luts=max_luts, **max_others)
+    objectives = tuple(one_of("objectives", name, metrics.objectives()) for name in objectives)
     if not objectives or len(set(objectives)) < len(objectives):
         raise Refused(f"objectives must be one or more different ones, got {objectives}")
-    budgets = capacity(chip, luts=max_luts, ffs=max_ffs, brams=max_brams, latency_us=max_latency_us)
+    budgets = capacity(chip, **limits)
     if accuracy_fn is not None:
         return _search(
             space, Evaluator(chip, budgets, accuracy_fn=accuracy_fn),
@@ -115,6 +107,21 @@ def nas(
             space, evaluator, Reference(objectives, task.n_classes, chip), population_size, generations, seed,
             on_generation,
         )  # fmt: skip
+
+
+def _limits(**given: float | None) -> dict[str, float]:
+    """Budgets by name from arguments called max_ and the name."""
+    allowed = {f"max_{name}": limit for name, limit in metrics.limits().items()}
+    found = {}
+    for name, value in given.items():
+        if name not in allowed:
+            raise TypeError(f"nas() has no argument {name}; budgets are {', '.join(allowed)}")
+        limit = allowed[name]
+        if isinstance(limit, Interval):
+            limit = replace(limit, high=math.inf)  # what nobody reaches may be asked for
+        if value is not None:
+            found[name.removeprefix("max_")] = limit.check(name, value)
+    return found
 
 
 def _search(

@@ -17,8 +17,6 @@ All functions leave their arguments as they are. Only `tournament` is random, by
 import moocore
 import numpy as np
 
-from scnas.contract import Refused
-
 
 def ranks(scores: np.ndarray, violations: np.ndarray) -> np.ndarray:
     """Front number of every row under constrained domination; 0 is best and no number is left out.
@@ -58,7 +56,7 @@ def crowding(scores: np.ndarray, rank: np.ndarray | None = None) -> np.ndarray:
     scores = _scores(scores)
     rank = np.zeros(len(scores), dtype=np.int64) if rank is None else np.asarray(rank)
     if rank.shape != (len(scores),):
-        raise Refused(f"rank must be [N] with N = {len(scores)}, got shape {rank.shape}")
+        raise ValueError(f"rank must be [N] with N = {len(scores)}, got shape {rank.shape}")
     by_rank = np.argsort(rank, kind="stable")
     distance = np.empty(len(scores))
     for front in np.split(by_rank, np.flatnonzero(np.diff(rank[by_rank])) + 1):
@@ -89,7 +87,7 @@ def survive(scores: np.ndarray, violations: np.ndarray, size: int) -> np.ndarray
     """
     best_first = order(scores, violations)
     if not isinstance(size, int | np.integer) or not 0 <= size <= len(best_first):
-        raise Refused(f"size must be 0 to {len(best_first)}, the number of rows, got {size!r}")
+        raise ValueError(f"size must be 0 to {len(best_first)}, the number of rows, got {size!r}")
     return best_first[:size]
 
 
@@ -105,11 +103,11 @@ def tournament(rank: np.ndarray, crowding: np.ndarray, rng: np.random.Generator,
     """
     rank, crowding = np.asarray(rank), np.asarray(crowding, dtype=float)
     if rank.ndim != 1 or rank.shape != crowding.shape:
-        raise Refused(f"rank and crowding must both be [N], got shapes {rank.shape} and {crowding.shape}")
+        raise ValueError(f"rank and crowding must both be [N], got shapes {rank.shape} and {crowding.shape}")
     if np.isnan(crowding).any():
-        raise Refused(f"crowding must not be NaN; bad rows {_rows(np.isnan(crowding))}")
+        raise ValueError(f"crowding must not be NaN; bad rows {_rows(np.isnan(crowding))}")
     if n < 0 or (n > 0 and len(rank) == 0):
-        raise Refused(f"n must be 0 or more, and 0 without rows, got {n} and {len(rank)} rows")
+        raise ValueError(f"n must be 0 or more, and 0 without rows, got {n} and {len(rank)} rows")
     if len(rank) < 2:
         return np.zeros(n, dtype=np.int64)
     one = rng.integers(len(rank), size=n)
@@ -147,7 +145,7 @@ def hypervolume(scores: np.ndarray, reference: np.ndarray) -> float:
     """
     scores, reference = _scores(scores), np.asarray(reference, dtype=float)
     if reference.shape != scores.shape[1:] or not np.isfinite(reference).all():
-        raise Refused(f"reference must be {scores.shape[1]} finite numbers, got {reference.tolist()}")
+        raise ValueError(f"reference must be {scores.shape[1]} finite numbers, got {reference.tolist()}")
     return float(
         moocore.hypervolume(scores, ref=reference)
     )  # ignores what is outside, and takes no rows, too
@@ -183,20 +181,20 @@ def _candidates(scores: np.ndarray, violations: np.ndarray) -> tuple[np.ndarray,
     """Both as float arrays, or one ValueError that names what is wrong."""
     scores, violations = _scores(scores), np.asarray(violations, dtype=float)
     if violations.shape != (len(scores),):
-        raise Refused(f"violations must be [N] with N = {len(scores)}, got shape {violations.shape}")
+        raise ValueError(f"violations must be [N] with N = {len(scores)}, got shape {violations.shape}")
     bad = ~(np.isfinite(violations) & (violations >= 0))
     if bad.any():
-        raise Refused(f"violations must be finite and not negative; bad rows {_rows(bad)}")
+        raise ValueError(f"violations must be finite and not negative; bad rows {_rows(bad)}")
     return scores, violations
 
 
 def _scores(scores: np.ndarray) -> np.ndarray:
     scores = np.asarray(scores, dtype=float)
     if scores.ndim != 2 or scores.shape[1] == 0:
-        raise Refused(f"scores must be [N, M] with M >= 1 objectives, got shape {scores.shape}")
+        raise ValueError(f"scores must be [N, M] with M >= 1 objectives, got shape {scores.shape}")
     bad = ~np.isfinite(scores).all(axis=1)
     if bad.any():
-        raise Refused(f"scores must be finite; bad rows {_rows(bad)}")
+        raise ValueError(f"scores must be finite; bad rows {_rows(bad)}")
     return scores
 
 

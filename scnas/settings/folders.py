@@ -2,11 +2,17 @@
 
 import contextlib
 from pathlib import Path
+from typing import cast
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from scnas.settings import sweep
+
+
+def task_overrides(hydra: DictConfig) -> list[str]:
+    """The words of the command line that set something of ours, as they were written."""
+    return cast(list[str], OmegaConf.to_container(hydra.overrides.task, resolve=False))
 
 
 class FolderWatch(Callback):
@@ -27,7 +33,7 @@ class FolderWatch(Callback):
         self._note(config.hydra.sweep.dir)
         FolderWatch.sweep = Path(config.hydra.sweep.dir)
         with contextlib.suppress(OSError):  # Hydra meets it next, and says so
-            sweep.begin(FolderWatch.sweep, OmegaConf.to_container(config.hydra.overrides.task, resolve=False))
+            sweep.begin(FolderWatch.sweep, task_overrides(config.hydra))
 
     def _note(self, folder: str) -> None:
         path = Path(folder).absolute()

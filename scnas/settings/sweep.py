@@ -45,13 +45,13 @@ class Job:
 
 
 def load(folder: Path) -> Job | None:
-    """The record in `folder`, None if there is none; ValueError, one line, if it is damaged."""
+    """The record in `folder`, None if there is none; Refused, one line, if it is damaged."""
     path = folder / "job.json"
     if not path.exists():
         return None
     data = read_json(path)
     try:
-        if data.pop("format") != FORMAT:
+        if not isinstance(data, dict) or data.pop("format") != FORMAT:
             raise ValueError
         job = Job(**data | {"overrides": tuple(data["overrides"])})
         texts = (job.status, job.message, *job.overrides)
@@ -78,7 +78,7 @@ def default_folder(overrides: Sequence[str]) -> str:
 
 
 def refuse_another(folder: Path, overrides: Sequence[str]) -> None:
-    """ValueError if `folder` holds the sweep of another command."""
+    """Refused if `folder` holds the sweep of another command."""
     if not (folder / "sweep.json").exists():
         return
     data = read_json(folder / "sweep.json")

@@ -2,7 +2,7 @@
 
 import difflib
 from dataclasses import fields, is_dataclass
-from typing import get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import (
@@ -52,18 +52,26 @@ def explain(error: Exception) -> str:
     return first
 
 
+def _class(hint: object) -> type | None:
+    """`hint` if it is the class of a group of settings."""
+    return hint if isinstance(hint, type) and is_dataclass(hint) else None
+
+
 def _names(schema: type) -> list[str]:
     return [f.name for f in fields(schema)]
 
 
 def _unknown(name: str) -> str:
     """The line for a setting that does not exist, with those that do."""
-    schema, parent = Config, ""
+    schema: type = Config
+    parent = ""
     for part in name.split(".")[:-1]:
-        child = get_type_hints(schema).get(part)
-        if not is_dataclass(child):
+        child = _class(get_type_hints(schema).get(part))
+        if child is None:
             break
         schema, parent = child, f"{parent}{part}."
+    if name.startswith("task.options."):
+        return f"{name} is not an option of this task; --cfg job shows those that it has"
     if name.startswith("hydra"):
         return f"{name} is not a setting of Hydra; python -m scnas --hydra-help lists them"
     known = [*_names(schema), "experiment"] if schema is Config else _names(schema)
@@ -76,15 +84,15 @@ def _unknown(name: str) -> str:
 
 def _kind(name: str) -> str | None:
     """What a value of setting `name` may be, in words; None if it is not one of ours."""
-    hint: object = Config
+    hint: Any = Config
     name, _, index = name.partition("[")
     for part in name.split("."):
-        hint = get_type_hints(hint).get(part) if is_dataclass(hint) else None
+        hint = None if (schema := _class(hint)) is None else get_type_hints(schema).get(part)
     if index and hint is not None:
-        hint = hint.__args__[0]
-    if is_dataclass(hint):
-        return f"a group of {', '.join(_names(hint))}"
-    return {
+        hint = get_args(hint)[0]
+    if (schema := _class(hint)) is not None:
+        return f"a group of {', '.join(_names(schema))}"
+    kinds: dict[Any, str] = {
         int: "a whole number",
         float: "a number",
         str: "a text",
@@ -94,7 +102,8 @@ def _kind(name: str) -> str | None:
         int | None: "a whole number or null",
         float | None: "a number or null",
         str | None: "a text or null",
-    }.get(hint)
+    }
+    return kinds.get(hint)
 
 
 def _given(error: ValidationError, first: str) -> str:

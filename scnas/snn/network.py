@@ -124,13 +124,13 @@ class Network:
 
     def __post_init__(self):
         ranges = {
-            "n_inputs": (1, contract.MAX_WIDTH),
-            "timesteps": (1, contract.MAX_TIMESTEPS),
+            "n_inputs": contract.WIDTHS,
+            "timesteps": contract.TIMESTEPS,
             "fraction": contract.FRACTION_RANGE,
             "word": contract.WORD_RANGE,
         }
-        for name, (low, high) in ranges.items():
-            object.__setattr__(self, name, whole(name, getattr(self, name), low, high))
+        for name, allowed in ranges.items():
+            object.__setattr__(self, name, allowed.check(name, getattr(self, name)))
         one_of("encoder", self.encoder, contract.ENCODERS)
         one_of("readout", self.readout, contract.READOUTS)
         if self.encoder == "rate" and not contract.is_power_of_two(self.timesteps):
@@ -244,7 +244,7 @@ def _checked_layer(layer: Layer, name: str, n_in: int, network: Network) -> Laye
     seed = whole(f"{name}.seed", layer.seed, 1, 0xFFFF)
     noise_seed = whole(f"{name}.noise_seed", layer.noise_seed, 1, 0xFFFF)
     folded = layer.mapping == "folded"
-    lanes = whole(f"{name}.lanes", layer.lanes, int(folded), contract.MAX_LANES if folded else 0)
+    lanes = (contract.LANES if folded else contract.Range(0, 0)).check(f"{name}.lanes", layer.lanes)
 
     rows = layer.weights
     if not isinstance(rows, list | np.ndarray) or getattr(rows, "ndim", 2) != 2 or len(rows) == 0:
@@ -257,7 +257,7 @@ def _checked_layer(layer: Layer, name: str, n_in: int, network: Network) -> Laye
         )
     top = max_weight(layer.generator, length)
     weights = _integers(f"{name}.weights", rows, (n_in, n_out), -top, top)
-    delays = _integers(f"{name}.delays", layer.delays, (n_in, n_out), 0, contract.MAX_TIMESTEPS)
+    delays = _integers(f"{name}.delays", layer.delays, (n_in, n_out), *contract.DELAYS)
     half = 2 ** (network.word - 1)
     threshold = _integers(f"{name}.threshold", layer.threshold, (n_out,), -half, half - 1)
 
@@ -277,7 +277,7 @@ def _checked_layer(layer: Layer, name: str, n_in: int, network: Network) -> Laye
     for word in model.words:
         if not -half <= first[word.name] < half:
             raise Refused(f"{name}.constants: {word.start} must fit the word, got {first[word.name]}")
-    units = whole(f"{name}.units", layer.units, 1, contract.MAX_UNITS if folded else 1)
+    units = (contract.UNITS if folded else contract.Range(1, 1)).check(f"{name}.units", layer.units)
     if n_out % units or n_out == units > 1:
         raise Refused(
             f"{name}.units must share out the {n_out} neurons of the layer, two or more each, got {units}"

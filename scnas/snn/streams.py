@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from scnas.contract import GENERATORS, Refused, is_power_of_two
+from scnas.contract import GENERATORS, is_power_of_two
 
 LFSR_MAGNITUDES = 256  # an LFSR layer compares 8-bit values, whatever its length
 
@@ -16,7 +16,7 @@ LFSR_MAGNITUDES = 256  # an LFSR layer compares 8-bit values, whatever its lengt
 def van_der_corput(n: int) -> np.ndarray:
     """0..n-1 in bit-reversed order, [n] int64: the first Sobol dimension. n: a power of two."""
     if not is_power_of_two(n):
-        raise Refused(f"n must be a power of two, got {n}")
+        raise ValueError(f"n must be a power of two, got {n}")
     order = np.zeros(1, dtype=np.int64)
     while len(order) < n:
         order = np.concatenate([2 * order, 2 * order + 1])
@@ -47,7 +47,7 @@ def lfsr_states(seed: int, n: int) -> np.ndarray:
     Polynomial x^16 + x^15 + x^13 + x^4 + 1: bits 15, 14, 12, 3 XORed into bit 0, shifting left.
     """
     if not 1 <= seed <= 0xFFFF:
-        raise Refused(f"seed must be 1 to 65535, got {seed}")
+        raise ValueError(f"seed must be 1 to 65535, got {seed}")
     states, place = _orbit()
     return states[(place[seed] + np.arange(n)) % len(states)]
 
@@ -59,7 +59,7 @@ def max_weight(generator: str, length: int) -> int:
             return length
         case "lfsr":
             return LFSR_MAGNITUDES
-    raise Refused(f"generator must be one of {', '.join(GENERATORS)}, got {generator!r}")
+    raise ValueError(f"generator must be one of {', '.join(GENERATORS)}, got {generator!r}")
 
 
 def stream_thresholds(generator: str, length: int, timesteps: int, seed: int) -> np.ndarray:
@@ -94,6 +94,6 @@ def rate_encode(x: np.ndarray, timesteps: int) -> np.ndarray:
     round is half to even. timesteps: a power of two.
     """
     if not is_power_of_two(timesteps):
-        raise Refused(f"timesteps must be a power of two for the rate encoder, got {timesteps}")
+        raise ValueError(f"timesteps must be a power of two for the rate encoder, got {timesteps}")
     q = np.rint(np.asarray(x, dtype=np.float64) * timesteps).astype(np.int64)
     return (q[:, None, :] > van_der_corput(timesteps)[None, :, None]).astype(np.uint8)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from scnas import genes
 from scnas.contract import Refused
 from scnas.randomness import rng
 from scnas.snn.backends import COMPILED, compiled, has_kernels
@@ -81,10 +82,14 @@ def remapped(trained: Trained, architecture: Architecture) -> Trained:
     """The result of a training for an architecture that differs from the trained one in mapping."""
     network = trained.network
     if network is not None and architecture != trained.architecture:
-        a = architecture
-        mapped = zip(network.layers, a.mappings, a.lanes, a.units, strict=True)
-        layers = tuple(replace(layer, mapping=m, lanes=n, units=u) for layer, m, n, u in mapped)
-        network = replace(network, layers=layers)
+        rows = [gene for gene in genes.GENES if gene.mapping and gene.stored]
+        values = {gene: getattr(architecture, gene.name) for gene in rows}
+        layers = tuple(
+            replace(layer, **{g.stored: values[g][i] for g in rows if g.per == genes.LAYER})
+            for i, layer in enumerate(network.layers)
+        )
+        whole = {g.stored: values[g] for g in rows if g.per == genes.NETWORK}
+        network = replace(network, layers=layers, **whole)
     return trained._replace(architecture=architecture, network=network)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from scnas.contract import Refused
 from scnas.randomness import rng
-from scnas.tasks.task import Split, Task, check_size, existing_folder, limited, set_aside
+from scnas.tasks.task import Split, Task, check_size, existing_folder, given, limited, set_aside
 
 if TYPE_CHECKING:
     from scnas.settings import schema
@@ -48,16 +48,17 @@ def load(settings: "schema.Task") -> Task:
     paths = sorted(folder.glob("*.wav"))
     if not paths:
         raise Refused(f"{folder}: must hold {HOLDS}, got no .wav file")
-    if settings.steps > RATE * SECONDS / 2:
-        raise Refused(f"task.steps must be at most {RATE * SECONDS / 2:.0f} for fsdd, got {settings.steps}")
-    if settings.channels % len(THRESHOLDS):
-        raise Refused(f"task.channels must be even for fsdd, two per filter, got {settings.channels}")
-    check_size("the recordings of task.path", len(paths), settings.steps, settings.channels)
-    labels, speakers, numbers = zip(*(_parts(path) for path in paths), strict=True)
-    y, speakers, numbers = np.array(labels, np.int64), np.array(speakers), np.array(numbers)
+    steps, channels = given(settings.steps), given(settings.channels)
+    if steps > RATE * SECONDS / 2:
+        raise Refused(f"task.steps must be at most {RATE * SECONDS / 2:.0f} for fsdd, got {steps}")
+    if channels % len(THRESHOLDS):
+        raise Refused(f"task.channels must be even for fsdd, two per filter, got {channels}")
+    check_size("the recordings of task.path", len(paths), steps, channels)
+    labels, names, takes = zip(*(_parts(path) for path in paths), strict=True)
+    y, speakers, numbers = np.array(labels, np.int64), np.array(names), np.array(takes)
     if len(missing := set(range(10)) - set(labels)):
         raise Refused(f"{folder}: must hold recordings of all ten digits, got none of {min(missing)}")
-    x = np.stack([spikes(read_wav(path), settings.steps, settings.channels) for path in paths])
+    x = np.stack([spikes(read_wav(path), steps, channels) for path in paths])
     if settings.split == "speakers":
         train, validation, test = by_speaker(folder, speakers, settings)
     else:
@@ -70,7 +71,7 @@ def load(settings: "schema.Task") -> Task:
         train, validation = rest[kept], rest[aside]
     train = train[limited(y[train], settings.train_limit, settings.seed)]
     parts = (Split(x[part], y[part]) for part in (train, validation, test))
-    return Task("fsdd", "events", settings.channels, 10, settings.steps, *parts)
+    return Task("fsdd", "events", channels, 10, steps, *parts)
 
 
 def _parts(path: Path) -> tuple[int, str, int]:
@@ -123,7 +124,8 @@ def read_wav(path: Path) -> np.ndarray:
 
 def filters(n: int, n_fft: int) -> np.ndarray:
     """[n, n_fft // 2 + 1]: triangles over the frequencies of a spectrum, neighbours crossing at one half."""
-    mel = np.linspace(*(2595 * np.log10(1 + np.array([LOWEST_HZ, HIGHEST_HZ]) / 700)), n + 2)
+    lowest, highest = 2595 * np.log10(1 + np.array([LOWEST_HZ, HIGHEST_HZ]) / 700)
+    mel = np.linspace(lowest, highest, n + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
     hz = np.arange(n_fft // 2 + 1) * RATE / n_fft
     low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]

@@ -21,7 +21,7 @@ import numpy as np
 
 from scnas.contract import Refused
 from scnas.randomness import rng
-from scnas.tasks.task import Split, Task, check_size, limited, set_aside
+from scnas.tasks.task import Split, Task, check_size, given, limited, set_aside
 
 if TYPE_CHECKING:
     from scnas.settings import schema
@@ -35,44 +35,41 @@ LOST = 0.1  # share of the repeated spikes that are replaced by others
 def randman(settings: "schema.Task") -> Task:
     """Random manifolds; ValueError where the settings leave no task."""
     y = _labels(settings)
+    n_steps, channels, classes = given(settings.steps), given(settings.channels), given(settings.classes)
     grid = np.linspace(0, 1, 1001)
-    x = np.zeros((len(y), settings.steps, settings.channels), np.uint8)
-    for label in range(settings.classes):
+    x = np.zeros((len(y), n_steps, channels), np.uint8)
+    for label in range(classes):
         dice = rng(settings.seed, "randman", label)
-        size = (settings.channels, TERMS)
+        size = (channels, TERMS)
         height = dice.random(size) / np.arange(1, TERMS + 1) ** ALPHA
         phase = dice.random(size)
 
-        def curve(u: np.ndarray, height=height, phase=phase) -> np.ndarray:
+        def curve(u: np.ndarray, height: np.ndarray = height, phase: np.ndarray = phase) -> np.ndarray:
             angle = 2 * np.pi * (u[:, None, None] * np.arange(1, TERMS + 1) + phase)
             return (height * np.sin(angle)).sum(2)  # [len(u), channels]
 
         low, high = curve(grid).min(0), curve(grid).max(0)
         members = np.flatnonzero(y == label)
         place = (curve(dice.random(len(members))) - low) / np.maximum(high - low, 1e-9)
-        steps = np.clip((place * settings.steps).astype(int), 0, settings.steps - 1)
-        x[members[:, None], steps, np.arange(settings.channels)] = 1
+        steps = np.clip((place * n_steps).astype(int), 0, n_steps - 1)
+        x[members[:, None], steps, np.arange(channels)] = 1
     return _task(settings, x, y)
 
 
 def delay_detection(settings: "schema.Task") -> Task:
     """Which delay lies between the two halves; ValueError where the settings leave no task."""
-    if settings.channels % 2:
-        raise Refused(
-            f"task.channels must be even for delay_detection, sources and copies, got {settings.channels}"
-        )
-    if settings.classes > settings.steps:
-        raise Refused(
-            f"task.classes must be at most task.steps = {settings.steps} for delay_detection, "
-            f"got {settings.classes}"
-        )
+    steps, channels, classes = given(settings.steps), given(settings.channels), given(settings.classes)
+    if channels % 2:
+        raise Refused(f"task.channels must be even for delay_detection, sources and copies, got {channels}")
+    if classes > steps:
+        raise Refused(f"task.classes must be at most task.steps = {steps} for delay_detection, got {classes}")
     y = _labels(settings)
     dice = rng(settings.seed, "delay_detection")
-    before, half = settings.classes - 1, settings.channels // 2
+    before, half = classes - 1, channels // 2
     # from before the start, so that the copies spike as often in the first steps as later
-    sources = dice.random((len(y), before + settings.steps, half)) < SOURCE_RATE
+    sources = dice.random((len(y), before + steps, half)) < SOURCE_RATE
     starts = before - y
-    copies = sources[np.arange(len(y))[:, None], starts[:, None] + np.arange(settings.steps)]
+    copies = sources[np.arange(len(y))[:, None], starts[:, None] + np.arange(steps)]
     lost = dice.random(copies.shape) < LOST
     copies = np.where(lost, dice.random(copies.shape) < SOURCE_RATE, copies)
     return _task(settings, np.concatenate([sources[:, before:], copies], 2).astype(np.uint8), y)
@@ -81,17 +78,16 @@ def delay_detection(settings: "schema.Task") -> Task:
 def _labels(settings: "schema.Task") -> np.ndarray:
     if settings.path is not None:
         raise Refused(f"task.path must be null for {settings.name}, got {settings.path}")
-    if settings.samples < 3 * settings.classes:
-        raise Refused(
-            f"task.samples must be at least {3 * settings.classes}, three per class, got {settings.samples}"
-        )
-    check_size("task.samples", settings.samples, settings.steps + settings.classes, settings.channels)
-    return np.arange(settings.samples, dtype=np.int64) % settings.classes
+    samples, classes = given(settings.samples), given(settings.classes)
+    if samples < 3 * classes:
+        raise Refused(f"task.samples must be at least {3 * classes}, three per class, got {samples}")
+    check_size("task.samples", samples, given(settings.steps) + classes, given(settings.channels))
+    return np.arange(samples, dtype=np.int64) % classes
 
 
 def _task(settings: "schema.Task", x: np.ndarray, y: np.ndarray) -> Task:
     rest, tested = set_aside(y, settings.test, settings.seed, "test")
     kept, aside = set_aside(y[rest], settings.validation / (1 - settings.test), settings.seed, "validation")
     trained = rest[kept][limited(y[rest[kept]], settings.train_limit, settings.seed)]
-    parts = (Split(x[part], y[part]) for part in (trained, rest[aside], tested))
-    return Task(settings.name, "events", x.shape[2], settings.classes, settings.steps, *parts)
+    parts = [Split(x[part], y[part]) for part in (trained, rest[aside], tested)]
+    return Task(settings.name, "events", x.shape[2], given(settings.classes), settings.steps, *parts)

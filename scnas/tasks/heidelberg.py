@@ -21,7 +21,16 @@ import numpy as np
 from scnas.contract import Refused
 from scnas.randomness import rng
 from scnas.tasks import download
-from scnas.tasks.task import Split, Task, checked_labels, count_classes, existing_folder, limited, raster
+from scnas.tasks.task import (
+    Split,
+    Task,
+    checked_labels,
+    count_classes,
+    existing_folder,
+    given,
+    limited,
+    raster,
+)
 
 if TYPE_CHECKING:
     from scnas.settings import schema
@@ -50,8 +59,8 @@ def shd(settings: "schema.Task") -> Task:
         raise Refused(f"{path}: extra/speaker is missing, without which no speakers can be held out")
     held_out = speakers_for(path, everything.speakers, settings.validation, settings.seed)
     aside = np.isin(everything.speakers, held_out)
-    parts = [Split(everything.x[part], everything.y[part]) for part in (~aside, aside)]
-    return _task(folder, settings, *parts, Split(test.x, test.y))
+    train, validation = (Split(everything.x[part], everything.y[part]) for part in (~aside, aside))
+    return _task(folder, settings, train, validation, Split(test.x, test.y))
 
 
 def ssc(settings: "schema.Task") -> Task:
@@ -131,20 +140,21 @@ def _recordings(
         raise Refused(f"{path}: labels must hold at least one recording, got none")
     if speakers is not None and speakers.shape != y.shape:
         raise Refused(f"{path}: extra/speaker must have shape [{len(y)}], got {list(speakers.shape)}")
-    n = -(-CHANNELS // settings.pool)
-    size = len(y) * settings.steps * n
+    pool, n_steps = given(settings.pool), given(settings.steps)
+    n = -(-CHANNELS // pool)
+    size = len(y) * n_steps * n
     if size > MAX_BYTES:
         raise Refused(
             f"{path}: spikes would take {size} bytes, at most {MAX_BYTES} are held; a larger task.pool or "
             "fewer task.steps take less"
         )
-    x = np.zeros((len(y), settings.steps, n), np.uint8)
+    x = np.zeros((len(y), n_steps, n), np.uint8)
     for i, (times, units) in enumerate(lists):
         times, units = np.asarray(times, np.float64), np.asarray(units)
         if times.shape != units.shape or units.dtype.kind not in "iu":
             raise Refused(f"{path}: recording {i} must have one whole-numbered unit for each time")
         if len(units) and not (np.isfinite(times).all() and 0 <= units.min() and units.max() < CHANNELS):
             raise Refused(f"{path}: recording {i} must have finite times and units in 0..{CHANNELS - 1}")
-        steps = np.floor(times * settings.steps / SECONDS[settings.name]).astype(np.int64)
-        x[i] = raster(steps, units.astype(np.int64) // settings.pool, settings.steps, n)
+        steps = np.floor(times * n_steps / SECONDS[settings.name]).astype(np.int64)
+        x[i] = raster(steps, units.astype(np.int64) // pool, n_steps, n)
     return Recordings(x, y, speakers)

@@ -25,6 +25,7 @@ from scnas.tasks.task import (
     checked_labels,
     count_classes,
     existing_folder,
+    given,
     limited,
     set_aside,
 )
@@ -59,14 +60,13 @@ def load(settings: "schema.Task") -> Task:
     if test_y.max() >= n_classes:
         raise Refused(f"{folder}: t10k labels must be 0..{n_classes - 1} as in train, got {test_y.max()}")
     _, high, wide = images.shape
-    if 2 * settings.crop >= min(high, wide):
+    crop, shift, seed = given(settings.crop), given(settings.shift), settings.seed
+    if 2 * crop >= min(high, wide):
         raise Refused(
-            f"task.crop must be at most {(min(high, wide) - 1) // 2} for {high} x {wide} pixels, "
-            f"got {settings.crop}"
+            f"task.crop must be at most {(min(high, wide) - 1) // 2} for {high} x {wide} pixels, got {crop}"
         )
     kept, aside = set_aside(y, settings.validation, settings.seed, "validation")
     kept = kept[limited(y[kept], settings.train_limit, settings.seed)]
-    crop, shift, seed = settings.crop, settings.shift, settings.seed
 
     def inner(images: np.ndarray) -> np.ndarray:
         return images[:, crop : high - crop, crop : wide - crop]
@@ -74,7 +74,7 @@ def load(settings: "schema.Task") -> Task:
     def split(images: np.ndarray, y: np.ndarray) -> Split:
         return Split(VALUES[images.reshape(len(images), -1)], y)
 
-    copies = [warped(images[kept], shift, crop, rng(seed, "warp", n)) for n in range(settings.warp)]
+    copies = [warped(images[kept], shift, crop, rng(seed, "warp", n)) for n in range(given(settings.warp))]
     trained = np.concatenate([inner(moved(images[kept], shift)), *copies])
     train = split(trained, np.tile(y[kept], len(trained) // len(kept)))
     validation, test = split(inner(images[aside]), y[aside]), split(inner(test_images), test_y)

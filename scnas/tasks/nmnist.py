@@ -17,7 +17,7 @@ import numpy as np
 
 from scnas.contract import Refused
 from scnas.tasks import download
-from scnas.tasks.task import Split, Task, existing_folder, limited, raster, set_aside
+from scnas.tasks.task import Split, Task, existing_folder, given, limited, raster, set_aside
 
 if TYPE_CHECKING:
     from scnas.settings import schema
@@ -34,13 +34,14 @@ def load(settings: "schema.Task") -> Task:
     if settings.download:
         download.tonic_set(settings, "NMNIST", [{"train": True}, {"train": False}])
     folder = existing_folder(settings, HOLDS)
-    if settings.pool > SIDE:
+    if given(settings.pool) > SIDE:
         raise Refused(f"task.pool must be 1 to {SIDE} for nmnist, got {settings.pool}")
     everything, test = (_split(folder / part, settings) for part in ("Train", "Test"))
     kept, aside = set_aside(everything.y, settings.validation, settings.seed, "validation")
     kept = kept[limited(everything.y[kept], settings.train_limit, settings.seed)]
-    parts = (Split(everything.x[part], everything.y[part]) for part in (kept, aside))
-    return Task("nmnist", "events", everything.x.shape[2], 10, settings.steps, *parts, test)
+    train, validation = (Split(everything.x[part], everything.y[part]) for part in (kept, aside))
+    n_inputs = everything.x.shape[2]
+    return Task("nmnist", "events", n_inputs, 10, settings.steps, train, validation, test)
 
 
 def _split(folder: Path, settings: "schema.Task") -> Split:
@@ -49,7 +50,7 @@ def _split(folder: Path, settings: "schema.Task") -> Split:
         paths = sorted((folder / str(digit)).glob("*.bin"))
         if len(paths) < 2:
             raise Refused(f"{folder / str(digit)}: must hold two or more .bin recordings, got {len(paths)}")
-        x += [spikes(read_bin(path), settings.steps, settings.pool) for path in paths]
+        x += [spikes(read_bin(path), given(settings.steps), given(settings.pool)) for path in paths]
         y += [digit] * len(paths)
     return Split(np.stack(x), np.array(y, np.int64))
 

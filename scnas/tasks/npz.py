@@ -59,9 +59,11 @@ def load(settings: "schema.Task") -> Task:
         )
     else:
         train, test = split("_train"), split("_test")
-        validation = split("_valid") if "x_valid" in arrays else None
-        n_classes = count_classes(f"{path}: y_train", train.y, at_least=1 if validation else 2)
-        if validation is None:
+        apart = "x_valid" in arrays
+        n_classes = count_classes(f"{path}: y_train", train.y, at_least=1 if apart else 2)
+        if apart:
+            validation = split("_valid")
+        else:
             train, validation = _divide(train, settings.validation, settings.seed, "validation")
     for name, part in (("valid", validation), ("test", test)):
         if len(part.y) == 0:

@@ -3,9 +3,9 @@
 Letters: N samples, n features, T timesteps, K classes.
 """
 
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from scnas.randomness import rng
 if TYPE_CHECKING:
     from scnas.settings import schema
 
+T = TypeVar("T")
 MAX_EVENTS = 2**31  # entries of a raster, a byte each
 
 
@@ -43,14 +44,18 @@ class Task:
     train: Split
     validation: Split
     test: InitVar[Split]
+    _test: Split = field(init=False, repr=False)
+    _openings: list[None] = field(init=False, repr=False)
 
-    def __post_init__(self, test: Split):
+    def __post_init__(self, test: Split) -> None:
         one_of("encoder", self.encoder, ENCODERS)
         whole("n_inputs", self.n_inputs, 1, MAX_WIDTH)
         whole("n_classes", self.n_classes, 2, MAX_WIDTH)
+        shape: tuple[int, ...]
+        dtype: type[np.generic]
         if self.encoder == "events":
-            whole("timesteps", self.timesteps, 1, MAX_TIMESTEPS)
-            shape, dtype = (self.timesteps, self.n_inputs), np.uint8
+            steps = whole("timesteps", self.timesteps, 1, MAX_TIMESTEPS)
+            shape, dtype = (steps, self.n_inputs), np.uint8
         else:
             if self.timesteps is not None:
                 raise Refused(f"timesteps must be None for the rate encoder, got {self.timesteps}")
@@ -83,6 +88,12 @@ class Task:
 
 
 # -- from foreign files and arrays to splits --------------------------------------------------------
+
+
+def given(value: T | None) -> T:
+    """A setting that this family reads, so that load() has seen it set."""
+    assert value is not None
+    return value
 
 
 def existing_folder(settings: "schema.Task", holds: str) -> Path:

@@ -15,11 +15,13 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
 import torch
 
+from scnas import plugins
 from scnas.contract import Refused
 from scnas.tasks import Task
 from scnas.trials import executor
@@ -35,7 +37,7 @@ class Cluster:
     cpus, gpus: what a job asks for; fractions share a core or a GPU; gpus counts on `cuda` only.
     timeout_s: a job that takes longer is given up; None: no limit.
     A context manager; leaving it ends the cluster if it was its own.
-    Raises ValueError, one line, without Ray, without a cluster at `address`, or if no job fits into it.
+    Raises Refused, one line, without Ray, without a cluster at `address`, or if no job fits into it.
     """
 
     def __init__(
@@ -73,8 +75,8 @@ class Cluster:
             ray.shutdown()
             raise
         self._queue: deque[tuple[int, Job]] = deque()
-        # What the tasks say, task by task: ticket, and when it began (infinity before).
-        self._running: dict[object, tuple[int, float]] = {}
+        # What a task yields (of a class of Ray), task by task: ticket, and when it began (infinity before).
+        self._running: dict[Any, tuple[int, float]] = {}
 
     def __enter__(self) -> "Cluster":
         return self
@@ -111,14 +113,17 @@ class Cluster:
     def _feed(self) -> None:
         while self._queue and len(self._running) < self.slots:
             ticket, job = self._queue.popleft()
-            self._running[self._run.remote(ticket, job, self._task, self.device)] = ticket, math.inf
+            task = self._run.remote(ticket, job, self._task, self.device, plugins.loaded())
+            self._running[task] = ticket, math.inf
 
-    def _heard(self, task: object) -> Finished | None:
+    def _heard(self, task: Any) -> Finished | None:
         """What a task has to say: None that it begins, or how it ended."""
         errors = self._ray.exceptions
         try:
             finished = self._ray.get(next(task))
         except errors.RayTaskError as error:  # not in the training: run_job catches that
+            if isinstance(error.cause, Refused):  # a plugin that is not there, or another one
+                raise error.cause from None
             fault = f"{type(error.cause).__name__}: {_first_line(error.cause)}"
             return self._gone(task, fault, lost=False)
         except errors.RayError as error:  # of the worker or its node: dead, out of memory, out of reach
@@ -134,9 +139,12 @@ class Cluster:
         return Finished(ticket, None, reason, lost, f"ray:{self.device}", max(0.0, time.monotonic() - start))
 
 
-def _run_job(ticket: int, job: Job, task: Task, device: str) -> Iterator[Finished | None]:
+def _run_job(
+    ticket: int, job: Job, task: Task, device: str, imported: Sequence[plugins.Plugin] = ()
+) -> Iterator[Finished | None]:
     """executor.run_job on a worker of the cluster; before it None, so that the time starts then."""
     torch.set_num_threads(1)  # as everywhere: the order of sums would change with it
+    plugins.repeat(imported)
     yield None
     yield executor.run_job(ticket, job, task, device)
 
@@ -153,7 +161,7 @@ def _ray() -> ModuleType:
 
 
 def _connect(ray: ModuleType, address: str | None, workers: int, cpus: float) -> None:
-    """Join the cluster at `address`, or start one; ValueError if that cannot be done."""
+    """Join the cluster at `address`, or start one; Refused if that cannot be done."""
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         size = {"num_cpus": math.ceil(workers * cpus)} if workers else {}

@@ -13,13 +13,14 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import connection
 from typing import NamedTuple, Protocol
 
 import torch
 
+from scnas import plugins
 from scnas.contract import Refused, one_of, whole
 from scnas.snn import training
 from scnas.snn.budget import Budget
@@ -29,7 +30,7 @@ from scnas.tasks import Task
 
 
 def pick_device(name: str) -> str:
-    """`auto` as cuda where there is one, else cpu; ValueError for what is no device or is missing."""
+    """`auto` as cuda where there is one, else cpu; Refused for what is no device or is missing."""
     one_of("executor.device", name, ("auto", "cpu", "cuda"))
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -131,12 +132,20 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _work(pipe: connection.Connection, task: Task, device: str) -> None:
-    """What a worker process does: says that it is ready, then trains what comes, until nobody asks."""
+def _work(pipe: connection.Connection, imported: Sequence[plugins.Plugin], task: Task, device: str) -> None:
+    """What a worker process does: says that it is ready, then trains what comes, until nobody asks.
+
+    imported: the plugins of the process that started it. What is wrong with them it says instead.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     try:
+        try:
+            plugins.repeat(imported)
+        except Refused as refusal:
+            pipe.send(refusal)
+            return
         pipe.send(None)
         while True:
             ticket, job = pipe.recv()
@@ -147,7 +156,9 @@ def _work(pipe: connection.Connection, task: Task, device: str) -> None:
 
 def _end_with_parent() -> None:
     """A killed search leaves no worker behind that trains for nobody."""
-    connection.wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # a worker was started by one
+    connection.wait([parent.sentinel])
     os._exit(1)
 
 
@@ -157,7 +168,9 @@ class _Worker:
     def __init__(self, task: Task, device: str):
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, task, device), daemon=True)
+        self.process = context.Process(
+            target=_work, args=(theirs, plugins.loaded(), task, device), daemon=True
+        )
         with _interrupts_ignored():  # by the worker, which inherits it
             self.process.start()
         theirs.close()  # so that its end is seen here
@@ -178,6 +191,7 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+        assert self.process.exitcode is not None  # it was waited for
         return self.process.exitcode
 
 
@@ -255,7 +269,8 @@ class Local:
         for worker in busy:
             if time.monotonic() >= worker.started + limit:
                 reason = f"took longer than executor.timeout_s = {self.timeout_s:g}"
-                return self._gone(worker, worker.end(), reason, lost=False)
+                worker.end()
+                return self._gone(worker, reason, lost=False)
         return None
 
     def _heard(self, worker: _Worker) -> Finished | None:
@@ -263,6 +278,8 @@ class Local:
             message = worker.pipe.recv()
         except (EOFError, OSError):
             return self._died(worker)
+        if isinstance(message, Refused):
+            raise message
         if message is None:
             worker.ready, worker.started = True, time.monotonic()
             return None
@@ -279,11 +296,12 @@ class Local:
                 'scnas with workers needs `if __name__ == "__main__":`'
             )
         if code < 0:
-            return self._gone(worker, code, f"its worker was killed by {_signal_name(-code)}", lost=True)
-        return self._gone(worker, code, f"its worker ended with exit code {code}", lost=True)
+            return self._gone(worker, f"its worker was killed by {_signal_name(-code)}", lost=True)
+        return self._gone(worker, f"its worker ended with exit code {code}", lost=True)
 
-    def _gone(self, worker: _Worker, code: int, reason: str, lost: bool) -> Finished:
+    def _gone(self, worker: _Worker, reason: str, lost: bool) -> Finished:
         self._workers.remove(worker)
+        assert worker.ticket is not None  # only a worker that has a job is listened to
         name = f"{socket.gethostname()}:{worker.process.pid}:{self.device}"
         seconds = time.monotonic() - worker.started if worker.started < math.inf else 0.0
         return Finished(worker.ticket, None, reason, lost, name, seconds)

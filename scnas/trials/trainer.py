@@ -8,7 +8,6 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from scnas.snn import training
 from scnas.snn.budget import Budget
@@ -16,16 +15,11 @@ from scnas.snn.groups import plan_groups, work
 from scnas.snn.training import Trained
 from scnas.space import Architecture
 from scnas.tasks import Task
+from scnas.trials.archive import Archive
 from scnas.trials.executor import Executor, Finished, Job
-
-if TYPE_CHECKING:
-    from scnas.trials.archive import Archive
 
 ATTEMPTS = 3  # how often a job whose worker died is tried before the candidates are blamed
 OUT_OF_MEMORY = "out of memory"  # what training.train_group says of a candidate too large for this machine
-
-
-# -- above every executor -----------------------------------------------------------------------------
 
 
 @dataclass
@@ -54,8 +48,8 @@ class Trainer:
         self,
         task: Task,
         executor: Executor,
-        archive: "Archive | None" = None,
-        shared: "Archive | None" = None,
+        archive: Archive | None = None,
+        shared: Archive | None = None,
     ):
         self.task, self.executor, self.archive, self.shared = task, executor, archive, shared
         self._groups: dict[int, _Group] = {}

@@ -17,8 +17,8 @@ from networks import random_layer, random_network
 from scnas import processes, resources
 from scnas.contract import Refused
 from scnas.equiv import EquivResult, check_equivalence, generate_miter, generate_sby, tools, trace
+from scnas.equiv.tasks import tasks_of
 from scnas.hardware import schedule
-from scnas.hardware.circuit import top
 from scnas.hardware.circuit import tree as trees
 from scnas.hardware.circuit.top import write_design
 from scnas.hardware.tools.cosimulation import SIMULATORS
@@ -79,8 +79,11 @@ def test_without_running_nothing_is_proved(tmp_path):
     assert (result.status, result.passed) == ("not_run", None)
     assert "NOT RUN" in result.summary() and "PROVED" not in result.summary()
     assert {path.name for path in result.files} >= {
-        "sc_lif_neuron.v", "sc_lif_reference.v", "sc_lif_neuron_miter.v", "sc_lif_neuron_miter_prove.sby",
-    }  # fmt: skip
+        "sc_lif_neuron.v",
+        "sc_lif_reference.v",
+        "sc_lif_neuron_miter.v",
+        "sc_lif_neuron_miter_prove.sby",
+    }
     assert all(path.is_file() for path in result.files)
 
 
@@ -229,7 +232,7 @@ def proof_of_a_wire(folder: Path, engine="smtbmc bitwuzla", claim="a == a") -> P
     ids=["command", "file", "mode", "section"],
 )
 def test_a_typing_slip_in_the_script_is_an_error(before, after, tmp_path):
-    from scnas.equiv.cells import verdict
+    from scnas.equiv.sby import verdict
 
     script = proof_of_a_wire(tmp_path)
     assert verdict(tools.sby(script.name, tmp_path, 60)) == "passed"
@@ -239,7 +242,7 @@ def test_a_typing_slip_in_the_script_is_an_error(before, after, tmp_path):
 
 @needs_tools
 def test_a_crashing_solver_is_an_error_and_a_false_claim_is_refuted(tmp_path, monkeypatch):
-    from scnas.equiv.cells import verdict
+    from scnas.equiv.sby import verdict
 
     script = proof_of_a_wire(tmp_path, claim="a == 0")
     assert verdict(tools.sby(script.name, tmp_path, 60)) == "refuted"
@@ -292,7 +295,7 @@ def test_time_that_runs_out_is_unknown_and_leaves_no_process(tmp_path):
     ],
 )
 def test_only_two_endings_are_a_verdict(code, output, answer):
-    from scnas.equiv.cells import verdict
+    from scnas.equiv.sby import verdict
 
     assert verdict(processes.Finished(code, output, "", 1.0)) == answer
 
@@ -311,12 +314,12 @@ def test_statements_are_cut_where_they_end():
 
 @needs_tools
 def test_an_operator_on_numbers_is_that_of_the_solver():
-    from scnas.equiv import machine
+    from scnas.equiv.operators import ARITHMETIC, COMPARISON, binary
+    from scnas.equiv.terms import Terms
 
     dice = random.Random(0)
-    terms = machine.Terms()
-    model = machine.Machine()
-    operators = {**machine._ARITHMETIC, **machine._COMPARISON}
+    terms = Terms()
+    operators = {**ARITHMETIC, **COMPARISON}
     assert len(operators) > 20
     for op, (kind, _) in operators.items():
         for _ in range(12):
@@ -327,30 +330,30 @@ def test_an_operator_on_numbers_is_that_of_the_solver():
 
             solver = bitwuzla.Bitwuzla(terms.manager, bitwuzla.Options())
             value = solver.simplify_term(term)
-            wanted = int(value.is_true()) if op in machine._COMPARISON else int(value.value(10))
-            assert model._binary(op, a, b, width, terms) == wanted, (op, a, b, width)
+            wanted = int(value.is_true()) if op in COMPARISON else int(value.value(10))
+            assert binary(op, a, b, width, terms) == wanted, (op, a, b, width)
 
 
 @needs_tools
-def test_operators_on_partly_known_words_are_those_of_the_solver(tmp_path):
+def test_operators_on_partly_known_words_are_those_of_the_solver():
     """Shortcuts for known bits: whatever the unknown ones are, the same as the operator itself."""
     import bitwuzla
     from bitwuzla import Kind, Result
 
-    from scnas.equiv import machine
+    from scnas.equiv.operators import ARITHMETIC, COMPARISON, binary
+    from scnas.equiv.terms import Terms, known
 
     dice = random.Random(1)
-    terms = machine.Terms()
-    model = machine.Machine()
+    terms = Terms()
     x = terms.variable("x", 5)
-    for op, (kind, _) in {**machine._ARITHMETIC, **machine._COMPARISON}.items():
+    for op, (kind, _) in {**ARITHMETIC, **COMPARISON}.items():
         for _ in range(8):
-            word = machine.known(tuple(dice.choice([bit, bit, 0, 1]) for bit in x))
+            word = known(tuple(dice.choice([bit, bit, 0, 1]) for bit in x))
             other = dice.choice([0, 1, 2, 4, 8, 31, x, word])
             a, b = dice.choice([(word, other), (other, word)])
-            got = model._binary(op, a, b, 5, terms)
+            got = binary(op, a, b, 5, terms)
             plain = terms.manager.mk_term(kind, [terms.term(a, 5), terms.term(b, 5)])
-            if op in machine._COMPARISON:
+            if op in COMPARISON:
                 differs = terms.manager.mk_term(Kind.DISTINCT, [terms.truth(got), plain])
             else:
                 differs = terms.manager.mk_term(Kind.DISTINCT, [terms.term(got, 5), plain])
@@ -366,7 +369,7 @@ def neuron(change=None, **settings) -> tuple[str, str]:
     """The obligation of an 8-bit LIF cell; change: (text, replacement) in the cell."""
     import tempfile
 
-    from scnas.equiv import obligations
+    from scnas.equiv.neuron import neuron as prove_neuron
 
     text = (HDL / "sc_lif_neuron.v").read_text()
     if change is not None:
@@ -376,12 +379,18 @@ def neuron(change=None, **settings) -> tuple[str, str]:
     files = {"sc_lif_neuron.v": text}
     files["sc_lif_reference.v"] = (HDL / "equiv" / "sc_lif_reference.v").read_text()
     task = {
-        "dut": "sc_lif_neuron", "ref": "sc_lif_reference", "data_width": 8, "fraction": 4,
-        "parameters": parameters, "dut_parameters": parameters, "noise_width": 8,
-        "constants": {"leak_k": 3, "gain_k": 13, "noise_in": 0}, "sources": files,
-    } | settings  # fmt: skip
+        "dut": "sc_lif_neuron",
+        "ref": "sc_lif_reference",
+        "data_width": 8,
+        "fraction": 4,
+        "parameters": parameters,
+        "dut_parameters": parameters,
+        "noise_width": 8,
+        "constants": {"leak_k": 3, "gain_k": 13, "noise_in": 0},
+        "sources": files,
+    } | settings
     with tempfile.TemporaryDirectory() as folder:
-        return obligations.neuron(task, Path(folder), time.monotonic() + 60)
+        return prove_neuron(task, Path(folder), time.monotonic() + 60)
 
 
 MISTAKES = {
@@ -470,7 +479,7 @@ def test_a_broken_neuron_without_leak_is_refuted(change):
 def test_only_what_is_made_without_arithmetic_is_plain():
     from bitwuzla import Kind
 
-    from scnas.equiv.machine import Terms
+    from scnas.equiv.terms import Terms
 
     terms = Terms()
     a, b, bit = terms.variable("a", 4), terms.variable("b", 4), terms.variable("bit", 1)
@@ -506,23 +515,23 @@ def test_a_design_is_proved_and_its_proofs_are_kept(mappings, tmp_path):
     assert all(o.cached for o in again.obligations) and again.status == "proved"
 
 
-def refuted(network: Network, before: str, after: str, tmp_path: Path, only: str) -> str:
+def refuted(network: Network, before: str, after: str, only: str) -> str:
     """The detail of the refuted obligations of kind `only`, of a design with one text replaced."""
     import tempfile
 
-    from scnas.equiv import composition, lanes, obligations
-    from scnas.equiv import verdict as verdicts
+    from scnas.equiv import counts, lanes
+    from scnas.equiv.composition.inference import composition
 
     sources = write_design(network).sources
     assert before in sources["design.v"], "the mistake no longer applies; update the test"
     sources["design.v"] = sources["design.v"].replace(before, after, 1)
     functions = {
-        "counts": obligations.counts,
+        "counts": counts.counts,
         "lanes": lanes.lanes,
-        "composition": composition.composition,
+        "composition": composition,
     }
     found = []
-    for task in verdicts.obligations(network, sources).values():
+    for task in tasks_of(network, sources).values():
         if task["kind"] == only:
             with tempfile.TemporaryDirectory() as folder:
                 found.append(functions[only](task, Path(folder), time.monotonic() + 60))
@@ -572,22 +581,34 @@ LAYER_MISTAKES = {
 
 @needs_tools
 @pytest.mark.parametrize("mapping, kind, before, after", LAYER_MISTAKES.values(), ids=LAYER_MISTAKES)
-def test_a_broken_layer_is_refuted(mapping, kind, before, after, tmp_path):
+def test_a_broken_layer_is_refuted(mapping, kind, before, after):
     network = small_network((mapping, mapping))
     design = write_design(network).text
     if before not in design:
         pytest.fail(f"{before!r} is not in the design; update the test")
-    assert refuted(network, before, after, tmp_path, kind)
+    assert refuted(network, before, after, kind)
 
 
 def shared_network(lanes: int) -> Network:
     """Two folded layers of two units each, the first with so many lanes, and a last one."""
     rng = np.random.default_rng(5)
     network = random_network(
-        rng, (lanes + 2, 4, 4, 2), mapping="folded", neuron="lif", generator="sobol", length=1, timesteps=2,
-        word=8, fraction=4, max_delay=0, density=0.6, encoder="events", readout="membrane", refractory=0,
+        rng,
+        (lanes + 2, 4, 4, 2),
+        mapping="folded",
+        neuron="lif",
+        generator="sobol",
+        length=1,
+        timesteps=2,
+        word=8,
+        fraction=4,
+        max_delay=0,
+        density=0.6,
+        encoder="events",
+        readout="membrane",
+        refractory=0,
         lanes=2,
-    )  # fmt: skip
+    )
     first, second, last = network.layers
     layers = (replace(first, lanes=lanes, units=2), replace(second, units=2), last)
     return replace(network, layers=layers)
@@ -622,26 +643,25 @@ def test_units_and_stages_are_proved(tmp_path):
 
 @needs_tools
 @pytest.mark.parametrize("kind, before, after", UNIT_MISTAKES.values(), ids=UNIT_MISTAKES)
-def test_a_broken_unit_is_refuted(kind, before, after, tmp_path, monkeypatch):
+def test_a_broken_unit_is_refuted(kind, before, after, monkeypatch):
     monkeypatch.setattr(schedule, "STAGED", 23)  # few lanes are soon looked through
-    assert refuted(shared_network(24), before, after, tmp_path, kind)
+    assert refuted(shared_network(24), before, after, kind)
 
 
 @needs_tools
 def test_trees_are_looked_at_wire_by_wire(tmp_path, monkeypatch):
     """No lane needs a question about a whole tree, unless a wire is not there."""
-    from scnas.equiv import lanes, obligations
-    from scnas.equiv import verdict as verdicts
+    from scnas.equiv import counts, lanes
 
     asked = []
-    adds = obligations.Sum.adds
-    monkeypatch.setattr(obligations.Sum, "adds", lambda *a, **b: asked.append(0) or adds(*a, **b))
+    adds = counts.Sum.adds
+    monkeypatch.setattr(counts.Sum, "adds", lambda *a, **b: asked.append(0) or adds(*a, **b))
     network = shared_network(70)
     sources = write_design(network).sources
     found = []
     for name in ("n_u1_s0", "other"):
         sources["design.v"] = sources["design.v"].replace("n_u1_s0", name)
-        tasks = verdicts.obligations(network, sources).items()
+        tasks = tasks_of(network, sources).items()
         task = next(task for key, task in tasks if "70 lanes of unit 1" in key)
         asked.clear()
         found.append((lanes.lanes(task, tmp_path, time.monotonic() + 20)[0], len(asked)))
@@ -652,7 +672,7 @@ def test_trees_are_looked_at_wire_by_wire(tmp_path, monkeypatch):
 def test_a_plan_that_adds_a_lane_twice_is_not_believed(tmp_path, monkeypatch):
     """The design follows the plan of its trees, and so does the proof: the plan itself must be right."""
     from scnas.equiv import lanes
-    from scnas.equiv import verdict as verdicts
+    from scnas.equiv import trees as proof
 
     plan_tree = trees.plan_tree
 
@@ -662,10 +682,10 @@ def test_a_plan_that_adds_a_lane_twice_is_not_believed(tmp_path, monkeypatch):
             tree.words[0][0] = tree.words[1][0]
         return tree
 
-    for module in (top, lanes):
+    for module in (trees, proof):
         monkeypatch.setattr(module, "plan_tree", wrong)
     network = shared_network(24)
-    tasks = verdicts.obligations(network, write_design(network).sources).items()
+    tasks = tasks_of(network, write_design(network).sources).items()
     task = next(task for key, task in tasks if "24 lanes of unit 1" in key)
     assert lanes.lanes(task, tmp_path, time.monotonic() + 60)[0] == "refuted"
 
@@ -673,16 +693,17 @@ def test_a_plan_that_adds_a_lane_twice_is_not_believed(tmp_path, monkeypatch):
 @needs_tools
 @pytest.mark.parametrize("mapping", ["parallel", "folded"])
 def test_two_states_are_compared_in_all_but_their_roms(mapping, tmp_path):
-    from scnas.equiv import composition
+    from scnas.equiv.composition.inference import Part
+    from scnas.equiv.composition.view import elaborate
 
     network = small_network((mapping, mapping))
-    model = composition.elaborate(network, write_design(network).sources, tmp_path, 60)
+    model = elaborate(network, write_design(network).sources, tmp_path, 60)
     for depth in (0, 1):
-        part = composition.Part(network, model, depth, time.monotonic() + 60)
-        left_out = {model.states[number] for number in part.registers - set(part.changing)}
+        view = Part(network, model, depth, time.monotonic() + 60).view
+        left_out = {model.states[number] for number in view.registers - set(view.changing)}
         assert all(name.endswith("_rom") for name in left_out)
         assert bool(left_out) == (mapping == "folded")
-        memories = [n for n in part.changing if isinstance(model.nodes[n].width, tuple)]
+        memories = [n for n in view.changing if model.nodes[n].is_memory]
         assert bool(memories) == (mapping == "folded")
 
 
@@ -736,7 +757,7 @@ def test_time_that_runs_out_in_an_obligation_is_unknown(tmp_path):
     from scnas.equiv import verdict as verdicts
 
     network = small_network()
-    tasks = verdicts.obligations(network, write_design(network).sources)
+    tasks = tasks_of(network, write_design(network).sources)
     task = next(task for task in tasks.values() if task["kind"] == "composition")
     answer = verdicts._settle("slow", task, 0.0, tmp_path)
     assert answer.status == "unknown"
@@ -839,9 +860,12 @@ def test_ctrl_c_ends_the_proofs_at_once(tmp_path):
     started = tmp_path / "tmp"
     started.mkdir()
     ours = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "TMPDIR": str(started), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     try:
         deadline = time.monotonic() + 60
         while not of(started) and time.monotonic() < deadline:
@@ -930,8 +954,8 @@ def test_a_proof_that_runs_out_of_memory_is_unknown(tmp_path):
     (tmp_path / "task.json").write_text(json.dumps({"kind": "neuron", "seconds": 9}))
     code = (
         f"import sys; sys.path.insert(0, {str(Path(tools.HERE).parents[1])!r});"
-        "from scnas.equiv import obligations, worker; import resource;"
-        "obligations.neuron = lambda *_: bytearray(resource.getrlimit(resource.RLIMIT_AS)[0]);"
+        "from scnas.equiv import neuron, worker; import resource;"
+        "neuron.neuron = lambda *_: bytearray(resource.getrlimit(resource.RLIMIT_AS)[0]);"
         "worker.main()"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

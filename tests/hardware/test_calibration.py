@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scnas.hardware.cost import calibration, price, timing
-from scnas.hardware.cost.blocks import ICE40_CELLS, PRIOR
+from scnas.hardware.cost import calibration, fit_delays, fit_luts, price, timing
+from scnas.hardware.cost.blocks import PRIOR
 from scnas.hardware.cost.calibration import (
     COLUMNS,
     FIGURES_OF,
@@ -71,10 +71,20 @@ def test_a_drawn_network_is_of_its_architecture(index):
         assert max(layer.delays_in_use) <= delay
 
 
+def test_a_drawn_network_has_the_lanes_and_units_of_its_architecture():
+    plain = next(a for a in plan(90) if a.n_layers == 3)
+    a = replace(plain, mappings=("folded", "parallel", "folded"), lanes=(3, 0, 2), units=(2, 1, 1),
+                layer_widths=(8, *plain.layer_widths[1:]))  # fmt: skip
+    layers = drawn_network(a, 0).layers
+    assert [(x.mapping, x.lanes, x.units) for x in layers] == [
+        ("folded", 3, 2), ("parallel", 0, 1), ("folded", 2, 1),
+    ]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def rows():
     """Rows of a chip whose cells are exactly those of figures that the model does not know."""
-    figures = {name: 1.3 * figure + 0.1 for name, figure in ICE40_CELLS.items()}
+    figures = {name: 1.3 * figure + 0.1 for name, figure in PRIOR["ice40"].items()}
     delays = {name: 1.3 * ns for name, ns in timing.PRIOR_NS["ice40"].items()}
     made = []
     for i, architecture in enumerate(plan(90), start=FIRST):
@@ -100,7 +110,7 @@ def test_a_fit_finds_the_figures_that_made_the_rows(found):
     assert errors["ffs"]["exact"] == errors["brams"]["exact"] == errors["latency_clocks"]["exact"] == 1
     assert errors["fmax_mhz"]["designs"] == 15 and errors["fmax_mhz"]["mean"] < 0.02
     assert min(found.figures.values()) >= 0 and min(found.delays.values()) >= 0
-    assert found.figures["lanes"] == pytest.approx(1.3 * ICE40_CELLS["lanes"] + 0.1, rel=0.3)
+    assert found.figures["lanes"] == pytest.approx(1.3 * PRIOR["ice40"]["lanes"] + 0.1, rel=0.3)
 
 
 def test_held_out_rows_do_not_touch_the_fit(rows, found):
@@ -126,11 +136,11 @@ def test_the_gradient_of_the_clock_is_the_slope_of_its_loss(rows, monkeypatch):
         seen["loss"] = loss
         return type("Result", (), {"x": start})
 
-    monkeypatch.setattr(calibration, "minimize", minimize)
+    monkeypatch.setattr(fit_delays, "minimize", minimize)
     networks = [calibration.network_of(row) for row in rows[:20]]
-    paths = calibration._Paths.of(networks, calibration.targets.target("ice40"))
+    paths = fit_delays.Paths.of(networks, calibration.targets.target("ice40"))
     start = np.array(list(timing.PRIOR_NS["ice40"].values()))
-    calibration._delays(paths, np.linspace(8, 25, 20), start, 0.01)
+    fit_delays.solve(paths, np.linspace(8, 25, 20), start, 0.01)
     at = start * np.random.default_rng(0).uniform(0.5, 1.5, len(start))
     value, gradient = seen["loss"](at)
     for i in range(len(at)):
@@ -138,8 +148,12 @@ def test_the_gradient_of_the_clock_is_the_slope_of_its_loss(rows, monkeypatch):
         step[i] = 1e-5
         slope = (seen["loss"](at + step)[0] - seen["loss"](at - step)[0]) / 2e-5
         assert gradient[i] == pytest.approx(slope, rel=1e-3, abs=1e-5)
-    ns = np.array([1000 / price.measure(n, "ice40", delays=dict(zip(paths.names, at, strict=True)))[-2]
-                   for n in networks])  # fmt: skip
+    ns = np.array(
+        [
+            1000 / price.measure(n, "ice40", delays=dict(zip(paths.names, at, strict=True)))[-2]
+            for n in networks
+        ]
+    )
     assert paths.slowest(at) == pytest.approx(ns)  # the model's own clock
 
 
@@ -149,15 +163,15 @@ def test_a_refit_is_the_fit_of_all_designs(rows):
     counts = [price.logic_blocks(calibration.network_of(row), chip) for row in rows]
     luts = [float(row["luts"]) for row in rows]
     prior = PRIOR["ice40"]
-    a, y = calibration._logic(counts, luts, prior)
-    known = calibration.statistics(a[:60], y[:60])
+    a, y = fit_luts.designs(counts, luts, prior)
+    known = fit_luts.statistics(a[:60], y[:60])
     record = {
-        "target": "ice40", "blocks": list(prior), "strength": 1e-3,
+        "target": "ice40",
+        "blocks": list(prior),
+        "strength": 1e-3,
         "statistics": known[np.triu_indices(len(known))].tolist(),
-    }  # fmt: skip
-    together = calibration._figures(
-        calibration.statistics(a, y), np.array(list(prior.values())), record["strength"]
-    )
+    }
+    together = fit_luts.figures(fit_luts.statistics(a, y), np.array(list(prior.values())), record["strength"])
     again = refit(record, counts[60:], luts[60:])
     assert list(again.values()) == pytest.approx(together.tolist(), rel=1e-6, abs=1e-6)
     alone = refit(record, [], [])
@@ -167,17 +181,25 @@ def test_a_refit_is_the_fit_of_all_designs(rows):
 def test_statistics_are_the_products_of_the_weighted_rows():
     a, y = np.array([[1.0, 0.0], [2.0, 4.0], [0.0, 6.0]]), np.array([2.0, 4.0, 3.0])
     rows = np.array([[0.5, 0, 1], [0.5, 1, 1], [0, 2, 1]])
-    known = calibration.statistics(a, y)
+    known = fit_luts.statistics(a, y)
     assert known.T @ known == pytest.approx(rows.T @ rows)
     assert known == pytest.approx(np.triu(known))
-    assert calibration.statistics(a[2:], y[2:], calibration.statistics(a[:2], y[:2])) == pytest.approx(known)
+    assert fit_luts.statistics(a[2:], y[2:], fit_luts.statistics(a[:2], y[:2])) == pytest.approx(known)
 
 
 def built(luts: int) -> Synthesis:
     return Synthesis(
-        "ice40", "done", reached="route", luts=luts, ffs=9, brams=0, dsps=0, fmax_mhz=70.0,
-        tools={"pyosys": "1"}, flags=("x",),
-    )  # fmt: skip
+        "ice40",
+        "done",
+        reached="route",
+        luts=luts,
+        ffs=9,
+        brams=0,
+        dsps=0,
+        fmax_mhz=70.0,
+        tools={"pyosys": "1"},
+        flags=("x",),
+    )
 
 
 def test_a_run_refits_the_model_when_it_is_further_off_than_was_published(tmp_path):
@@ -191,10 +213,14 @@ def test_a_run_refits_the_model_when_it_is_further_off_than_was_published(tmp_pa
         feedback.add(*design, built(round(1.5 * luts)))
     assert "refitted with them" in feedback.note
     before, after = (
-        np.mean([abs(price.measure(n, "ice40", figures=f).luts / m - 1.5) for (n, _), m in
-                 zip(designs[1:], modelled[1:], strict=True)])
+        np.mean(
+            [
+                abs(price.measure(n, "ice40", figures=f).luts / m - 1.5)
+                for (n, _), m in zip(designs[1:], modelled[1:], strict=True)
+            ]
+        )
         for f in (None, feedback.figures)
-    )  # fmt: skip
+    )
     assert after < before
     feedback.add(*designs[3], built(1))  # known: nothing happens
     again = Feedback(tmp_path, "ice40")  # a run that is taken up again
@@ -213,12 +239,17 @@ def test_a_run_learns_nothing_from_what_was_not_built(tmp_path):
 
 def test_the_speed_of_a_chip_is_the_mean_ratio(rows):
     slow = [
-        row | {"target": "ice40_up5k", "fmax_mhz": str(
-            price.measure(calibration.network_of(row), "ice40_up5k").modelled_fmax_mhz
-            / price.SPEEDS.get("ice40_up5k", 1.0) * factor
-        )}
+        row
+        | {
+            "target": "ice40_up5k",
+            "fmax_mhz": str(
+                price.measure(calibration.network_of(row), "ice40_up5k").modelled_fmax_mhz
+                / price.SPEEDS.get("ice40_up5k", 1.0)
+                * factor
+            ),
+        }
         for row, factor in zip(rows, (0.4, 0.5, 0.45), strict=False)
-    ]  # fmt: skip
+    ]
     found = speed(slow, "ice40_up5k")
     assert found["factor"] == pytest.approx((0.4 * 0.5 * 0.45) ** (1 / 3), rel=1e-3)
     assert found["designs"] == 3 and found["max"] == pytest.approx((0.5 * 0.45) ** 0.5 / 0.4 - 1)
@@ -235,7 +266,7 @@ def test_a_published_fit_is_what_the_cost_model_reads(rows, found, tmp_path):
     publish(found, rows, tmp_path / "figures.json")
     record = json.loads((tmp_path / "figures.json").read_text())["ice40"]
     assert record["target"] == "ice40" and record["designs"] == 90
-    assert record["figures"].keys() == ICE40_CELLS.keys()
+    assert record["figures"].keys() == PRIOR["ice40"].keys()
     assert record["held_out"]["luts"]["mean"] == found.errors(True)["luts"]["mean"]
     assert "| luts | 30 | held out |" in error_table(found)
     parity_plot(found, tmp_path / "parity.png")

@@ -41,9 +41,16 @@ def drive_neuron(cell, word, fraction, parameters, constants, currents, noise, s
 def test_lif_worked_by_hand(tmp_path):
     # leak 1/4, threshold 1.0, I = 0.5: 128, then 128 - 32 + 128 = 224, then 224 - 56 + 128 = 296: fires.
     got = drive_neuron(
-        "sc_lif_neuron", 16, 8, {"V_THRESHOLD": 256, "REFRACTORY_PERIOD": 1, "V_RESET": -10, "V_REST": 0},
-        {"leak_k": 64, "gain_k": 256}, [128] * 6, [0] * 6, [1] * 6, tmp_path,
-    )  # fmt: skip
+        "sc_lif_neuron",
+        16,
+        8,
+        {"V_THRESHOLD": 256, "REFRACTORY_PERIOD": 1, "V_RESET": -10, "V_REST": 0},
+        {"leak_k": 64, "gain_k": 256},
+        [128] * 6,
+        [0] * 6,
+        [1] * 6,
+        tmp_path,
+    )
     # After the spike v = V_RESET; one step of rest at V_REST; then it begins again.
     assert got == [(0, 128), (0, 224), (1, -10), (0, 0), (0, 128), (0, 224)]
 
@@ -154,11 +161,18 @@ def test_the_structure_parameters_change_nothing(leak_k, as_sum, tmp_path):
     currents = rng.integers(-3000, 3000, 300)
     results = [
         drive_neuron(
-            "sc_lif_neuron", 16, 8, {"V_THRESHOLD": 1500, "V_REST": 40, **extra},
-            {"leak_k": leak_k, "gain_k": 256}, currents, [0] * 300, [1] * 300, tmp_path,
+            "sc_lif_neuron",
+            16,
+            8,
+            {"V_THRESHOLD": 1500, "V_REST": 40, **extra},
+            {"leak_k": leak_k, "gain_k": 256},
+            currents,
+            [0] * 300,
+            [1] * 300,
+            tmp_path,
         )
         for extra in ({}, {"LEAK_AS_SUM": as_sum, "SUM_WIDTH": 18})
-    ]  # fmt: skip
+    ]
     assert results[0] == results[1]
     assert sum(spike for spike, _ in results[0]) > 10
 
@@ -169,9 +183,13 @@ def test_lfsr_over_a_full_period(seed, tmp_path):
     clocks = 2**16  # one more than the period, so the wrap is seen
     ones, zeros = (1, [1] * clocks), (1, [0] * clocks)
     got = simulate(
-        "sc_lfsr", {"SEED": f"16'd{seed}"}, {"step": ones, "back": zeros, "mark": zeros},
-        {"number": (8, False)}, clocks, tmp_path,
-    )  # fmt: skip
+        "sc_lfsr",
+        {"SEED": f"16'd{seed}"},
+        {"step": ones, "back": zeros, "mark": zeros},
+        {"number": (8, False)},
+        clocks,
+        tmp_path,
+    )
     assert [n for (n,) in got] == (lfsr_states(seed, clocks + 1)[1:] & 0xFF).tolist()
 
 
@@ -179,9 +197,13 @@ def test_lfsr_over_a_full_period(seed, tmp_path):
 def test_lfsr_goes_back_to_its_mark(tmp_path):
     back, mark = [0, 0, 1, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 1, 0, 0]
     got = simulate(
-        "sc_lfsr", {"SEED": "16'd7"}, {"step": (1, [1] * 8), "back": (1, back), "mark": (1, mark)},
-        {"number": (8, False)}, 8, tmp_path,
-    )  # fmt: skip
+        "sc_lfsr",
+        {"SEED": "16'd7"},
+        {"step": (1, [1] * 8), "back": (1, back), "mark": (1, mark)},
+        {"number": (8, False)},
+        8,
+        tmp_path,
+    )
     n = (lfsr_states(7, 6) & 0xFF).tolist()  # back to the seed, on to state 3, which is marked, and back
     assert [value for (value,) in got] == [n[1], n[2], n[0], n[1], n[2], n[3], n[4], n[3]]
 
@@ -191,9 +213,13 @@ def test_lfsr_goes_back_to_its_mark(tmp_path):
 def test_sobol_counter_over_two_periods(bits, tmp_path):
     clocks = 2 * 2**bits
     got = simulate(
-        "sc_sobol_counter", {"BITS": bits}, {"step": (1, [1] * clocks)},
-        {"number": (bits, False), "last": (1, False)}, clocks, tmp_path,
-    )  # fmt: skip
+        "sc_sobol_counter",
+        {"BITS": bits},
+        {"step": (1, [1] * clocks)},
+        {"number": (bits, False), "last": (1, False)},
+        clocks,
+        tmp_path,
+    )
     period = van_der_corput(2**bits).tolist()
     assert [number for number, _ in got] == (period * 3)[1 : clocks + 1]
     assert [c for c, (_, last) in enumerate(got) if last] == [2**bits - 2, 2 * 2**bits - 2]
@@ -203,9 +229,13 @@ def test_sobol_counter_over_two_periods(bits, tmp_path):
 def test_delay_line(tmp_path):
     spikes = [1, 0, 1, 1, 0, 0, 1, 0]
     got = simulate(
-        "sc_delay_line", {"DEPTH": 3}, {"step": (1, [1] * 8), "spike": (1, spikes)}, {"past": (3, False)}, 8,
+        "sc_delay_line",
+        {"DEPTH": 3},
+        {"step": (1, [1] * 8), "spike": (1, spikes)},
+        {"past": (3, False)},
+        8,
         tmp_path,
-    )  # fmt: skip
+    )
     padded = [0, 0, *spikes]
     assert [past for (past,) in got] == [padded[t + 2] + 2 * padded[t + 1] + 4 * padded[t] for t in range(8)]
 
@@ -214,10 +244,13 @@ def test_delay_line(tmp_path):
 @pytest.mark.parametrize("scores, best", [([3, 7, 7, -1], 1), ([-5, -5, -9, -6], 0), ([0, 1, 2, 3], 3)])
 def test_argmax_takes_the_lowest_of_the_highest(scores, best, tmp_path):
     got = simulate(
-        "sc_argmax", {"CLASSES": 4, "SCORE_WIDTH": 6, "CLASS_WIDTH": 2},
+        "sc_argmax",
+        {"CLASSES": 4, "SCORE_WIDTH": 6, "CLASS_WIDTH": 2},
         {"valid": (1, [1, 0, 1, 1, 1, 0]), "score": (6, [scores[0], 31, *scores[1:], 31])},
-        {"index": (2, False), "best_class": (2, False), "done": (1, False)}, 6, tmp_path,
-    )  # fmt: skip
+        {"index": (2, False), "best_class": (2, False), "done": (1, False)},
+        6,
+        tmp_path,
+    )
     assert [done for _, _, done in got] == [0, 0, 0, 0, 1, 1]
     assert got[-1][1] == best
 
@@ -244,8 +277,10 @@ def test_rate_encoder_over_all_values_and_steps(log2, tmp_path):
 def test_icarus_has_nothing_to_say(cell):
     run = subprocess.run(
         ["iverilog", "-Wall", "-g2001", "-o", "/dev/null", str(HDL / f"{cell}.v")],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert (run.returncode, run.stdout + run.stderr) == (0, "")
 
 
@@ -255,8 +290,10 @@ def test_verilator_has_nothing_to_say(cell):
     # UNUSEDSIGNAL: bits above a saturated or shifted word are dropped on purpose.
     run = subprocess.run(
         [find_tool("verilator-cli"), "--lint-only", "-Wall", "-Wno-UNUSEDSIGNAL", str(HDL / f"{cell}.v")],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert run.returncode == 0 and "%Warning" not in run.stderr, run.stderr
 
 
@@ -312,9 +349,17 @@ def test_a_broken_neuron_differs(before, after, tmp_path):
     for case in [exactly] + [random_case("stochastic_lif", 12, 4, rng) for _ in range(12)]:
         parameters, constants, currents, noise, steps, wanted = case
         got = drive_neuron(
-            "sc_lif_neuron", 12, 4, parameters, constants, currents, noise, steps, tmp_path,
+            "sc_lif_neuron",
+            12,
+            4,
+            parameters,
+            constants,
+            currents,
+            noise,
+            steps,
+            tmp_path,
             source.replace(before, after),
-        )  # fmt: skip
+        )
         if got != wanted:
             return
     pytest.fail("nobody noticed")

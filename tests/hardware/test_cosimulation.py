@@ -15,8 +15,13 @@ from networks import random_input, random_network, shared_out
 
 from scnas.hardware.circuit.signal import current_bounds
 from scnas.hardware.circuit.top import write_design
+from scnas.hardware.cost.price import estimate
 from scnas.hardware.tools import cosimulation, testbench
 from scnas.hardware.tools.cosimulation import Expected, ToolFailed, cosimulate, find_tool, run_tool
+from scnas.snn.budget import Budget
+from scnas.snn.training import train_population
+from scnas.space import Architecture
+from scnas.tasks.digits import digits
 
 HAS = {
     "icarus": shutil.which("iverilog") is not None,
@@ -92,6 +97,24 @@ def test_units_and_stages(seed):
     result = cosimulate(network, x, FAST, debug=True, design=design, expected=expectation(network, x))
     assert result.status == "passed", (result.summary(), result.message)
     assert result.clocks == result.predicted_clocks
+
+
+@needs_either
+@pytest.mark.parametrize("neuron", ["stochastic_lif", "homeostatic_lif"])
+def test_a_trained_network_with_units(neuron):
+    """As a search ends: trained without a mapping, given lanes and units, written and simulated."""
+    task = digits(train_limit=60)
+    a = Architecture(
+        64, (12, 8, 10), (neuron,) * 3, (4,) * 3, (1, 0, 0), (0.5, 1, 1), ("sobol", "lfsr", "sobol"),
+        ("folded", "folded", "parallel"), (70, 5, 0), timesteps=4, word=12, units=(3, 4, 1),
+    )  # fmt: skip
+    (trained,) = train_population([a], task, Budget(epochs=2))
+    network = trained.network
+    assert [layer.units for layer in network.layers] == [3, 4, 1]
+    x = task.validation.x[:5]
+    result = cosimulate(network, x, FAST, debug=True, expected=expectation(network, x.tolist()))
+    assert result.status == "passed", (result.summary(), result.message)
+    assert write_design(network).latency_clocks == estimate(a, "ecp5").latency_clocks
 
 
 @needs_either

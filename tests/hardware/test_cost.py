@@ -13,11 +13,22 @@ from networks import random_network
 
 from scnas import contract
 from scnas.hardware import schedule
+from scnas.hardware.circuit.top import write_design
 from scnas.hardware.circuit.tree import Leaf, adder_tree
-from scnas.hardware.cost import counted, folding, structure
+from scnas.hardware.cost import counted, folding, held, structure
 from scnas.hardware.cost.blocks import PRIOR
+from scnas.hardware.cost.expected import of_architectures
 from scnas.hardware.cost.plan import drawn_network
-from scnas.hardware.cost.price import FIGURES, FITTED, Cost, estimate, estimate_many, measure, violations
+from scnas.hardware.cost.price import (
+    FIGURES,
+    FITTED,
+    Cost,
+    estimate,
+    estimate_many,
+    logic_blocks,
+    measure,
+    violations,
+)
 from scnas.hardware.cost.structure import SHORT, signed_digits, tree_counts
 from scnas.hardware.targets import TARGETS, target
 from scnas.snn import models
@@ -90,7 +101,8 @@ def test_no_price_depends_on_the_order_of_the_neurons():
         "import sys; from scnas import contract; contract.NEURONS = tuple(sys.argv[1:]); "
         "from test_cost import prices; print(prices())"
     )
-    path = os.pathsep.join(map(str, (Path(__file__).parents[2], Path(__file__).parent)))
+    here = Path(__file__).parent
+    path = os.pathsep.join(map(str, (here.parents[1], here.parent / "helpers", here)))
     for names in (contract.NEURONS[::-1], (*contract.NEURONS[2:], *contract.NEURONS[:2])):
         command = [sys.executable, "-c", script, *names]
         found = subprocess.run(
@@ -177,6 +189,20 @@ def test_more_of_anything_never_costs_less(gene, values, name, base):
     for less, more in zip(costs[:-1], costs[1:], strict=True):
         assert all(a <= b for a, b in zip(figures(less), figures(more), strict=True))
     assert figures(costs[0]) != figures(costs[-1])
+
+
+@pytest.mark.parametrize("units", [1, 3, 4])
+@pytest.mark.parametrize("lanes", [16, 70])
+def test_estimate_expects_of_units_what_measure_finds(lanes, units):
+    """Units and a tree that a register cuts, in the clocks exactly and in the areas about."""
+    a = replace(FOLDED, densities=(0.7, 0.5), lanes=(lanes, 0), units=(units, 1))
+    network = drawn_network(a, 0)
+    assert network.layers[0].units == units
+    before, after = estimate(a, "ice40"), measure(network, "ice40")
+    assert before.latency_clocks == after.latency_clocks == write_design(network).latency_clocks
+    assert before.ffs == pytest.approx(after.ffs, rel=0.1)
+    assert before.brams == pytest.approx(after.brams, rel=0.25)
+    assert before.luts == pytest.approx(after.luts, rel=0.1)
 
 
 def test_units_trade_logic_and_memory_for_clocks():
@@ -279,10 +305,20 @@ def test_a_wrong_activity_is_refused(activity, message):
 
 
 COST = Cost(
-    luts=1000, ffs=500, brams=8, dsps=0, latency_clocks=1200, latency_us=100.0, energy_nj=1.0,
-    energy_low_nj=0.5, energy_high_nj=2.0, energy_label="extrapolated", clock_mhz=12.0,
-    modelled_fmax_mhz=50.0, fmax_label="calibrated",
-)  # fmt: skip
+    luts=1000,
+    ffs=500,
+    brams=8,
+    dsps=0,
+    latency_clocks=1200,
+    latency_us=100.0,
+    energy_nj=1.0,
+    energy_low_nj=0.5,
+    energy_high_nj=2.0,
+    energy_label="extrapolated",
+    clock_mhz=12.0,
+    modelled_fmax_mhz=50.0,
+    fmax_label="calibrated",
+)
 
 
 @pytest.mark.parametrize(
@@ -298,6 +334,39 @@ COST = Cost(
 )
 def test_violations_by_hand(budgets, violation):
     assert violations(COST, budgets) == pytest.approx(violation)
+
+
+@pytest.mark.parametrize(
+    "name, value, limit, excess",
+    [
+        ("latency_us", 0.6, 0.5, 0.2),
+        ("latency_us", 0.6, 0.25, 1.4),
+        ("latency_us", 0.6, 0.6, 0.0),
+        ("latency_us", 1.5, 0.75, 1.0),
+        ("latency_us", 0.002, 0.001, 1.0),
+        ("latency_us", 0.6, 0, 0.6e9),  # a nanosecond is the least that a latency is counted in
+        ("luts", 3, 0.5, 2.5),  # no chip has half a LUT: an excess in LUTs
+        ("ffs", 3, 0.25, 2.75),
+        ("brams", 3, 0, 3.0),
+        ("brams", 3, 0.5, 2.5),
+        ("brams", 0, 0, 0.0),
+        ("dsps", 3, 0, 3.0),
+        ("dsps", 3, 1.5, 1.0),
+    ],
+)
+def test_budgets_below_one_by_hand(name, value, limit, excess):
+    cost = COST._replace(**{name: value})
+    assert violations(cost, {name: limit}) == pytest.approx(excess)
+    assert violations(cost, {name: limit, "luts": 800 if name != "luts" else limit}) == pytest.approx(
+        excess + 0.25 * (name != "luts")
+    )
+
+
+@pytest.mark.parametrize("limit", [0.2, 0.7, 3.0])
+def test_a_latency_budget_scales_with_the_clock(limit):
+    """Twice the latency of the budget is as far off at 2 us as at 0.4 us: no unit is special."""
+    far = violations(COST._replace(latency_us=2 * limit), {"latency_us": limit})
+    assert far == pytest.approx(1.0)
 
 
 def test_the_capacity_of_the_chip_is_a_budget():
@@ -411,16 +480,16 @@ def test_block_rams_by_hand(family, width, depth, blocks, rows):
 def test_tables_of_a_rom_by_hand():
     # bit 0: 0101.., the address itself; bit 1: 0110.., a table; bit 2: constant; bit 3: as bit 1
     words = [0b0100, 0b1111, 0b1110, 0b0101] * 4
-    assert counted._tables(words, 4) == 1
-    assert counted._tables(words * 2, 4) == 1  # the same table again
-    assert counted._tables([*words, *(word ^ 2 for word in words)], 4) == 2
+    assert held.tables(words, 4) == 1
+    assert held.tables(words * 2, 4) == 1  # the same table again
+    assert held.tables([*words, *(word ^ 2 for word in words)], 4) == 2
 
 
 def test_the_lowest_bytes_of_an_input_that_nobody_reads_are_not_kept():
     read = np.zeros(20, bool)
-    assert counted._byte_registers(read, 3) == 0
+    assert held.byte_registers(read, 3) == 0
     read[[0, 9, 17]] = True  # lane 0 from byte 0, lane 1 from byte 1
-    assert counted._byte_registers(read, 3) == 3 + 2
+    assert held.byte_registers(read, 3) == 3 + 2
 
 
 @pytest.mark.parametrize("mapping, folded", [("parallel", False), ("folded", True)])
@@ -440,6 +509,80 @@ def test_multipliers_are_counted(mapping, folded):
     small = target("ecp5_25k")
     assert (violations(estimate(a, small), small.capacity | {"luts": None}) > 0) == (3 * neurons > small.dsps)
     assert estimate(BASE, "ecp5").dsps == 0
+
+
+# Multiplier blocks of an Izhikevich neuron by the width of its word, as yosys made them: two products with
+# constants and a square. A block of the ECP5 takes 18 x 18 bits, and a single bit more goes into logic; one
+# of the 7 series takes 25 x 18.
+BLOCKS = {
+    ("ecp5", 16): 1 + 1 + 1, ("ecp5", 17): 1 + 1 + 1, ("ecp5", 18): 1 + 1 + 1, ("ecp5", 20): 2 + 2 + 4,
+    ("ecp5", 24): 2 + 2 + 4, ("artix7", 17): 1 + 1 + 1, ("artix7", 18): 1 + 1 + 1, ("artix7", 19): 1 + 1 + 2,
+    ("artix7", 24): 1 + 1 + 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("units", [1, 3, 0])
+@pytest.mark.parametrize("chip, word", BLOCKS)
+def test_multipliers_of_wide_words_by_record(chip, word, units):
+    """units: of a folded layer of 12 neurons, 0 for a parallel one, where each has blocks of its own."""
+    a = replace(
+        BASE, layer_widths=(12, 10), neuron_types=("izhikevich", "lif"), densities=(0.5, 1.0), word=word,
+        mappings=("folded" if units else "parallel", "parallel"), lanes=(8, 0), units=(units or 1, 1),
+    )  # fmt: skip
+    expected = BLOCKS[chip, word] * (units or 12)
+    assert measure(drawn_network(a, 0), chip).dsps == estimate(a, chip).dsps == expected
+
+
+@pytest.mark.parametrize("units, blocks", [(1, 1 + 1), (2, 2 + 2), (4, 4 + 4)])
+def test_states_and_thresholds_of_every_unit_have_memories_of_their_own(units, blocks):
+    """By hand: 1024 membranes and 1024 thresholds of 16 bits are a block of 1024 x 18 each; 512 or 256 of
+    them are as many of 512 x 36. The weights, of 2 inputs, share one block in any case."""
+    a = Architecture(
+        2, (1024, 4), ("lif", "lif"), (4, 4), (0, 0), mappings=("folded", "parallel"), lanes=(2, 0), word=16,
+        units=(units, 1),
+    )  # fmt: skip
+    assert measure(drawn_network(a, 0), "ecp5").brams == estimate(a, "ecp5").brams == blocks + 1
+
+
+@pytest.mark.parametrize("units", [1, 2, 4])
+def test_blocks_of_units_by_hand(units):
+    """Every unit saturates, adds up, and reads a state and thresholds of its own."""
+    a = replace(FOLDED, layer_widths=(24, 10), bitstream_lengths=(256, 256), densities=(1.0, 1.0), word=10,
+                delay_ranges=(0, 0), units=(units, 1))  # fmt: skip
+    network = drawn_network(a, 0)
+    layer = network.layers[0]
+    found = counted.of_network(network)
+    assert found.saturating.tolist()[0] == 1
+    alone = replace(
+        network, layers=(layer, replace(network.layers[1], weights=0 * network.layers[1].weights))
+    )
+    blocks = logic_blocks(alone, "ecp5")
+    assert blocks["saturated_bits"] == 10 * units
+    assert blocks["state_bits"] == 10 * units
+    assert blocks["folded_total_bits"] == units * found.total_bits[0]
+    tables = [held.tables([t % 2**10 for t in own], 10) for own in np.split(layer.threshold, units)]
+    assert found.threshold_luts[0] == sum(tables)
+    expected = of_architectures([a], [0])
+    steps = 24 // units * 256 * 4  # 64 inputs in four groups of 16
+    assert expected.period.tolist() == found.period.tolist() == [steps, steps]
+    assert expected.waits.tolist() == found.waits.tolist() == [False, False]
+    turned = replace(a, mappings=("parallel", "folded"), lanes=(0, 1), units=None)  # the second is the slower
+    assert of_architectures([turned], [0]).waits.tolist() == [True, False]
+
+
+def test_noise_is_multiplied_once_for_all_units():
+    a = replace(FOLDED, layer_widths=(12, 10), neuron_types=("stochastic_lif", "lif"), units=(3, 1), word=16)
+    network = drawn_network(a, 0)
+    layer = network.layers[0]
+
+    def dsps(**constants):
+        changed = replace(layer, constants=layer.constants | constants)
+        return measure(replace(network, layers=(changed, network.layers[1])), "ecp5").dsps
+
+    powers = {"gain_k": 128, "leak_k": 32, "noise_k": 64}
+    assert layer.units == 3 and dsps(**powers) == 0
+    assert dsps(**powers | {"noise_k": 37}) == 1
+    assert dsps(**powers | {"gain_k": 37}) == 3
 
 
 def test_multipliers_of_odd_constants_are_counted():

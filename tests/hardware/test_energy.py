@@ -79,8 +79,17 @@ def test_more_spikes_toggle_more_and_their_layer_alone(network):
 def test_twice_the_steps_toggle_twice(network):
     once = features(*structure(network, [8, 5]))
     twice = features(*structure(replace(network, timesteps=2 * network.timesteps), [8, 5]))
-    wider = ("readout", "scores", "totals", "folded_totals", "states", "neuron_clocks", "neuron_updates",
-             "datapath_clocks", "datapath_updates")  # fmt: skip
+    wider = (
+        "readout",
+        "scores",
+        "totals",
+        "folded_totals",
+        "states",
+        "neuron_clocks",
+        "neuron_updates",
+        "datapath_clocks",
+        "datapath_updates",
+    )
     per_step = [name for name in PRIOR if name not in wider]
     for name in per_step:  # the others hold widths that may grow with the steps
         assert twice[name] == pytest.approx(2 * once[name]), name
@@ -128,8 +137,10 @@ def test_the_terminal_shows_counted_beside_modelled_energy():
     assert energy_line({"energy_nj": 28.0}, "calibrated") == []
 
 
-@pytest.mark.parametrize("status, broken", [("counted", False), ("not_run", False), ("timeout", False),
-                                            ("failed", True), ("error", True)])  # fmt: skip
+@pytest.mark.parametrize(
+    "status, broken",
+    [("counted", False), ("not_run", False), ("timeout", False), ("failed", True), ("error", True)],
+)
 def test_a_netlist_that_is_wrong_breaks_the_hardware(status, broken):
     found = Toggles(status, "ice40", "the netlist differs")
     built = Built(None, "", None, None, None, toggles=found, simulated={"toggles": 5})

@@ -12,7 +12,6 @@ from scnas.hardware import targets
 from scnas.hardware.cost.plan import FIRST, drawn_network, plan
 from scnas.hardware.cost.price import measure
 from scnas.hardware.tools import synthesis
-from scnas.hardware.tools import synthesis as synthesis_module
 from scnas.hardware.tools.synthesis import Synthesis
 from scnas.record import begin, figures, written
 from scnas.record.figures import front_figure
@@ -103,7 +102,7 @@ def test_a_calibration_leaves_rows_figures_and_a_plot(tmp_path, monkeypatch):
             target, "done", reached="pack", luts=real.luts, ffs=real.ffs, brams=real.brams, tools=tools
         )
 
-    monkeypatch.setattr(synthesis_module, "synthesize", synthesize)
+    monkeypatch.setattr(synthesis, "synthesize", synthesize)
     lines = list(realize.calibrate("ice40", tmp_path, 60.0, designs=30))
     assert any("| luts | 10 | held out |" in line for line in lines)
     assert {p.name for p in tmp_path.iterdir()} == {"calibration.csv", "figures.json", "parity.png"}
@@ -112,7 +111,7 @@ def test_a_calibration_leaves_rows_figures_and_a_plot(tmp_path, monkeypatch):
 
 def test_a_calibration_without_tools_is_one_line(tmp_path, monkeypatch):
     absent = Synthesis("ice40", "not_run", message="pyosys not installed")
-    monkeypatch.setattr(synthesis_module, "synthesize", lambda *_, **__: absent)
+    monkeypatch.setattr(synthesis, "synthesize", lambda *_, **__: absent)
     with pytest.raises(ValueError, match="job=calibrate cannot build designs: pyosys not installed"):
         list(realize.calibrate("ice40", tmp_path, 60.0, designs=15))
 
@@ -129,6 +128,9 @@ def test_the_figure_is_drawn_again_with_what_lies_behind_the_front(finished, mon
     monkeypatch.setattr(synthesis, "synthesize", lambda *_, **__: done)
     list(realize.synthesize(folder, 60.0))
     assert [[e.architecture for e in others] for others in drawn] == [[behind]] * len(members)
-    (grey,) = [c for c in front_figure(members, CHIP, "d", drawn[0]).axes[0].collections
-               if c.get_label() == "behind the front"]  # fmt: skip
+    (grey,) = [
+        c
+        for c in front_figure(members, CHIP, "d", drawn[0]).axes[0].collections
+        if c.get_label() == "behind the front"
+    ]
     assert grey.get_offsets().tolist() == [[700, 0.5]]

@@ -11,9 +11,15 @@ from scnas.hardware.targets import TARGETS, target
 from scnas.space import Architecture
 
 BASE = Architecture(
-    n_inputs=64, layer_widths=(32, 10), neuron_types=("lif", "lif"), bitstream_lengths=(16, 16),
-    delay_ranges=(0, 0), densities=(0.5, 0.5), timesteps=8, word=12,
-)  # fmt: skip
+    n_inputs=64,
+    layer_widths=(32, 10),
+    neuron_types=("lif", "lif"),
+    bitstream_lengths=(16, 16),
+    delay_ranges=(0, 0),
+    densities=(0.5, 0.5),
+    timesteps=8,
+    word=12,
+)
 
 
 def test_the_soft_maximum_by_hand():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from networks import random_network
 
+from scnas.hardware.targets import FAMILIES
 from scnas.hardware.tools import cosimulation, synthesis, toggles
 from scnas.hardware.tools.cosimulation import ToolMissing, find_tool
 from scnas.hardware.tools.toggles import KINDS, as_verilog, count, free_running
@@ -46,16 +47,16 @@ def test_a_net_is_watched_once_where_it_is_driven_and_only_if_it_is_read():
             "g": {"type": "$scopeinfo", "parameters": {}, "port_directions": {}, "connections": {}},
         },
     }
-    text, sizes = as_verilog(module, "top")
+    text, sizes = as_verilog(module, "top", FAMILIES["ice40"])
     nets = {"flip_flops": 2, "luts": 1, "blocks": 0, "inputs": 1, "local": 1, "carries": 1}
     assert dict(zip(KINDS, sizes, strict=True)) == nets
     assert ".O({n4})" in text and "SB_LUT4 #(.LUT_INIT(16'b0101010101010101))" in text
     module["cells"]["a"]["type"] = "SB_MYSTERY"
     with pytest.raises(ToolMissing, match="no simulation model of SB_MYSTERY"):
-        as_verilog(module, "top")
+        as_verilog(module, "top", FAMILIES["ice40"])
     module["cells"]["a"] = cell("RAMB18E1", {"DOADO": 4}, ADDRARDADDR=2)  # Yosys' model of it is empty
     with pytest.raises(ToolMissing, match="no simulation model of RAMB18E1"):
-        as_verilog(module, "top")
+        as_verilog(module, "top", FAMILIES["xilinx"])
 
 
 def counter(bits):
@@ -108,8 +109,8 @@ def test_a_netlist_that_computes_the_right_thing_is_counted(small, busy):
 def test_a_netlist_with_a_fault_fails(small, monkeypatch):
     real = toggles.as_verilog
 
-    def broken(module, top):
-        text, sizes = real(module, top)
+    def broken(module, top, family):
+        text, sizes = real(module, top, family)
         inverted = re.search(r"LUT_INIT\(16'b([01]+)\)", text)
         table = inverted[1].translate(str.maketrans("01", "10"))
         return text[: inverted.start(1)] + table + text[inverted.end(1) :], sizes

@@ -3,10 +3,12 @@
 import shutil
 import subprocess
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
 from networks import random_network
+from oracle import lfsr_bytes
 
 from scnas.hardware import schedule
 from scnas.hardware.circuit.folded import weight_words
@@ -15,7 +17,9 @@ from scnas.hardware.circuit.signal import (
     count_bounds,
     current_bounds,
     layer_step_clocks,
+    noise_bounds,
     signed_bits,
+    sum_width,
     unsigned_bits,
 )
 from scnas.hardware.circuit.top import write_design
@@ -150,6 +154,64 @@ def test_saturation_is_built_only_where_it_can_occur():
     tight = random_network(rng, (24, 3), word=8, length=16, generator="sobol", readout="spikes", density=1)
     assert not current_bounds(roomy.layers[0], roomy)[2].any() and "_fits" not in write_design(roomy).text
     assert current_bounds(tight.layers[0], tight)[2].any() and "_fits" in write_design(tight).text
+
+
+def stochastic(noise_k: int, word: int = 8, fraction: int = 4, **constants):
+    """A network of one layer of noisy neurons."""
+    network = random_network(
+        np.random.default_rng(0), (3, 2), neuron="stochastic_lif", word=word, fraction=fraction, length=1,
+        readout="spikes", generator="sobol",
+    )  # fmt: skip
+    layer = network.layers[0]
+    constants = {**layer.constants, "noise_k": noise_k, **constants}
+    return replace(network, layers=(replace(layer, constants=constants),))
+
+
+@pytest.mark.parametrize("noise_k", [0, 1, 5, 16, 37, 127, -1, -16, -77, -128])
+def test_noise_bounds_are_what_the_lfsr_reaches(noise_k):
+    """By definition: all bytes that the generator ever shows, -128 among them, times noise_k."""
+    numbers = lfsr_bytes(1)
+    signed = {byte - 256 if byte >= 128 else byte for byte in islice(numbers, 2**16 - 1)}
+    assert signed == set(range(-128, 128))
+    noise = [n * noise_k >> 4 for n in signed]
+    network = stochastic(noise_k)
+    assert noise_bounds(network.layers[0], 4) == (min(noise), max(noise))
+    quiet = replace(network.layers[0], neuron="lif", constants={**network.layers[0].constants, "noise_k": 0})
+    assert noise_bounds(quiet, 4) == (0, 0)
+
+
+def test_the_sum_of_a_leaky_neuron_holds_all_that_it_can_be():
+    """By definition, over every membrane, current and noise of a few bits: p - V_REST and what it meets."""
+    dice, decided = np.random.default_rng(5), set()
+    for case in range(120):
+        word, fraction = int(dice.integers(4, 8)), int(dice.integers(0, 5))
+        half = 2 ** (word - 1)
+        neuron = ("lif", "stochastic_lif", "homeostatic_lif")[case % 3]
+        k = {name: 0 for name in stochastic(1).layers[0].constants}
+        k["leak_k"] = int(dice.integers(0, min(2**fraction, half - 1) + 1))
+        k["gain_k"] = int(dice.integers(-half, half))
+        k["v_rest"] = int(dice.integers(-half, half))
+        k["noise_k"] = int(dice.integers(-half, half)) if neuron == "stochastic_lif" else 0
+        network = stochastic(0, word, fraction)
+        layer = replace(network.layers[0], neuron=neuron, constants=k)
+        threshold = int(dice.integers(-half, half))
+        words = np.arange(-half, half)
+        noise = np.arange(-128, 128) * k["noise_k"] >> fraction
+        v, current = words[:, None, None], words[:, None]
+        quiet = v + ((k["v_rest"] - v) * k["leak_k"] >> fraction) + (current * k["gain_k"] >> fraction)
+        limits = words + threshold if neuron == "homeostatic_lif" else np.array([threshold])
+
+        def bits(sums, compared, rest=k["v_rest"]):
+            ends = np.concatenate([sums.ravel(), compared]) - rest
+            return signed_bits(int(ends.min()), int(ends.max()))
+
+        compared = np.concatenate([words, limits])
+        ports = [signed_bits(int(noise.min()), int(noise.max())) + 1, word + 1]  # what the cell adds first
+        needed = max(bits(quiet + noise, compared), *ports)
+        assert sum_width(layer, network, threshold) == needed
+        if needed > max(bits(quiet, compared), *ports):
+            decided.add(neuron)
+    assert decided == {"stochastic_lif"}  # there it was the noise that took another bit
 
 
 def test_weight_words_hold_every_weight():

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 
 from scnas import files, run
-from scnas.record import figures, recorder
+from scnas.record import recorder, written
 from scnas.settings import compose, schema
 from scnas.snn import population, training
 from scnas.space import Architecture
 from scnas.trials import executor
 from scnas.trials import repair as repairing
-from scnas.trials.archive import Archive
+from scnas.trials.database import Database
 
 TINY = [
     "+experiment=smoke", "space.max_layers=2", "space.width_choices=[8,12]", "space.timesteps_choices=[4]",
@@ -89,7 +89,7 @@ def _child(settings: schema.Config, folder: Path, said: int, fault: Callable[[],
     sys.stdout, sys.stderr = io.TextIOWrapper(os.fdopen(1, "wb", 0)), io.TextIOWrapper(os.fdopen(2, "wb", 0))
     code = 0
     # The picture of every generation for TensorBoard takes most of the time of so small a search.
-    figures._pixels = lambda figure: np.zeros((4, 4, 3), np.uint8)
+    recorder._pixels = lambda figure: np.zeros((4, 4, 3), np.uint8)
     try:
         if fault is not None:
             fault()
@@ -209,9 +209,9 @@ def in_transaction(number: int) -> Callable[[], None]:
     """A fault: die in the `number`th transaction on the archive, its rows written and not committed."""
 
     def put() -> None:
-        original, calls = Archive._write, [0]
+        original, calls = Database.write, [0]
 
-        def write(self: Archive, work: Callable) -> None:
+        def write(self: Database, work: Callable) -> None:
             def then_die(db: sqlite3.Connection) -> None:
                 work(db)
                 calls[0] += 1
@@ -220,7 +220,7 @@ def in_transaction(number: int) -> Callable[[], None]:
 
             original(self, then_die)
 
-        Archive._write = write
+        Database.write = write
 
     return put
 
@@ -233,14 +233,14 @@ def in_file(number: int) -> Callable[[], None]:
 def in_report(number: int) -> Callable[[], None]:
     """A fault: die in one of the last steps: drawing, tables, the page of the winner, the log."""
     names = [
-        ("png", False),
-        ("_csv", False),
-        ("write_winner", False),
-        ("write_winner", True),
-        ("show", False),
+        (written, "png", False),
+        (written, "_csv", False),
+        (recorder, "write_winner", False),
+        (recorder, "write_winner", True),
+        (recorder, "show", False),
     ]
-    name, after = names[number % len(names)]
-    return at_call(recorder, name, 1, die, after=after)
+    owner, name, after = names[number % len(names)]
+    return at_call(owner, name, 1, die, after=after)
 
 
 def worker_dies_at(number: int) -> Callable[[], None]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from scnas.evaluation import Evaluation, Generation
+from scnas.hardware.cost.plan import drawn_network
 from scnas.hardware.targets import target
 from scnas.randomness import rng
 from scnas.record import begin, figures, tables
@@ -55,9 +57,10 @@ FRONT = [
 BEHIND = member(9, 0.7, 2000, 95.0)
 NO_ROOM = Evaluation(member(15, 0.5, 9000, 99.0).architecture, {"error": 1.0, "luts": 9000}, 0.2, False)
 BROKEN = Evaluation(member(14, 0.5, 800, 9.0).architecture, {"error": 1.0, "luts": 800}, 1e9, False, "NaN")
-ALL = [*FRONT, BEHIND, NO_ROOM, BROKEN]
-FIRST = Generation(0, ALL, FRONT[1:], ALL, ALL, 0.5, 30.0)
-LAST = Generation(1, ALL, FRONT, FRONT[:2], ALL, 0.625, 90.0)
+OVER = replace(member(13, 0.99, 8000, 97.0), violation=0.04)  # trained, and larger than its estimate said
+ALL = [*FRONT, BEHIND, NO_ROOM, BROKEN, OVER]
+FIRST = Generation(0, ALL, FRONT[1:], ALL, ALL, 0.5, 35.0)
+LAST = Generation(1, ALL, FRONT, FRONT[:2], ALL, 0.625, 95.0)
 EMPTY = Generation(0, [NO_ROOM], [], [NO_ROOM], [NO_ROOM], 0.0, 6.0)
 
 
@@ -127,9 +130,9 @@ def test_tensorboard_holds_the_search(tmp_path):
         "search/hypervolume": [0.5, 0.625],
         "search/front_size": [2, 3],
         "search/best_accuracy": pytest.approx([0.965, 0.97]),
-        "search/feasible_share": pytest.approx([4 / 6, 1]),
-        "search/failed_share": pytest.approx([1 / 6, 0]),
-        "search/candidates_per_minute": pytest.approx([12, 2]),  # 6 in 30 s, then 2 in 60 s
+        "search/feasible_share": pytest.approx([4 / 7, 1]),  # of those trained one is infeasible
+        "search/failed_share": pytest.approx([1 / 7, 0]),
+        "search/candidates_per_minute": pytest.approx([12, 2]),  # 7 in 35 s, then 2 in 60 s
         "winner/accuracy": pytest.approx([0.965]),
         "winner/test_accuracy": pytest.approx([0.955]),
         "winner/luts": [1500],
@@ -195,6 +198,20 @@ def test_the_front_can_be_read_back_with_its_networks(tmp_path):
         assert Architecture(**written["architecture"]) == evaluation.architecture
         assert written["metrics"] == evaluation.metrics
         assert Network.load(tmp_path / written["network"]) == evaluation.network
+
+
+def test_a_shorter_front_leaves_no_network_of_a_longer_one(tmp_path):
+    """A run that is taken up again, or chosen from again, may end with fewer members."""
+    figure = figures.front_figure(FRONT, CHIP, "digits")
+    bare = Evaluation(FRONT[2].architecture, FRONT[2].metrics, 0.0, True)  # its network is not known
+    for front in (FRONT, FRONT[1:], [*FRONT[:1], bare], FRONT[:1]):
+        write_front(tmp_path, front, front[0], figure, ["error"], "digits", CHIP)
+        told = [m["network"] for m in json.loads((tmp_path / "front.json").read_text())["members"]]
+        there = [f"front/{path.name}" for path in sorted((tmp_path / "front").iterdir())]
+        assert there == [name for name in told if name is not None]
+        assert [name is None for name in told] == [m.network is None for m in front]
+        for name, m in zip(told, front, strict=True):
+            assert name is None or Network.load(tmp_path / name) == m.network
 
 
 def test_the_table_holds_the_same_front(tmp_path):
@@ -267,6 +284,10 @@ def test_the_figure_draws_any_front(front):
         axes.get_title(loc="left") == "digits on Lattice iCE40 HX8K"
         and axes.get_ylabel() == "validation accuracy"
     )
+    behind = [c for c in axes.collections if c.get_label() == "behind the front"]
+    drawn = {tuple(point) for dots in behind for point in dots.get_offsets().tolist()}
+    rest = [e for e in (*FRONT, BEHIND) if e not in front]  # trained, feasible, and not on the front
+    assert drawn == {(e.metrics["luts"], e.metrics["accuracy"]) for e in rest}
     front_dots = [c for c in axes.collections if c.get_label() == "front"]
     assert [len(dots.get_offsets()) for dots in front_dots] == ([len(front)] if front else [])
 
@@ -283,6 +304,31 @@ def test_the_winner_comes_with_a_page_that_says_what_is_measured_and_what_modell
     assert "| logic cells | 3,000 | modelled |" in page
     assert "| energy of one inference, nJ | 90 | modelled, extrapolated |" in page
     assert "the smallest `luts` at most 1 percentage points below the best" in " ".join(page.split())
+
+
+def test_the_page_of_a_folded_winner_names_lanes_and_units(tmp_path):
+    a = Architecture(
+        6, (8, 10), ("lif",) * 2, (4,) * 2, (0,) * 2, mappings=("folded",) * 2, lanes=(5, 4), units=(4, 1),
+        readout="spikes",
+    )  # fmt: skip
+    won = Evaluation(a, {**FRONT[0].metrics, "published_luts": 2900, "clock_mhz": 9.5}, 0.0, True, None,
+                     drawn_network(a, 0))  # fmt: skip
+    write_winner(tmp_path, won, SETTINGS.search.winner, "digits", CHIP)
+    page = (tmp_path / "winner" / "README.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith(("| 0 |", "| 1 |"))]
+    assert [row[-1] for row in rows] == ["folded, 5 lanes x 4 units |", "folded, 4 lanes |"]
+    assert "uint8 [B, 8, 6] of 0 and 1" in page  # spikes as they come
+    assert "| logic cells | 3,000 | modelled, refitted to what this run routed |" in page
+    assert "| logic cells | 2,900 | modelled before that |" in page
+    assert "| latency at 9.5 MHz, us | 30 | exact clocks, its modelled highest clock |" in page
+    with open(tmp_path / "front.csv", "w") as file:
+        file.write(tables._csv([{
+            "winner": True, "verdict": None, "obligations": None, "network": None, "name": a.name,
+            "metrics": won.metrics, "architecture": a.to_dict(),
+        }]))  # fmt: skip
+    with open(tmp_path / "front.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["mappings"], row["lanes"], row["units"]) == ("folded folded", "5 4", "4 1")
 
 
 def test_the_page_recomputes_the_accuracy_of_a_real_network(tmp_path, monkeypatch, capsys):

@@ -270,6 +270,20 @@ def test_everything_matches_the_definitions():
     agree_with_the_definitions(nsga2)
 
 
+@pytest.mark.parametrize("rows", [40, 300])
+def test_ties_of_many_rows_are_broken_by_index(rows):
+    """Enough rows for a sort that is not stable to show it: three values an objective, three violations."""
+    for seed in range(6):
+        dice = np.random.default_rng([rows, seed])
+        scores = dice.integers(0, 3, (rows, 1 + seed % 3))
+        violations = dice.integers(1, 4, rows) * (dice.random(rows) < 0.5)
+        for size in (1, rows // 3, rows):
+            expected = survivors_by_definition(scores, violations, size)
+            assert nsga2.survive(scores, violations, size).tolist() == expected
+    same = np.ones((rows, 2))
+    assert nsga2.order(same, np.zeros(rows)).tolist() == list(range(rows))
+
+
 # --- tournament -------------------------------------------------------------------------------------------
 
 

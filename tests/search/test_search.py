@@ -2,15 +2,19 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
+from oracle import infer
 
-from scnas.contract import NEURONS, OBJECTIVES
+from scnas import metrics
+from scnas.contract import NEURONS
 from scnas.evaluation import Evaluation
 from scnas.hardware import targets
-from scnas.hardware.cost.price import estimate, measure, violations
+from scnas.hardware.circuit.top import write_design
+from scnas.hardware.cost import price as price_module
 from scnas.randomness import rng
 from scnas.search.evaluation import (
     FAILED,
@@ -18,7 +22,6 @@ from scnas.search.evaluation import (
     NothingFitsError,
     Reference,
     capacity,
-    describe,
     nothing_fits,
     pareto_front,
 )
@@ -27,7 +30,7 @@ from scnas.search.nas import nas
 from scnas.snn.budget import Budget
 from scnas.snn.module import IntegerNetwork
 from scnas.snn.training import Trained, train_population
-from scnas.space import Architecture, SearchSpace
+from scnas.space import Architecture, SearchSpace, describe
 from scnas.tasks.digits import digits
 from scnas.trials import trainer as trials
 
@@ -87,7 +90,7 @@ def test_the_front_is_feasible_undominated_and_sorted(objectives, limits, seed):
     # Feasible: every limit is kept, by the cost model itself.
     budgets = {name.removeprefix("max_"): value for name, value in limits.items()}
     for e in found.evaluations:
-        price = estimate(e.architecture, "ice40")
+        price = price_module.estimate(e.architecture, "ice40")
         assert e.metrics["luts"] == price.luts == e.architecture.fitness_luts
         assert e.metrics["energy_nj"] == price.energy_nj == e.architecture.fitness_energy_nj
         assert e.metrics["accuracy"] == skill(e.architecture) == e.architecture.fitness_accuracy
@@ -187,12 +190,38 @@ def test_the_best_is_never_lost():
     assert len(set(best)) > 1 and all(of_population == of_all for of_population, of_all in best)
 
 
+@pytest.mark.parametrize("objectives", [("error",), ("error", "brams")])
+def test_of_equals_the_older_stays(objectives):
+    """Where nothing tells candidates apart, the first generation keeps its places, in its order."""
+    space, chip = replace(SPACE, mapping_choices=("parallel",)), targets.target("ecp5")  # no block RAM
+    evaluator = Evaluator(chip, {}, accuracy_fn=lambda a: 0.5)
+    generations = list(islice(evolve(space, evaluator, Reference(objectives, 4, chip), 7, 0), 4))
+    assert len(generations[-1].archive) == 28
+    for g in generations:
+        assert g.population == generations[0].evaluated
+        assert len(g.front) == len(g.archive)  # equals do not beat each other
+
+
+def test_the_first_candidates_are_taken_once_and_not_drawn_again():
+    everything = {TINY.random_architecture(rng(0, i)) for i in range(2000)}
+    assert len(everything) == TINY.space_size
+    first = sorted(everything, key=lambda a: a.name)[: len(everything) // 2]
+    chip = targets.target("ecp5")
+    evaluator, reference = Evaluator(chip, {}, accuracy_fn=skill), Reference(("error", "luts"), 2, chip)
+    opening = next(evolve(TINY, evaluator, reference, TINY.space_size, 0, [*first, *first[:3]]))
+    assert [e.architecture for e in opening.evaluated[: len(first)]] == first
+    assert len({e.architecture for e in opening.evaluated}) == len(opening.evaluated)
+    opening = next(evolve(TINY, evaluator, reference, TINY.space_size, 0, first))
+    assert {e.architecture for e in opening.evaluated} == everything
+
+
 def test_infeasible_ones_survive_only_while_nothing_fits():
     """At the start nothing fits; what fits later takes every place before anything that does not."""
     chip, objectives = targets.target("ice40"), ("error", "luts")
     evaluator = Evaluator(chip, capacity(chip, luts=400), accuracy_fn=skill)
     large = sorted(
-        (SPACE.random_architecture(rng(0, i)) for i in range(200)), key=lambda a: -estimate(a, chip).luts
+        (SPACE.random_architecture(rng(0, i)) for i in range(200)),
+        key=lambda a: -price_module.estimate(a, chip).luts,
     )
     generations = list(islice(
         evolve(SPACE, evaluator, Reference(objectives, 4, chip), 10, 0, list(dict.fromkeys(large))[:10]), 12
@@ -243,9 +272,41 @@ def test_nothing_fits_in_one_line(limit, name):
     )
     assert "\n" not in text and isinstance(refusal.value, ValueError)
     nearest = min(
-        estimate(a, "ice40")._asdict()[name] for a in [Architecture(16, (4,), ("lif",), (4,), (0,))]
+        price_module.estimate(a, "ice40")._asdict()[name]
+        for a in [Architecture(16, (4,), ("lif",), (4,), (0,))]
     )
     assert nearest > value  # it is true
+
+
+@pytest.mark.parametrize("share", [0.3, 0.03])
+def test_a_latency_budget_below_a_microsecond_ranks_by_how_far_it_is_missed(share):
+    """Ten times as fast on the way to the budget is seen, whatever the unit."""
+    chip = replace(targets.target("ecp5"), clock_mhz=250.0)
+    short = SearchSpace(
+        16, 4, 1, 2, [4, 8], ["if", "lif"], [1, 2, 4], [0], [1.0], ["sobol"], ["parallel", "folded"],
+        [16, 64], [1, 2], [12],
+    )  # fmt: skip
+    drawn = sorted({short.random_architecture(rng(1, i)) for i in range(60)}, key=lambda a: a.name)
+    prices = [price_module.estimate(a, chip) for a in drawn]
+    limit = share * max(price.latency_us for price in prices)
+    assert limit < 1 and min(price.latency_us for price in prices) < 1
+    found = Evaluator(chip, {"latency_us": limit}, accuracy_fn=skill)(drawn)
+    for e, price in zip(found, prices, strict=True):
+        assert e.violation == pytest.approx(max(0.0, price.latency_us / limit - 1))
+        assert e.feasible == (price.latency_us <= limit)
+    text = str(nothing_fits([e for e in found if not e.feasible], {"latency_us": limit}))
+    nearest = min(e.metrics["latency_us"] for e in found if not e.feasible)
+    assert f"latency_us must be at most {limit:g} and is {nearest:g} at the least violation" in text
+
+
+def test_no_block_ram_is_a_budget():
+    chip = targets.target("ice40")
+    assert capacity(chip, brams=0)["brams"] == 0
+    space = replace(SPACE, min_layers=2, width_choices=(16, 64), density_choices=(1.0,))
+    found = nas(space, population_size=12, generations=3, accuracy_fn=skill, max_brams=0)
+    assert any(e.metrics["brams"] > 0 for e in found.evaluations)
+    for e in found.evaluations:
+        assert e.feasible == (e.metrics["brams"] == 0 and e.metrics["luts"] <= chip.luts)
 
 
 def test_nothing_fits_names_every_budget_that_is_broken():
@@ -322,7 +383,7 @@ def evaluated(
 
 def test_the_reference_worked_by_hand():
     chip = targets.target("ice40")
-    reference = Reference(OBJECTIVES, 4, chip)
+    reference = Reference(metrics.objectives(), 4, chip)
     rows = np.array(
         [
             [0, 0, 0, 0, 0.1, 1],
@@ -358,6 +419,24 @@ def test_the_front_worked_by_hand():
     front = pareto_front([b, c, d, e, a], ("error", "luts"))
     assert front == [e, a, b]  # twins in all objectives stay, sorted by name: 20 before 4
     assert pareto_front([d], ("error", "luts")) == []
+
+
+def test_members_of_one_accuracy_are_sorted_by_area():
+    large, small = evaluated(0.1, 300, energy=5.0, width=12), evaluated(0.1, 100, energy=9.0, width=4)
+    assert large.architecture.name < small.architecture.name
+    objectives = ("error", "energy_nj", "luts")
+    assert pareto_front([large, small], objectives) == pareto_front([small, large], objectives) == [
+        small, large,
+    ]  # fmt: skip
+
+
+def test_describe_says_units():
+    a = Architecture(64, (32, 16, 10), ("lif",) * 3, (16,) * 3, (0,) * 3, mappings=("folded",) * 3,
+                     lanes=(8, 4, 8), units=(4, 1, 1))  # fmt: skip
+    assert describe(a) == "64-32-16-10 lif L16 folded x8u4,x4,x8 T8 W16"
+    assert describe(replace(a, mappings=("folded", "parallel", "folded"), lanes=None)) == (
+        "64-32-16-10 lif L16 folded x8u4,par,x8 T8 W16"
+    )
 
 
 def test_describe_says_what_differs():
@@ -403,9 +482,9 @@ def test_the_first_generation_is_likely_to_fit():
     budgets = capacity(chip, luts=400)
     first = likely_to_fit(SPACE, 20, chip, budgets, seed=0)
     assert len(first) == len(set(first)) == 20
-    assert all(violations(estimate(a, chip), budgets) == 0 for a in first)
+    assert all(price_module.violations(price_module.estimate(a, chip), budgets) == 0 for a in first)
     drawn = [SPACE.random_architecture(rng(0, i)) for i in range(50)]
-    assert any(violations(estimate(a, chip), budgets) > 0 for a in drawn)
+    assert any(price_module.violations(price_module.estimate(a, chip), budgets) > 0 for a in drawn)
 
 
 # --- evaluation -----------------------------------------------------------------------------------
@@ -446,12 +525,47 @@ def test_what_differs_in_mapping_is_trained_once_and_priced_apart():
     assert len({e.metrics["luts"] for e in (first[0], first[1], again[0])}) == 3
     assert first[1].network.layers[0].mapping == "folded" and again[0].network.layers[1].lanes == 4
     for e in (*first, *again):
-        price = measure(e.network, chip, None)
+        price = price_module.measure(e.network, chip, None)
         assert (e.metrics["luts"], e.metrics["latency_clocks"]) == (price.luts, price.latency_clocks)
         assert (
             e.metrics["error"] == 1 - e.metrics["accuracy"] and e.metrics["synapses"] == e.network.n_synapses
         )
         assert e.architecture.fitness_accuracy == e.metrics["accuracy"] and e.trained and e.feasible
+
+
+def test_units_are_priced_and_the_accuracy_is_shared():
+    train, chip = Trainer(), targets.target("ecp5")
+    several = [
+        for_digits(mappings=("folded", "folded"), lanes=(8, 8), units=(units, 1)) for units in (1, 2, 4)
+    ]
+    found = Evaluator(chip, capacity(chip), train=train)([*several, for_digits()])
+    assert len(train.asked) == 1 and train.asked[0] == [for_digits()]
+    assert len({e.metrics["accuracy"] for e in found}) == 1
+    for e, a, units in zip(found, several, (1, 2, 4), strict=False):
+        assert e.architecture == a and [layer.units for layer in e.network.layers] == [units, 1]
+        price = price_module.measure(e.network, chip)
+        assert (e.metrics["luts"], e.metrics["latency_clocks"]) == (price.luts, price.latency_clocks)
+    clocks, luts = zip(*((e.metrics["latency_clocks"], e.metrics["luts"]) for e in found[:3]), strict=True)
+    assert clocks[0] > clocks[1] > clocks[2] and luts[0] < luts[1] < luts[2]
+    at_work = [layer.weights.tolist() for layer in found[3].network.layers]
+    assert all([layer.weights.tolist() for layer in e.network.layers] == at_work for e in found)
+
+
+def test_energy_is_that_of_the_spikes_that_were_seen():
+    train, chip = Trainer(), targets.target("ice40_up5k")
+    (e,) = Evaluator(chip, {}, train=train)([for_digits()])
+    (trained,) = Trainer()([for_digits()])
+    seen, usual = (price_module.measure(e.network, chip, spikes) for spikes in (trained.activity, None))
+    assert e.metrics["energy_nj"] == seen.energy_nj == e.architecture.fitness_energy_nj != usual.energy_nj
+
+
+@pytest.mark.parametrize("excess, hopeless", [(0.0, False), (0.25, False), (0.2500001, True)])
+def test_a_candidate_that_misses_by_a_quarter_is_still_trained(excess, hopeless, monkeypatch):
+    monkeypatch.setattr(price_module, "violations", lambda price, budgets: excess)
+    train = Trainer()
+    (e,) = Evaluator(targets.target("ecp5"), {}, train=train)([for_digits()])
+    assert (e.trained, len(train.asked)) == (not hopeless, int(not hopeless))
+    assert e.violation == excess and not e.failed
 
 
 def test_a_failed_training_is_behind_everything_that_was_trained():
@@ -468,7 +582,7 @@ def test_a_failed_training_is_behind_everything_that_was_trained():
 def test_the_hopeless_are_not_trained():
     """Twice the budget by the estimate: ranked by how far it is off, and nobody's time is spent."""
     chip, a = targets.target("ecp5"), for_digits()
-    luts = estimate(a, chip).luts
+    luts = price_module.estimate(a, chip).luts
     train = Trainer()
     for share, asked in ((0.5, 0), (0.9, 1), (1.1, 1)):
         train.asked.clear()
@@ -532,10 +646,39 @@ def test_a_search_on_the_digits_end_to_end():
             x, y = task.validation
             right = IntegerNetwork(e.network).predict(x).numpy() == y
             assert e.metrics["accuracy"] == right.mean() == e.architecture.fitness_accuracy
-            assert measure(e.network, "ecp5").luts == e.architecture.fitness_luts
+            assert price_module.measure(e.network, "ecp5").luts == e.architecture.fitness_luts
     assert task.test_opened == 0  # not by the search
     for a in found.pareto_front:
         assert next(e for e in found.evaluations if e.architecture == a).feasible
+
+
+def test_a_search_with_units_ends_with_networks_that_have_them():
+    """Trained, priced and counted in clocks as what they are; a winner is what the oracle computes."""
+    task = digits(train_limit=60)
+    space = SearchSpace(
+        64, 10, 2, 2, [8, 12], ["lif", "stochastic_lif"], [4], [0, 1], [1.0], ["sobol", "lfsr"],
+        ["folded", "parallel"], [16, 70], [4], [12], units_choices=[1, 2, 4],
+    )  # fmt: skip
+    found = nas(
+        space, "ecp5", 8, 3, task=task, budget=Budget(epochs=1), seed=3, device="cpu",
+        objectives=("error", "luts", "latency_us"),
+    )  # fmt: skip
+    trained = [e for e in found.evaluations if e.trained]
+    assert {e.architecture.units[0] for e in trained} == {1, 2, 4}
+    late = {e.architecture for e in trained[8:]}
+    assert any(a.units[0] > 1 for a in late)  # children have them, too
+    for e in trained:
+        a = e.architecture
+        assert a in space
+        assert [(x.mapping, x.lanes, x.units) for x in e.network.layers] == list(
+            zip(a.mappings, a.lanes, a.units, strict=True)
+        )
+        assert e.metrics["latency_clocks"] == write_design(e.network).latency_clocks
+    several = [e for e in trained if e.architecture.units[0] > 1]
+    winner = min(several, key=lambda e: e.metrics["error"])
+    x = task.validation.x[:10]
+    told = [infer(winner.network.to_dict(), sample.tolist()).scores for sample in x]
+    assert IntegerNetwork(winner.network)(x).tolist() == told
 
 
 def test_the_default_task_is_digits(monkeypatch):

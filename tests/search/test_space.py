@@ -524,6 +524,7 @@ def spaces(draw):
         some([1, 2, 8, 30]), some(NEURONS), some([1, 2, 4, 64]), some([0, 1, 2, 4, 8]), some([0.1, 0.5, 1.0]),
         some(["sobol", "lfsr"]), some(["parallel", "folded"]), some([1, 4, 8, 64]), some([1, 2, 4, 8, 16]),
         some([4, 12, 16, 24]), readout=draw(st.sampled_from(("membrane", "spikes"))),
+        units_choices=some([1, 2, 3, 8, 256]),
     )  # fmt: skip
 
 
@@ -730,6 +731,103 @@ def test_a_gene_that_gains_an_effect_is_not_stuck():
     space = replace(space, timesteps_choices=(4, 16))
     seen = [space.mutate(capped, rng) for _ in range(1000)]
     assert {a.delay_ranges[0] for a in seen if a.timesteps == 16} == {0, 4, 8}
+
+
+# What was made canonical, beside a mate in which it is not: space, one, mate, the gene that sets it free with
+# its value, and the canonical gene with what it could have come from.
+CANONICAL = {
+    "delay beyond T": (
+        SearchSpace(
+            30, 2, 1, 1, [4], ["lif"], [4], [1, 4, 8], [1.0], ["sobol"], ["parallel"], [8], [4, 16], [12, 16]
+        ),
+        Architecture(30, (2,), ("lif",), (4,), (3,), timesteps=4),
+        Architecture(30, (2,), ("lif",), (4,), (8,), timesteps=16, word=12),
+        ("timesteps", 16), ("delay_ranges", {4, 8}),
+    ),
+    "lanes beyond the taps": (
+        SearchSpace(
+            6, 2, 1, 1, [4], ["lif"], [4], [0, 15], [1.0], ["sobol"], ["folded"], [2, 8, 64], [16], [12, 16]
+        ),
+        Architecture(6, (2,), ("lif",), (4,), (0,), mappings=("folded",), lanes=(6,), timesteps=16),
+        Architecture(
+            6, (2,), ("lif",), (4,), (15,), mappings=("folded",), lanes=(64,), timesteps=16, word=12
+        ),
+        ("delay_ranges", (15,)), ("lanes", {8, 64}),
+    ),
+    "units beyond what divides": (
+        SearchSpace(
+            6, 2, 2, 2, [12, 16], ["lif"], [4], [0], [1.0], ["sobol"], ["folded"], [2], [8], [12, 16],
+            units_choices=[2, 8],
+        ),
+        Architecture(
+            6, (12, 2), ("lif",) * 2, (4,) * 2, (0,) * 2, mappings=("folded",) * 2, lanes=(2,) * 2,
+            units=(6, 1),
+        ),
+        Architecture(
+            6, (16, 2), ("lif",) * 2, (4,) * 2, (0,) * 2, mappings=("folded",) * 2, lanes=(2,) * 2,
+            units=(8, 1), word=12,
+        ),
+        ("layer_widths", (16, 2)), ("units", {8}),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CANONICAL)
+def test_a_canonical_gene_becomes_a_choice_that_it_could_have_come_from(case, monkeypatch):
+    """A cap of 3 steps was a delay of 4 or 8, never one of 1."""
+    space, one, mate, (free, value), (gene, able) = CANONICAL[case]
+    assert one in space and mate in space and getattr(one, gene)[0] not in getattr(mate, gene)
+    rng, seen, impossible = np.random.default_rng(12), Counter(), 0
+    for _ in range(6000):
+        mutant = space.mutate(one, rng)
+        if getattr(mutant, free) == value:
+            seen["mutants"] += 1
+            impossible += getattr(mutant, gene)[0] not in able
+    assert seen["mutants"] > 100 and impossible < 0.15 * seen["mutants"]  # those mutated in both genes
+    monkeypatch.setattr(SearchSpace, "mutate", lambda *_: None)  # a child of both that no mutation touched
+    children = [space.crossover(one, mate, rng) for _ in range(300)]
+    free_ones = [child for child in children if child is not None and getattr(child, free) == value]
+    assert {getattr(child, gene)[0] for child in free_ones} == able
+
+
+def test_units_are_inherited_from_either_parent_layer_by_layer(monkeypatch):
+    space = SearchSpace(
+        6, 2, 3, 3, [16], ["lif"], [4], [0], [1.0], ["sobol"], ["folded"], [2], [8], [12, 16],
+        units_choices=[1, 2, 4, 8],
+    )  # fmt: skip
+    alike = dict(mappings=("folded",) * 3, lanes=(2,) * 3)
+    one = Architecture(6, (16, 16, 2), ("lif",) * 3, (4,) * 3, (0,) * 3, units=(2, 2, 1), **alike)
+    mate = replace(one, units=(8, 8, 1), word=12)
+    monkeypatch.setattr(SearchSpace, "mutate", lambda *_: None)
+    rng = np.random.default_rng(13)
+    children = [space.crossover(one, mate, rng) for _ in range(200)]
+    seen = {child.units for child in children if child is not None}
+    assert seen == {(2, 2, 1), (2, 8, 1), (8, 2, 1), (8, 8, 1)}
+
+
+def test_mutation_reaches_the_units_of_every_layer_that_can_have_some():
+    space = replace(WIDE, units_choices=(1, 2, 4))
+    start = replace(MIDDLE, mappings=("folded",) * 3, lanes=(2,) * 3, units=(2, 4, 1))
+    rng = np.random.default_rng(14)
+    seen = [space.mutate(start, rng) for _ in range(3000)]
+    alike = [a for a in seen if a.layer_widths == start.layer_widths and a.mappings == start.mappings]
+    assert {a.units[0] for a in alike} == {a.units[1] for a in alike} == {1, 2, 4}
+    assert {a.units[2] for a in alike} == {1}
+    changed = Counter(sum(x != y for x, y in zip(a.units, start.units, strict=True)) for a in alike)
+    assert changed[1] > 10 * changed[2] > 0
+
+
+def test_other_units_are_not_in_the_space():
+    space = SearchSpace(
+        6, 2, 2, 2, [12], ["lif"], [4], [0], [1.0], ["sobol"], ["folded", "parallel"], [2], [8], [16],
+        units_choices=[2, 8],
+    )  # fmt: skip
+    alike = dict(mappings=("folded",) * 2, lanes=(2,) * 2)
+    inside = Architecture(6, (12, 2), ("lif",) * 2, (4,) * 2, (0,) * 2, units=(2, 1), **alike)
+    assert inside in space and replace(inside, units=(6, 1)) in space  # 8 does not divide 12, 6 does
+    for units in (1, 3, 4):
+        assert replace(inside, units=(units, 1)) not in space
+    assert replace(inside, mappings=None, lanes=None, units=None) in space
 
 
 def test_drawing_is_fast():

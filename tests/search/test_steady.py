@@ -7,6 +7,7 @@ import pytest
 from small_task import QUICK, TASK, arch, figures
 
 from scnas.hardware import targets
+from scnas.hardware.cost import price as price_module
 from scnas.search.evaluation import Evaluator, Reference, capacity, pareto_front
 from scnas.search.steady import Feed, evolve_steady
 from scnas.snn.training import train_population
@@ -77,6 +78,14 @@ def test_one_worker_repeats_itself_and_more_do_not():
     assert names(steady(Workers(3, 0))) != names(steady(Workers(3, 1)))
 
 
+def test_of_equals_the_older_stays():
+    """Where nothing tells candidates apart, those that ended first keep their places."""
+    workers = Workers(3, 0)
+    workers.evaluator = Evaluator(CHIP, {}, accuracy_fn=lambda a: 0.5)
+    found = list(evolve_steady(SPACE, workers, Reference(("error",), 3, CHIP), SIZE, 1, TOTAL))
+    assert all(g.population == found[0].evaluated for g in found) and len(found) == 7
+
+
 @pytest.mark.parametrize("known", [0, 1, SIZE, 23, TOTAL])
 def test_a_known_order_is_followed_as_far_as_it_goes(known):
     """What was on its way at the break is on its way again; what follows it is free."""
@@ -138,5 +147,34 @@ def test_a_feed_trains_what_has_to_be_trained_and_nothing_twice():
     assert [e.architecture for e in found] == [hopeless, arch(6), folded, arch(4)]
     assert [e.trained for e in found] == [False, True, True, True]
     assert again.metrics["accuracy"] == found[1].metrics["accuracy"]
+    assert [layer.mapping for layer in found[2].network.layers] == ["folded", "folded"]
+    assert [layer.mapping for layer in again.network.layers] == ["folded", "parallel"]
+    assert found[1].metrics["luts"] != found[2].metrics["luts"] != again.metrics["luts"]
     (alone,) = train_population([arch(6)], TASK, QUICK, seed=1)
     assert found[1].metrics["accuracy"] == figures([alone])[0].validation_accuracy
+
+
+def test_a_feed_gives_units_to_what_is_trained_already():
+    several = arch(6, mappings=("folded", "folded"), lanes=(2, 2), units=(3, 1))
+    with Local(TASK, 1, "cpu") as local:
+        trainer = Trainer(TASK, local)
+        evaluator = Evaluator(CHIP, {}, train=lambda batch: trainer.train(batch, QUICK, [1])[0])
+        feed = Feed(evaluator, trainer, QUICK, 1)
+        feed.submit(arch(6))
+        plain = feed.collect()
+        feed.submit(several)
+        found = feed.collect()
+    assert found.architecture == several and [x.units for x in found.network.layers] == [3, 1]
+    assert found.metrics["accuracy"] == plain.metrics["accuracy"]
+    assert found.metrics["latency_clocks"] == price_module.estimate(several, CHIP).latency_clocks
+
+
+@pytest.mark.parametrize("excess, hopeless", [(0.0, False), (0.25, False), (0.2500001, True)])
+def test_a_feed_trains_what_misses_its_budgets_by_a_quarter_at_most(excess, hopeless, monkeypatch):
+    monkeypatch.setattr(price_module, "violations", lambda price, budgets: excess)
+    with Local(TASK, 1, "cpu") as local:
+        trainer = Trainer(TASK, local)
+        feed = Feed(Evaluator(CHIP, {}, train=lambda batch: []), trainer, QUICK, 1)
+        feed.submit(arch(4))
+        found = feed.collect()
+    assert (found.trained, found.violation) == (not hopeless, excess)

@@ -34,7 +34,7 @@ from scnas.snn.reference.passes import TorchPass, lowest_best
 from scnas.snn.reference.synapses import Given, Synapses, shares
 from scnas.snn.samples import Samples
 from scnas.snn.streams import rate_encode
-from scnas.snn.training import evaluate, open_pass, train_group, train_population
+from scnas.snn.training import evaluate, open_pass, remapped, train_group, train_population
 from scnas.space import Architecture
 from scnas.tasks import Split, Task
 from scnas.tasks.digits import digits
@@ -405,6 +405,24 @@ def test_what_differs_in_mapping_only_is_trained_once(monkeypatch):
     assert [(layer.mapping, layer.lanes) for layer in results[4].network.layers] == [("parallel", 0)] * 2
 
 
+def test_a_training_takes_on_every_gene_of_a_mapping_and_keeps_the_rest():
+    plain = arch(hidden=(8, 12))
+    (trained,) = train_population([plain], VALUES, replace(QUICK, epochs=0))
+    mapped = replace(
+        plain, mappings=("folded", "folded", "parallel"), lanes=(4, 3, 0), units=(2, 4, 1), fitness_luts=7
+    )
+    found = remapped(trained, mapped)
+    assert found.architecture == mapped and found.architecture.fitness_luts == 7
+    assert [(layer.mapping, layer.lanes, layer.units) for layer in found.network.layers] == [
+        ("folded", 4, 2), ("folded", 3, 4), ("parallel", 0, 1),
+    ]  # fmt: skip
+    assert figures(remapped(found, plain)) == figures(trained)  # nothing that was learned has changed
+    (together,) = train_population([mapped], VALUES, replace(QUICK, epochs=0))
+    assert figures(together) == figures(found)
+    broken = trained._replace(network=None, failed="dead: for the test")
+    assert remapped(broken, mapped) == broken._replace(architecture=mapped)
+
+
 def test_nothing_to_train():
     assert train_population([], VALUES, QUICK) == []
 
@@ -628,6 +646,23 @@ def test_groups_are_one_kind_fit_the_memory_and_hold_everything_once(seed, memor
     assert plan_groups(shuffled + shuffled[:5], VALUES, budget) == groups
 
 
+@pytest.mark.parametrize(
+    "other",
+    [dict(readout="spikes"), dict(timesteps=4), dict(fraction=6), dict(word=20), dict(hidden=(8, 8))],
+    ids=str,
+)
+def test_what_cannot_be_stacked_is_planned_apart(other):
+    """And mappings, units among them, make no group of their own."""
+    genes = {gene: value for gene, value in other.items() if gene != "timesteps"}
+    mixed = [arch(), replace(arch(**genes), timesteps=other.get("timesteps", 8)), arch(hidden=(9,))]
+    mixed += [
+        replace(a, mappings=("folded",) * a.n_layers, lanes=None, units=(2,) * a.n_layers) for a in mixed
+    ]
+    groups = plan_groups(mixed, VALUES, Budget(), parts=1)
+    assert sorted(map(len, groups)) == [1, 2]
+    assert {a for group in groups for a in group} == {a.training_key for a in mixed}
+
+
 @pytest.mark.parametrize("device, middle", [("cpu", 0.00135), ("cuda", 0.005)])
 def test_less_memory_makes_smaller_groups(device, middle):
     many = [arch(hidden=(60 + i,)) for i in range(12)]
@@ -797,6 +832,16 @@ def test_pruning_follows_the_cubic_schedule(monkeypatch):
     train_population([arch(density=0.5)], VALUES, budget)
     expected = [1 - (1 - min(1, max(0, (e / 10 - 0.2) / 0.5))) ** 3 for e in range(11)]
     assert shares == pytest.approx(expected) and shares[-1] == 1
+
+
+@pytest.mark.parametrize("at, expected", [(0.0, [1] * 11), (0.5, [0] * 5 + [1] * 6), (1.0, [0] * 10 + [1])])
+def test_pruning_at_once_waits_until_its_time(at, expected, monkeypatch):
+    """Where it begins and ends at one moment there is no schedule between."""
+    shares = []
+    monkeypatch.setattr(PopulationStack, "prune", lambda self, progress, per, _: shares.append(progress))
+    budget = Budget(epochs=10, batch_size=96, prune_from=at, prune_to=at)
+    train_population([arch(density=0.5)], VALUES, budget)
+    assert shares == expected
 
 
 def test_the_density_falls_in_many_small_steps(monkeypatch):

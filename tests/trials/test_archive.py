@@ -21,8 +21,10 @@ from scnas.snn.budget import Budget
 from scnas.snn.training import Trained
 from scnas.space import Architecture
 from scnas.tasks import Split, Task
-from scnas.trials import archive, repair
-from scnas.trials.archive import Archive, ArchiveError, fingerprint, held
+from scnas.trials import archive, database, export, keys, repair
+from scnas.trials.archive import Archive
+from scnas.trials.database import NAME, ArchiveError, Database, held
+from scnas.trials.keys import fingerprint
 
 BUDGET = Budget(epochs=3, learning_rate=0.1 + 0.2)
 NAN = math.nan
@@ -79,7 +81,7 @@ def test_a_group_is_found_by_all_that_it_depends_on_and_by_nothing_else(tmp_path
         assert made.find(GROUP, 8, BUDGET) is None
         for name, value in dict(epochs=4, batch_size=7, learning_rate=0.3, memory_gib=1.0, clip=2.0).items():
             assert made.find(GROUP, 7, replace(BUDGET, **{name: value})) is None, name
-        monkeypatch.setattr(archive, "training_code", lambda: {"torch": "0"})
+        monkeypatch.setattr(keys, "training_code", lambda: {"torch": "0"})
         assert made.find(GROUP, 7, BUDGET) is None
     with Archive(tmp_path / "a.sqlite", "other") as other:
         assert other.find(GROUP, 7, BUDGET) is None
@@ -89,10 +91,10 @@ def test_all_code_that_decides_a_training_is_in_its_key(tmp_path, monkeypatch):
     package = tmp_path / "scnas"
     ours = resources.package()
     shutil.copytree(ours / "snn", package / "snn", ignore=shutil.ignore_patterns("__pycache__"))
-    deciding = ["randomness.py", "space.py", "contract.py"]
+    deciding = ["randomness.py", "genes.py", "space.py", "contract.py"]
     for name in deciding:
         shutil.copy(ours / name, package)
-    fresh = archive.training_code.__wrapped__
+    fresh = keys._own_code.__wrapped__
     before = fresh()
     monkeypatch.setattr(resources, "package", lambda: package)
     assert fresh() == before
@@ -122,17 +124,17 @@ def test_the_fingerprint_of_a_task_is_that_of_what_a_training_sees():
 
 def test_a_group_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     with Archive(tmp_path / "a.sqlite", "task") as made:
-        real = Archive._transaction
+        real = Database.transaction
 
         def breaks(self):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(Archive, "_transaction", breaks)
+        monkeypatch.setattr(Database, "transaction", breaks)
         with pytest.raises(KeyboardInterrupt):
             made.store(GROUP, 7, BUDGET, RESULTS, ["", "", ""])
-        monkeypatch.setattr(Archive, "_transaction", real)
+        monkeypatch.setattr(Database, "transaction", real)
         assert made.find(GROUP, 7, BUDGET) is None and made.count("trainings") == 0
-        with pytest.raises(sqlite3.IntegrityError), made._transaction() as db:
+        with pytest.raises(sqlite3.IntegrityError), made.db.transaction() as db:
             db.execute("INSERT INTO groups (key, seed, budget, size, digest) VALUES ('k', 1, '', 1, '')")
             db.execute("INSERT INTO groups (key, seed, budget, size, digest) VALUES ('k', 1, '', 1, '')")
         assert made.count() == 0
@@ -161,10 +163,10 @@ DAMAGE = {
 
 @pytest.mark.parametrize("statement, words", DAMAGE.values(), ids=DAMAGE)
 def test_what_was_changed_is_refused_and_what_to_do_is_said(statement, words, tmp_path):
-    filled(tmp_path / archive.NAME).close()
-    change(tmp_path / archive.NAME, statement)
+    filled(tmp_path / NAME).close()
+    change(tmp_path / NAME, statement)
     with (
-        Archive(tmp_path / archive.NAME, "task") as made,
+        Archive(tmp_path / NAME, "task") as made,
         pytest.raises(ArchiveError, match=words) as refusal,
     ):
         made.find(GROUP, 7, BUDGET)
@@ -190,12 +192,12 @@ MADE_UP = [
 @pytest.mark.parametrize("made_up", MADE_UP)
 def test_no_training_comes_back_that_cannot_be_one(made_up, tmp_path):
     """Also where whoever changed it mended the digest."""
-    filled(tmp_path / archive.NAME).close()
-    change(tmp_path / archive.NAME, f"UPDATE trainings SET {made_up} WHERE member = 0")
-    with Archive(tmp_path / archive.NAME, "task") as made:
-        rows = made._all("SELECT * FROM trainings ORDER BY member")
-        made._all("UPDATE groups SET digest = ?", (archive._digest(rows),))
-        for how in (lambda: made.find(GROUP, 7, BUDGET), lambda: made._trainings(rows[0][0])):
+    filled(tmp_path / NAME).close()
+    change(tmp_path / NAME, f"UPDATE trainings SET {made_up} WHERE member = 0")
+    with Archive(tmp_path / NAME, "task") as made:
+        rows = made.db.rows("SELECT * FROM trainings ORDER BY member")
+        made.db.rows("UPDATE groups SET digest = ?", (archive._digest(rows),))
+        for how in (lambda: made.find(GROUP, 7, BUDGET), lambda: made.trainings(rows[0][0])):
             with pytest.raises(ArchiveError, match="is damaged") as refusal:
                 how()
             assert str(refusal.value).isprintable()
@@ -222,7 +224,7 @@ def test_a_network_that_is_missing_or_changed_is_refused(tmp_path):
 @pytest.mark.parametrize("page", range(1, 6))
 def test_a_damaged_page_is_refused_or_harmless(page, tmp_path):
     """Pages of noise: noticed on opening, or else nothing that comes back is wrong."""
-    path = tmp_path / archive.NAME
+    path = tmp_path / NAME
     with filled(path) as made:
         for seed in range(40):
             made.store([arch(4)], seed, BUDGET, [trained(4)], ["w"])
@@ -241,7 +243,7 @@ def test_a_damaged_page_is_refused_or_harmless(page, tmp_path):
 
 
 def test_repair_keeps_every_group_that_is_whole(tmp_path):
-    path = tmp_path / archive.NAME
+    path = tmp_path / NAME
     with filled(path) as made:
         made.agree({"task": "t"})
         made.mark("finished", "yes")
@@ -268,18 +270,18 @@ def network_name(t: Trained) -> str:
 def test_repair_leaves_a_file_alone_that_was_no_archive(tmp_path):
     page = tmp_path / "README.md"
     page.write_text("# mine")
-    with pytest.raises(archive.ArchiveError, match="README.md: run must name a run or an archive"):
+    with pytest.raises(ArchiveError, match="README.md: run must name a run or an archive"):
         list(repair.repair(page))
     assert page.read_text() == "# mine"
     assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
     moved = tmp_path / "mine.db"
-    with archive.Archive(moved):
+    with Archive(moved):
         pass
     assert "0 of 0" in next(repair.repair(moved))  # begins as a database does
 
 
 def test_a_file_of_noise_is_refused_and_repaired_to_nothing(tmp_path):
-    path = tmp_path / archive.NAME
+    path = tmp_path / NAME
     filled(path).close()
     path.write_bytes(rng(0, "noise").bytes(20_000))
     with pytest.raises(ArchiveError, match="is damaged .file is not a database."):
@@ -291,7 +293,7 @@ def test_a_file_of_noise_is_refused_and_repaired_to_nothing(tmp_path):
 
 @pytest.mark.parametrize("wreck", ["unlink", "empty", "no tables"])
 def test_an_archive_that_vanished_is_not_begun_again_in_silence(wreck, tmp_path):
-    path = tmp_path / archive.NAME
+    path = tmp_path / NAME
     filled(path).close()
     path.unlink()
     if wreck == "empty":
@@ -316,7 +318,7 @@ def test_an_archive_of_version_1_is_brought_up_and_keeps_its_rows(tmp_path):
     db.close()
     with Archive(tmp_path / "new.sqlite", "task") as new:
         new.store(GROUP, 7, BUDGET, RESULTS, ["a", "b", "c"])
-        rows = {t: new._all(f"SELECT * FROM {t}") for t in ("groups", "trainings")}
+        rows = {t: new.db.rows(f"SELECT * FROM {t}") for t in ("groups", "trainings")}
     db = sqlite3.connect(path)
     with db:
         for row in rows["groups"]:
@@ -328,13 +330,13 @@ def test_an_archive_of_version_1_is_brought_up_and_keeps_its_rows(tmp_path):
         Archive(path, read_only=True)
     with Archive(path, "task") as old:
         assert repr(old.find(GROUP, 7, BUDGET)) == repr(RESULTS)
-        assert old._version() == archive.VERSION == 2
+        assert old.db.version == archive.VERSION == 2
         old.store([arch(4)], 1, BUDGET, [trained(4)], ["w"], lent_from="there")
-        assert dict(old._all("SELECT seed, lent_from FROM groups")) == {7: None, 1: "there"}
+        assert dict(old.db.rows("SELECT seed, lent_from FROM groups")) == {7: None, 1: "there"}
 
 
 def test_repair_saves_an_archive_of_version_1(tmp_path):
-    path = tmp_path / archive.NAME
+    path = tmp_path / NAME
     filled(path).close()
     change(path, "ALTER TABLE groups DROP COLUMN lent_from")
     change(path, "PRAGMA user_version = 1")
@@ -353,7 +355,7 @@ def test_repair_saves_an_archive_of_version_1(tmp_path):
     ],
 )
 def test_repair_reads_no_table_that_never_ends(statement, tmp_path):
-    path = tmp_path / archive.NAME
+    path = tmp_path / NAME
     change(path, statement)
     before = path.read_bytes()
     with pytest.raises(ArchiveError, match="not an archive of scnas, its tables are others"):
@@ -406,7 +408,7 @@ def read(path) -> None:
     while seen < 5 * ROUNDS:
         try:
             with Archive(path, "task", read_only=True) as made:
-                ((members, rows),) = made._all(query)
+                ((members, rows),) = made.db.rows(query)
                 assert (members or 0) == rows and made.count() >= seen
                 seen = made.count()
         except ArchiveError as error:
@@ -433,7 +435,7 @@ def test_four_writers_and_two_readers_lose_no_row_and_see_no_half(tmp_path):
 
 def test_a_lock_that_stays_is_told(tmp_path, monkeypatch):
     with filled(tmp_path / "a.sqlite") as made:
-        monkeypatch.setattr(archive, "PATIENCE_S", 0.2)
+        monkeypatch.setattr(database, "PATIENCE_S", 0.2)
         other = sqlite3.connect(tmp_path / "a.sqlite", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(ArchiveError, match="other processes have kept it locked for 0.2 s"):
@@ -473,7 +475,7 @@ def test_evaluations_come_back_and_say_where_they_were_trained(tmp_path):
         assert made.evaluations() == FIRST.evaluated
         assert [e.metrics["accuracy"] for e in made.evaluations("final")] == [0.75, 0.75]
         assert made.hypervolumes() == [(0, 1 / 3)]
-        rows = list(csv.DictReader(io.StringIO(made.table())))
+        rows = list(csv.DictReader(io.StringIO(export.table(made))))
     assert [r["status"] for r in rows] == ["trained", "failed", "not trained", "trained", "trained"]
     assert [r["worker"] for r in rows] == ["a", "c", "", "b", ""]  # nobody trained it with seed 8
     assert float(rows[0]["error"]) == 0.1 + 0.2 and rows[0]["energy_nj"] == "" and rows[0]["luts"] == "7"
@@ -531,11 +533,11 @@ def test_facts_a_run_depends_on_may_not_change(tmp_path):
 
 
 def test_the_export_of_a_run_that_is_still_going(tmp_path):
-    with filled(tmp_path / archive.NAME) as made:
+    with filled(tmp_path / NAME) as made:
         made.generation(FIRST, 7, BUDGET)
-        (line,) = archive.export(tmp_path)
+        (line,) = export.export(tmp_path)
         assert line == f"{tmp_path / 'evaluations.csv'}: 3 evaluations"
-        assert (tmp_path / "evaluations.csv").read_text() == made.table()
+        assert (tmp_path / "evaluations.csv").read_text() == export.table(made)
         before = time.time()
         made.mark("still", "writing")
         assert time.time() - before < 5

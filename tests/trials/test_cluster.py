@@ -14,7 +14,7 @@ import pytest
 from small_task import QUICK, SOME, TASK, arch, figures
 
 import scnas
-from scnas import run
+from scnas import resume
 from scnas.hardware import targets
 from scnas.search.evaluation import Evaluator, Reference, capacity
 from scnas.search.evolve import evolve
@@ -47,7 +47,7 @@ def address():
 def breaking(path: Path, times: int, how: str):
     """A job that ends its worker the first `times` that it is run, counted in the file `path`."""
 
-    def job(ticket, job, task, device):
+    def job(ticket, job, task, device, imported):
         import torch
 
         torch.set_num_threads(1)
@@ -157,11 +157,11 @@ def test_without_its_extra_it_is_refused_in_one_line(monkeypatch):
     with pytest.raises(
         ValueError, match=r"^executor=ray needs the extra cluster: pip install 'scnas\[cluster\]'$"
     ):
-        run.executor_for(TASK, settings.executor)
+        resume.executor_for(TASK, settings.executor)
 
 
 def test_the_setting_names_the_executor():
-    with run.executor_for(
+    with resume.executor_for(
         TASK, compose.load(["executor.workers=2", "executor.device=cpu"]).executor
     ) as found:
         assert isinstance(found, Local) and found.slots == 2

@@ -10,8 +10,9 @@ from scnas import run
 from scnas.randomness import rng
 from scnas.record import begin
 from scnas.settings import compose, saved
-from scnas.trials import executor
+from scnas.trials import executor, keys
 from scnas.trials.archive import Archive
+from scnas.trials.database import held
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def test_other_settings_are_refused_and_those_that_change_nothing_are_not(whole)
 
 def test_other_training_code_is_refused(whole, tmp_path):
     def older() -> None:
-        broken_runs.archive.training_code = lambda: {"torch": "0.1"}
+        keys.training_code = lambda: {"torch": "0.1"}
 
     folder = tmp_path / "run"
     assert attempt(folder, fault=lambda: (older(), in_transaction(9)())).code == -9
@@ -119,7 +120,7 @@ def test_other_training_code_is_refused(whole, tmp_path):
 
 
 def test_two_at_a_time_are_refused(whole):
-    with broken_runs.archive.held(whole[1]):
+    with held(whole[1]):
         end = attempt(whole[1])
     assert end.code == 2 and "another process works in this folder" in end.line
 

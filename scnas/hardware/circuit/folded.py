@@ -9,11 +9,18 @@ Letters: T steps, L stream clocks of a step, G groups of lanes, F fraction bits,
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from scnas.hardware import schedule
 from scnas.hardware.circuit import derived
 from scnas.hardware.circuit.cells import cell_of, state_fields
-from scnas.hardware.circuit.shared import BLOCK_BITS, Place, generator_lines, noise_lines, rom_lines
+from scnas.hardware.circuit.shared import (
+    BLOCK_BITS,
+    Place,
+    generator_lines,
+    noise_lines,
+    rom_lines,
+)
 from scnas.hardware.circuit.signal import (
     count_bounds,
     counter,
@@ -29,7 +36,7 @@ from scnas.hardware.circuit.signal import (
     unsigned_bits,
     weight_code,
 )
-from scnas.hardware.circuit.tree import Leaf, adder_tree
+from scnas.hardware.circuit.tree import Leaf, Stage, adder_tree
 from scnas.snn.models import model_of
 from scnas.snn.network import Layer, Network
 
@@ -64,29 +71,100 @@ def ending(unit: int) -> str:
     return f"_u{unit}" if unit else ""
 
 
+@dataclass(frozen=True)
+class Folded:
+    """A folded layer, where it stands, and the sizes that its circuit is built to."""
+
+    layer: Layer
+    network: Network
+    place: Place
+
+    @property
+    def delays(self) -> tuple[int, ...]:
+        """The delays in use, ascending, at least one."""
+        return self.layer.delays_in_use or (0,)
+
+    @property
+    def groups(self) -> int:
+        """Groups of lanes in which the taps of a neuron are taken."""
+        return -(-self.layer.n_in * len(self.delays) // self.layer.lanes)
+
+    @property
+    def ring(self) -> int:
+        """Bits of the ring of spikes: a place for every lane of every group."""
+        return self.groups * self.layer.lanes
+
+    @property
+    def each(self) -> int:
+        """Neurons of a unit."""
+        return self.layer.n_out // self.layer.units
+
+    @property
+    def depth(self) -> int:
+        """Words of the weight ROM."""
+        return self.each * self.groups
+
+    @property
+    def ends(self) -> list[str]:
+        """What the names of the signals of each unit end in."""
+        return [ending(unit) for unit in range(self.layer.units)]
+
+    @property
+    def staged(self) -> bool:
+        """Whether a register cuts the adder trees."""
+        return schedule.is_staged(self.layer.mapping, self.layer.lanes)
+
+    @property
+    def sum_bits(self) -> int:
+        """Bits of the signed sum of the lanes of a unit."""
+        return signed_bits(-self.layer.lanes, self.layer.lanes)
+
+    @property
+    def fields(self) -> list[tuple[str, int, int]]:
+        """Name, bits and start value of every word of state of a neuron."""
+        layer, network, place = self.layer, self.network, self.place
+        k = layer.constants
+        fields = []
+        if place.fires:
+            fields += state_fields(layer, network)
+            if k["refractory"]:
+                fields.append(("waiting", unsigned_bits(k["refractory"]), 0))
+        if place.last:
+            bits = unsigned_bits(network.timesteps) if place.fires else place.score_width
+            fields.append(("score_state", bits, 0))
+        return fields
+
+
 def folded_layer(layer: Layer, network: Network, place: Place) -> list[str]:
     """The module of a folded layer."""
-    name, n_in, W, L, U = f"scnas_layer{place.number}", layer.n_in, network.word, layer.length, layer.units
-    k, T, lanes, n = layer.constants, network.timesteps, layer.lanes, layer.n_out // layer.units
-    shift = (2**network.fraction // L).bit_length() - 1
-    delays = layer.delays_in_use or (0,)
-    groups = -(-n_in * len(delays) // lanes)
-    ring, depth = groups * lanes, n * groups
-    low, high = count_bounds(layer, T)
-    low, high = int(low.min()), int(high.max())
-    _, _, saturates = current_bounds(layer, network)
-    ends = [ending(unit) for unit in range(U)]
+    x = Folded(layer, network, place)
+    body = [*_spike_ring(x), *_walk(x), *_weights(x), *_lane_sums(x), *_pipeline(x), *_currents(x)]
+    body += _neuron_walk(x)
+    for end in x.ends:
+        body += state_lines(x.fields, x.each, end)
+    ports = ["input wire clk", "input wire rst_n", "input wire go", f"input wire [{layer.n_in - 1}:0] spikes"]
+    ports += ["output wire ready", "output wire next"]
+    debug = []
+    if place.fires:
+        body += [*_neurons(x), *_debug_membranes(x)]
+        ports.append(f"output wire [{layer.n_out - 1}:0] fired")
+        debug = [f"output reg [{layer.n_out * network.word - 1}:0] debug_v"]
+    if place.last:
+        body += _scores(x)
+        ports += [f"input wire [{unsigned_bits(x.each - 1) - 1}:0] index", "output wire score_valid"]
+        ports += [f"output reg signed [{place.score_width - 1}:0] score"]
+    return module(f"scnas_layer{place.number}", ports, body, debug)
 
-    body = ["// Spikes: a ring that turns past the lanes. The last turn home is left to `load`."]
-    if place.first:
-        body += ["wire load = go;"]
-    else:
-        body += register("load", "go")
-    body += [f"reg [{ring - 1}:0] ring;"]
-    body += [
-        f"wire [{ring - 1}:0] home = "
-        + (f"{{ring[{lanes - 1}:0], ring[{ring - 1}:{lanes}]}};" if groups > 1 else "ring;")
-    ]
+
+def _spike_ring(x: Folded) -> list[str]:
+    """Register `ring`: the spikes of this step and, behind them, of those as many steps ago as there are
+    delays. Registers `waiting_d` hold the spikes of delays that no synapse has."""
+    n_in, lanes, ring, delays = x.layer.n_in, x.layer.lanes, x.ring, x.delays
+    turns = x.groups > 1
+    home = f"{{ring[{lanes - 1}:0], ring[{ring - 1}:{lanes}]}}" if turns else "ring"
+    lines = ["// Spikes: a ring that turns past the lanes. The last turn home is left to `load`."]
+    lines += ["wire load = go;"] if x.place.first else register("load", "go")
+    lines += [f"reg [{ring - 1}:0] ring;", f"wire [{ring - 1}:0] home = {home};"]
     before = "spikes"  # what a delay loads: the spikes one step younger
     pieces = []
     for d in range(max(delays) + 1):
@@ -95,172 +173,195 @@ def folded_layer(layer: Layer, network: Network, place: Place) -> list[str]:
             pieces.append(before)
             before = f"home[{at + n_in - 1}:{at}]"
         else:
-            body += register(f"waiting_{d}", before, n_in, "load")
+            lines += register(f"waiting_{d}", before, n_in, "load")
             before = f"waiting_{d}"
     padding = ring - len(delays) * n_in
     pieces += [f"{padding}'d0"] if padding else []
-    body += [f"wire [{ring - 1}:0] loaded = {{{', '.join(reversed(pieces))}}};"]
-    turn = " | turn" if groups > 1 else ""
-    body += ["wire turn;"] if groups > 1 else []
-    body += [
+    lines += [f"wire [{ring - 1}:0] loaded = {{{', '.join(reversed(pieces))}}};"]
+    lines += ["wire turn;"] if turns else []
+    lines += ["always @(posedge clk or negedge rst_n)", f"    if (!rst_n) ring <= {ring}'d0;"]
+    after = "(load | turn) ring <= load ? loaded : home" if turns else "(load) ring <= loaded"
+    return [*lines, f"    else if {after};", ""]
+
+
+def _walk(x: Folded) -> list[str]:
+    """The number generator, and the counters that walk through neurons, groups and stream clocks."""
+    lines = ["// Neuron by neuron, group by group, stream clock by stream clock."]
+    lines += ["wire run, step_end;"] + register("running", "load | (running & ~step_end)")
+    lines += ["assign run = running;", "wire address_last;"]
+    lines += generator_lines(x.layer, back="stream_last & ~address_last", mark="address_last & stream_last")
+    lines += ["wire advance = run & stream_last;", "assign step_end = advance & address_last;"]
+    lines += ["assign ready = ~run | step_end;"]
+    if x.groups == 1:
+        return lines + ["wire neuron_end = advance;"]
+    lines += counter("group", x.groups - 1, "advance")
+    return lines + ["assign turn = advance & ~address_last;", "wire neuron_end = advance & group_last;"]
+
+
+def _weights(x: Folded) -> list[str]:
+    """The word `weights` of the ROM at the address of this clock."""
+    words = list(weight_words(x.layer))
+    width = x.layer.units * x.layer.lanes * (weight_code(x.layer)[0] + 1)
+    if x.depth == 1:
+        lines = ["assign address_last = 1'b1;", f"wire [{width - 1}:0] weights = {width}'h{words[0]};"]
+        return [*lines, ""]
+    size = unsigned_bits(x.depth - 1)
+    lines = [
+        f"reg [{size - 1}:0] address;",
+        f"assign address_last = address == {size}'d{x.depth - 1};",
+        f"wire [{size - 1}:0] address_next = step_end ? {size}'d0 : advance ? address + {size}'d1 : address;",
         "always @(posedge clk or negedge rst_n)",
-        f"    if (!rst_n) ring <= {ring}'d0;",
-        f"    else if (load{turn}) ring <= " + ("load ? loaded : home;" if groups > 1 else "loaded;"),
-        "",
+        f"    if (!rst_n) address <= {size}'d0;",
+        "    else address <= address_next;",
     ]
+    return [*lines, *rom_lines("weights", words, width, "address_next", x.depth * width > BLOCK_BITS), ""]
 
-    body += ["// Neuron by neuron, group by group, stream clock by stream clock."]
-    body += ["wire run, step_end;"] + register("running", "load | (running & ~step_end)")
-    body += ["assign run = running;", "wire address_last;"]
-    body += generator_lines(layer, back="stream_last & ~address_last", mark="address_last & stream_last")
-    body += ["wire advance = run & stream_last;", "assign step_end = advance & address_last;"]
-    body += ["assign ready = ~run | step_end;"]
-    if groups > 1:
-        body += counter("group", groups - 1, "advance")
-        body += ["assign turn = advance & ~address_last;", "wire neuron_end = advance & group_last;"]
-    else:
-        body += ["wire neuron_end = advance;"]
-    bits, streams = weight_code(layer)
-    words = list(weight_words(layer))
-    width = U * lanes * (bits + 1)
-    if depth > 1:
-        address_bits = unsigned_bits(depth - 1)
-        body += [
-            f"reg [{address_bits - 1}:0] address;",
-            f"assign address_last = address == {address_bits}'d{depth - 1};",
-            f"wire [{address_bits - 1}:0] address_next = step_end ? {address_bits}'d0 : "
-            f"advance ? address + {address_bits}'d1 : address;",
-            "always @(posedge clk or negedge rst_n)",
-            f"    if (!rst_n) address <= {address_bits}'d0;",
-            "    else address <= address_next;",
-        ]
-        body += rom_lines("weights", words, width, "address_next", depth * width > BLOCK_BITS)
-    else:
-        body += ["assign address_last = 1'b1;", f"wire [{width - 1}:0] weights = {width}'h{words[0]};"]
-    body += [""]
 
-    body += ["// One stream clock of the lanes."]
-    number_bits = number_width(layer)
-    sum_bits = signed_bits(-lanes, lanes)
-    for unit, x in enumerate(ends):
-        for lane in range(lanes):
-            at = (unit * lanes + lane) * (bits + 1)
-            if streams:
-                bit = f"weights[{at}]" if L == 1 else f"(number ? weights[{at + 1}] : weights[{at}])"
-            else:
-                padding = bits - number_bits
-                bit = f"weights[{at + bits - 1}:{at}] > {{{padding}'d0, number}}"
-            body += [f"wire on_{lane}{x} = ring[{lane}] & ({bit});"]
-        stage, trees = [], []
-        staged = schedule.is_staged(layer.mapping, lanes)
+def _lane_sums(x: Folded) -> list[str]:
+    """Registers `sum` of every unit: its lanes that are on in a stream clock, each with its sign."""
+    lines = ["// One stream clock of the lanes."]
+    for unit, end in enumerate(x.ends):
+        lines += _lanes(x, unit)
+        stage = Stage(f"stage{end}") if x.staged else None
+        trees = []
         for letter, gate in (("p", "~"), ("n", "")):
-            leaves = lane_leaves(layer, unit, gate)
-            lines, total, most = adder_tree(leaves, f"{letter}{x}", (f"stage{x}", stage) if staged else None)
-            trees += [*lines, f"wire [{unsigned_bits(most) - 1}:0] {letter}_total{x} = {total};"]
-        if staged:
-            body += [f"reg [{len(stage) - 1}:0] stage{x};  // after the first sums", *trees]
-            body += [f"always @(posedge clk) stage{x} <= {{{', '.join(reversed(stage))}}};"]
+            tree, total, most = adder_tree(lane_leaves(x.layer, unit, gate), f"{letter}{end}", stage)
+            trees += [*tree, f"wire [{unsigned_bits(most) - 1}:0] {letter}_total{end} = {total};"]
+        if stage is not None:
+            lines += [f"reg [{len(stage.bits) - 1}:0] stage{end};  // after the first sums", *trees]
+            lines += [f"always @(posedge clk) stage{end} <= {{{', '.join(reversed(stage.bits))}}};"]
         else:
-            body += trees
-        grown = [f"{{{sum_bits - unsigned_bits(lanes)}'d0, {letter}_total{x}}}" for letter in "pn"]
-        body += [f"reg signed [{sum_bits - 1}:0] sum{x};"]
-        body += [f"always @(posedge clk) sum{x} <= {grown[0]} - {grown[1]};"]
-    if schedule.is_staged(layer.mapping, lanes):
-        body += register("staged", "run") + register("ended", "neuron_end")
-        body += register("summed", "staged") + register("complete", "ended")
-    else:
-        body += register("summed", "run") + register("complete", "neuron_end")
-    total_bits = signed_bits(low, high)
-    for x in ends:
-        extended = sign_extended(f"sum{x}", sum_bits, total_bits)
-        if L * groups > 1:
-            body += [
-                f"reg signed [{total_bits - 1}:0] rest{x};",
-                f"wire signed [{total_bits - 1}:0] total{x} = rest{x} + {extended};",
-                f"always @(posedge clk) rest{x} <= summed & ~complete ? total{x} : {total_bits}'d0;",
+            lines += trees
+        padding = x.sum_bits - unsigned_bits(x.layer.lanes)
+        plus, minus = (f"{{{padding}'d0, {letter}_total{end}}}" for letter in "pn")
+        lines += [f"reg signed [{x.sum_bits - 1}:0] sum{end};"]
+        lines += [f"always @(posedge clk) sum{end} <= {plus} - {minus};"]
+    return lines
+
+
+def _lanes(x: Folded, unit: int) -> list[str]:
+    """Wires on_i of a unit: the spike of lane i where its magnitude is above the number."""
+    layer, end = x.layer, ending(unit)
+    bits, streams = weight_code(layer)
+    lines = []
+    for lane in range(layer.lanes):
+        at = (unit * layer.lanes + lane) * (bits + 1)
+        if not streams:
+            padding = bits - number_width(layer)
+            bit = f"weights[{at + bits - 1}:{at}] > {{{padding}'d0, number}}"
+        elif layer.length == 1:
+            bit = f"weights[{at}]"
+        else:
+            bit = f"(number ? weights[{at + 1}] : weights[{at}])"
+        lines += [f"wire on_{lane}{end} = ring[{lane}] & ({bit});"]
+    return lines
+
+
+def _pipeline(x: Folded) -> list[str]:
+    """Registers that say what is there: `summed`, the sum of a stream clock; `complete`, the last one of a
+    neuron."""
+    if not x.staged:
+        return register("summed", "run") + register("complete", "neuron_end")
+    lines = register("staged", "run") + register("ended", "neuron_end")
+    return lines + register("summed", "staged") + register("complete", "ended")
+
+
+def _currents(x: Folded) -> list[str]:
+    """Registers `count` of every unit, wires `current` made of them, and `update`, when they are there."""
+    layer, network = x.layer, x.network
+    shift = (2**network.fraction // layer.length).bit_length() - 1
+    low, high = count_bounds(layer, network.timesteps)
+    total_bits = signed_bits(int(low.min()), int(high.max()))
+    saturates = bool(current_bounds(layer, network)[2].any())
+    lines = []
+    for end in x.ends:
+        extended = sign_extended(f"sum{end}", x.sum_bits, total_bits)
+        if layer.length * x.groups > 1:
+            lines += [
+                f"reg signed [{total_bits - 1}:0] rest{end};",
+                f"wire signed [{total_bits - 1}:0] total{end} = rest{end} + {extended};",
+                f"always @(posedge clk) rest{end} <= summed & ~complete ? total{end} : {total_bits}'d0;",
             ]
         else:
-            body += [f"wire signed [{total_bits - 1}:0] total{x} = {extended};"]
-        body += [f"reg signed [{total_bits - 1}:0] count{x};", f"always @(posedge clk) count{x} <= total{x};"]
-    body += register("update", "complete")
-    for x in ends:
-        body += saturated_current(
-            f"count{x}", total_bits, f"current{x}", network, shift, bool(saturates.any())
-        )
-    body += ["", "// One neuron at a time: its state comes from the memory and goes back."]
+            lines += [f"wire signed [{total_bits - 1}:0] total{end} = {extended};"]
+        lines += [
+            f"reg signed [{total_bits - 1}:0] count{end};",
+            f"always @(posedge clk) count{end} <= total{end};",
+        ]
+    lines += register("update", "complete")
+    for end in x.ends:
+        lines += saturated_current(f"count{end}", total_bits, f"current{end}", network, shift, saturates)
+    return lines
 
+
+def _neuron_walk(x: Folded) -> list[str]:
+    """Counters `neuron` and, where scores are shown, `step`; `next` when the last neuron is through."""
+    n, T = x.each, x.network.timesteps
+    lines = ["", "// One neuron at a time: its state comes from the memory and goes back."]
     if n > 1:
-        neuron_bits = unsigned_bits(n - 1)
-        body += [
-            f"reg [{neuron_bits - 1}:0] neuron;",
-            f"wire neuron_last = neuron == {neuron_bits}'d{n - 1};",
-            f"wire [{neuron_bits - 1}:0] neuron_next = ~update ? neuron : "
-            f"neuron_last ? {neuron_bits}'d0 : neuron + {neuron_bits}'d1;",
+        size = unsigned_bits(n - 1)
+        lines += [
+            f"reg [{size - 1}:0] neuron;",
+            f"wire neuron_last = neuron == {size}'d{n - 1};",
+            f"wire [{size - 1}:0] neuron_next = ~update ? neuron : "
+            f"neuron_last ? {size}'d0 : neuron + {size}'d1;",
             "always @(posedge clk or negedge rst_n)",
-            f"    if (!rst_n) neuron <= {neuron_bits}'d0;",
+            f"    if (!rst_n) neuron <= {size}'d0;",
             "    else neuron <= neuron_next;",
         ]
     else:
-        body += ["wire neuron_last = 1'b1;"]
-    body += ["assign next = update & neuron_last;"] + register("first", "1'b0", enable="next", reset_to=1)
-    if place.last:
-        body += counter("step", T - 1, "next") if T > 1 else ["wire step_last = 1'b1;"]
+        lines += ["wire neuron_last = 1'b1;"]
+    lines += ["assign next = update & neuron_last;"] + register("first", "1'b0", enable="next", reset_to=1)
+    if x.place.last:
+        lines += counter("step", T - 1, "next") if T > 1 else ["wire step_last = 1'b1;"]
+    return lines
 
-    fields = []  # (name, bits, start value): the state of a neuron
-    SW = place.score_width
-    if place.fires:
-        fields += state_fields(layer, network)
-        if k["refractory"]:
-            fields.append(("waiting", unsigned_bits(k["refractory"]), 0))
-    if place.last:
-        fields.append(("score_state", SW if not place.fires else unsigned_bits(T), 0))
-    for x in ends:
-        body += state_lines(fields, n, x)
 
-    ports = ["input wire clk", "input wire rst_n", "input wire go", f"input wire [{n_in - 1}:0] spikes"]
-    ports += ["output wire ready", "output wire next"]
-    debug = []
-    if place.fires:
-        body += noise_lines(layer, network, "next")
-        for unit, x in enumerate(ends):
-            neurons = range(unit * n, (unit + 1) * n)
-            body += folded_neuron(layer, network, place.number, neurons, {f[0] for f in fields}, x)
-        kind = "held" if place.feeds_parallel else "shifted"
-        for x in ends:
-            after = f"{{fires{x}, shifted{x}[{n - 1}:1]}}" if n > 1 else f"fires{x}"
-            body += register(f"shifted{x}", after, n, "update")
-            if place.feeds_parallel:
-                body += register(f"held{x}", after, n, "next")
-        fired = ", ".join(f"{kind}{x}" for x in reversed(ends))
-        body += [f"assign fired = {fired if U == 1 else f'{{{fired}}}'};"]
-        ports.append(f"output wire [{layer.n_out - 1}:0] fired")
-        debug = [f"output reg [{layer.n_out * W - 1}:0] debug_v"]
-        body += ["`ifdef SCNAS_DEBUG"]
-        for unit, x in enumerate(ends):
-            lowest, size = unit * n * W, n * W
-            own = f"debug_v[{lowest + size - 1}:{lowest}]" if U > 1 else "debug_v"
-            moved = f"{{v_new{x}, debug_v[{lowest + size - 1}:{lowest + W}]}}" if n > 1 else f"v_new{x}"
-            body += [f"always @(posedge clk) if (update) {own} <= {moved};"]
-        body += ["`endif"]
-    if place.last:
-        if place.fires:
-            width = unsigned_bits(T)
-            body += [
-                f"assign score_state_new = score_state + {{{width - 1}'d0, fires}};"
-                if width > 1
-                else "assign score_state_new = score_state | fires;"
-            ]
-            shown = f"{{{SW - width}'d0, score_state_new}}"
-        else:
-            grown = sign_extended("current", W, SW)
-            body += [f"assign score_state_new = score_state + {grown};"]
-            shown = "score_state_new"
-        body += [f"reg signed [{SW - 1}:0] score_shown;", f"always @(posedge clk) score_shown <= {shown};"]
-        body += register("showing", "update & step_last")
-        body += ["assign score_valid = showing;", "always @* score = score_shown;"]
-        ports += [f"input wire [{unsigned_bits(n - 1) - 1}:0] index", "output wire score_valid"]
-        ports += [f"output reg signed [{SW - 1}:0] score"]
-    return module(name, ports, body, debug)
+def _neurons(x: Folded) -> list[str]:
+    """The noise, the datapath of every unit, and `fired`: the spikes of a step, collected one by one."""
+    n, names = x.each, {name for name, _, _ in x.fields}
+    lines = noise_lines(x.layer, x.network, "next")
+    for unit, end in enumerate(x.ends):
+        lines += folded_neuron(
+            x.layer, x.network, x.place.number, range(unit * n, (unit + 1) * n), names, end
+        )
+    for end in x.ends:
+        after = f"{{fires{end}, shifted{end}[{n - 1}:1]}}" if n > 1 else f"fires{end}"
+        lines += register(f"shifted{end}", after, n, "update")
+        if x.place.feeds_parallel:
+            lines += register(f"held{end}", after, n, "next")
+    kind = "held" if x.place.feeds_parallel else "shifted"
+    fired = ", ".join(f"{kind}{end}" for end in reversed(x.ends))
+    return lines + [f"assign fired = {fired if len(x.ends) == 1 else f'{{{fired}}}'};"]
+
+
+def _debug_membranes(x: Folded) -> list[str]:
+    """Port debug_v: the membranes, collected as the spikes are. For simulations alone."""
+    n, W = x.each, x.network.word
+    size, lines = n * W, ["`ifdef SCNAS_DEBUG"]
+    for unit, end in enumerate(x.ends):
+        low, high = unit * size, (unit + 1) * size - 1
+        own = f"debug_v[{high}:{low}]" if len(x.ends) > 1 else "debug_v"
+        moved = f"{{v_new{end}, debug_v[{high}:{low + W}]}}" if n > 1 else f"v_new{end}"
+        lines += [f"always @(posedge clk) if (update) {own} <= {moved};"]
+    return lines + ["`endif"]
+
+
+def _scores(x: Folded) -> list[str]:
+    """The score of the neuron at work, shown after its last step."""
+    SW = x.place.score_width
+    if x.place.fires:
+        width = unsigned_bits(x.network.timesteps)
+        fires = f"score_state + {{{width - 1}'d0, fires}}" if width > 1 else "score_state | fires"
+        lines = [f"assign score_state_new = {fires};"]
+        shown = f"{{{SW - width}'d0, score_state_new}}"
+    else:
+        grown = sign_extended("current", x.network.word, SW)
+        lines = [f"assign score_state_new = score_state + {grown};"]
+        shown = "score_state_new"
+    lines += [f"reg signed [{SW - 1}:0] score_shown;", f"always @(posedge clk) score_shown <= {shown};"]
+    lines += register("showing", "update & step_last")
+    return lines + ["assign score_valid = showing;", "always @* score = score_shown;"]
 
 
 def state_lines(fields: list[tuple[str, int, int]], n: int, x: str) -> list[str]:

@@ -1,5 +1,7 @@
 """Widths, bounds and the small pieces of Verilog text that every layer is made of."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from scnas.hardware import schedule
@@ -102,7 +104,8 @@ def number_width(layer: Layer) -> int:
 # --- pieces of text ----------------------------------------------------------------------------------------
 
 
-def module(name: str, ports: list[str], body: list[str], debug_ports: list[str] = ()) -> list[str]:
+def module(name: str, ports: list[str], body: list[str], debug_ports: Sequence[str] = ()) -> list[str]:
+    """The lines of a module. debug_ports: those it has where SCNAS_DEBUG is defined."""
     lines = [f"module {name} ("]
     if debug_ports:
         lines += ["`ifdef SCNAS_DEBUG", *(f"    {port}," for port in debug_ports), "`endif"]
@@ -118,7 +121,9 @@ def sign_extended(signal: str, width: int, to: int) -> str:
     return signal if to == width else f"{signal}[{to - 1}:0]"
 
 
-def saturated_current(total: str, total_width: int, name: str, network: Network, shift: int, saturates: bool):
+def saturated_current(
+    total: str, total_width: int, name: str, network: Network, shift: int, saturates: bool
+) -> list[str]:
     """Lines that make the word `name` = sat_W(total * 2^shift)."""
     word, full = network.word, max(network.word, total_width + shift) + 1
     lines = [

@@ -91,13 +91,15 @@ def write_design(
     byte_serial: take the inputs of a step as ceil(n_inputs / 8) bytes, input 8k + b in bit b of byte k.
     name: put into the header (letters, digits and `_-.` are kept), for instance the architecture's.
     """
-    classes, T, layers = network.n_classes, network.timesteps, network.layers
+    T, layers = network.timesteps, network.layers
     score_width = signed_bits(*score_bounds(network))
     steps = [layer_step_clocks(layer) for layer in layers]
     mappings = [layer.mapping for layer in layers]
     input_clocks = schedule.byte_clocks(network.n_inputs) if byte_serial else 0
     lanes = [layer.lanes for layer in layers]
-    latency = schedule.latency_clocks(T, steps, mappings, classes, network.readout, input_clocks, lanes)
+    latency = schedule.latency_clocks(
+        T, steps, mappings, network.n_classes, network.readout, input_clocks, lanes
+    )
 
     kept = "".join(c for c in name if c.isascii() and (c.isalnum() or c in "_-."))
     lines = [f"// scnas design {kept}".rstrip(), f"// {describe(network)}"]
@@ -117,25 +119,7 @@ def write_design(
         write = parallel_layer if layer.mapping == "parallel" else folded_layer
         lines += write(layer, network, place)
 
-    ports = [
-        Port("clk", "input", 1, "clock, rising edge"),
-        Port("rst_n", "input", 1, "asynchronous reset, active low; needed once after power-up"),
-        Port("start", "input", 1, "begin an inference; one clock, at any time"),
-        Port("in_valid", "input", 1, "the input is there; hold it until in_ready"),
-        Port("in_byte", "input", 8, "eight inputs of this step, input 8k + b in bit b of byte k")
-        if byte_serial
-        else Port("in_spikes", "input", network.n_inputs, "the spikes of this step, input i in bit i"),
-        Port("in_ready", "output", 1, "the input is taken in this clock if in_valid"),
-        Port("score_valid", "output", 1, "a score is there; class 0 first, one for every class"),
-        Port(
-            "score",
-            "output",
-            score_width,
-            "signed score, Q(F)" if network.readout == "membrane" else "spikes",
-        ),
-        Port("class_index", "output", unsigned_bits(classes - 1), "the class, when done"),
-        Port("done", "output", 1, "high from the result until the next start"),
-    ]
+    ports = _ports(network, byte_serial, score_width)
     lines += top_module(network, ports, steps, byte_serial)
     text = "\n".join(lines).rstrip() + "\n"
     cells = tuple(sorted(path.stem for path in resources.hdl().glob("*.v") if f"{path.stem} " in text))
@@ -168,136 +152,195 @@ def describe(network: Network) -> str:
     )
 
 
-def top_module(network: Network, ports: list[Port], steps: list[int], byte_serial: bool) -> list[str]:
-    """The top: control, input registers, layers in a row, the class."""
-    layers, T, n_in = network.layers, network.timesteps, network.n_inputs
-    classes, W = network.n_classes, network.word
-    class_bits = unsigned_bits(classes - 1)
-    header, debug = [], []
-    for port in ports:
-        signed = "signed " if port.name == "score" else ""
-        size = (
-            f"[{port.width - 1}:0] "
-            if port.width > 1 or port.name in ("in_spikes", "class_index", "score")
-            else ""
-        )
-        header.append(f"{port.direction} wire {signed}{size}{port.name}")
-    body = [
-        "// A start clears everything else, asynchronously but from a register.",
-        "reg clear_n, clearing, open;",
-        "always @(posedge clk or negedge rst_n)",
-        "    if (!rst_n) begin",
-        "        clear_n <= 1'b0;",
-        "        clearing <= 1'b1;",
-        "        open <= 1'b0;",
-        "    end else begin",
-        "        clear_n <= ~start;",
-        "        clearing <= start;",
-        "        if (start) open <= 1'b1;",
-        "    end",
-        "",
-        "// T steps are taken; `accept` is the clock in which the first layer gets one.",
-        "wire accept, taken, core_ready;",
+def _ports(network: Network, byte_serial: bool, score_width: int) -> list[Port]:
+    """The ports of the top."""
+    if byte_serial:
+        spikes = Port("in_byte", "input", 8, "eight inputs of this step, input 8k + b in bit b of byte k")
+    else:
+        spikes = Port("in_spikes", "input", network.n_inputs, "the spikes of this step, input i in bit i")
+    score = "signed score, Q(F)" if network.readout == "membrane" else "spikes"
+    return [
+        Port("clk", "input", 1, "clock, rising edge"),
+        Port("rst_n", "input", 1, "asynchronous reset, active low; needed once after power-up"),
+        Port("start", "input", 1, "begin an inference; one clock, at any time"),
+        Port("in_valid", "input", 1, "the input is there; hold it until in_ready"),
+        spikes,
+        Port("in_ready", "output", 1, "the input is taken in this clock if in_valid"),
+        Port("score_valid", "output", 1, "a score is there; class 0 first, one for every class"),
+        Port("score", "output", score_width, score),
+        Port("class_index", "output", unsigned_bits(network.n_classes - 1), "the class, when done"),
+        Port("done", "output", 1, "high from the result until the next start"),
     ]
 
-    def cleared(lines: list[str]) -> list[str]:
-        return [line.replace("rst_n", "clear_n") for line in lines]
 
-    if byte_serial:
-        n_bytes = schedule.byte_clocks(n_in)
-        body += [f"reg [{8 * n_bytes - 1}:0] gathered;", "reg full;"]
-        body += [
-            "wire take = in_valid & in_ready;",
-            "assign in_ready = open & ~clearing & ~taken & (~full | accept);",
-            "assign accept = full & core_ready;",
-        ]
-        after = f"{{in_byte, gathered[{8 * n_bytes - 1}:8]}}" if n_bytes > 1 else "in_byte"
-        body += [f"always @(posedge clk) if (take) gathered <= {after};"]
-        body += (
-            counter("byte_number", n_bytes - 1, "take", "clear_n")
-            if n_bytes > 1
-            else ["wire byte_number_last = 1'b1;"]
-        )
-        body += [
-            "wire gathers = take & byte_number_last;",
-            "always @(posedge clk or negedge clear_n)",
-            "    if (!clear_n) full <= 1'b0;",
-            "    else full <= gathers | (full & ~accept);",
-            f"wire [{n_in - 1}:0] arriving = gathered[{n_in - 1}:0];",
-        ]
-        step_taken = "gathers"
-    else:
-        body += [
-            "assign in_ready = open & ~clearing & ~taken & core_ready;",
-            "assign accept = in_valid & in_ready;",
-            f"wire [{n_in - 1}:0] arriving = in_spikes;",
-        ]
-        step_taken = "accept"
-    body += counter("step", T - 1, step_taken, "clear_n") if T > 1 else ["wire step_last = 1'b1;"]
-    body += [
+def top_module(network: Network, ports: list[Port], steps: list[int], byte_serial: bool) -> list[str]:
+    """The top: control, input registers, layers in a row, the class.
+
+    steps: clocks that each layer needs for a step.
+    """
+    body = list(_START)
+    body += _byte_input(network.n_inputs) if byte_serial else _spike_input(network.n_inputs)
+    body += _steps_taken(network.timesteps, "gathers" if byte_serial else "accept")
+    body += [*_pace(steps), ""]
+    source, debug = "arriving", []
+    if network.layers[0].mapping == "parallel":
+        body += _input_register(network.n_inputs)
+        source = "inputs"
+    go = "accept"
+    for number in range(len(network.layers)):
+        body += _layer_instance(network, number, go, source)
+        if network.fires(number):
+            debug += _debug_ports(network, number)
+        go, source = f"next_{number}", f"fired_{number}"
+    body += [_argmax(network.n_classes, ports)]
+    return module(TOP, [_declared(port) for port in ports], body, debug)
+
+
+def _declared(port: Port) -> str:
+    """The declaration of a port."""
+    signed = "signed " if port.name == "score" else ""
+    is_vector = port.width > 1 or port.name in ("in_spikes", "class_index", "score")
+    size = f"[{port.width - 1}:0] " if is_vector else ""
+    return f"{port.direction} wire {signed}{size}{port.name}"
+
+
+_START = (
+    "// A start clears everything else, asynchronously but from a register.",
+    "reg clear_n, clearing, open;",
+    "always @(posedge clk or negedge rst_n)",
+    "    if (!rst_n) begin",
+    "        clear_n <= 1'b0;",
+    "        clearing <= 1'b1;",
+    "        open <= 1'b0;",
+    "    end else begin",
+    "        clear_n <= ~start;",
+    "        clearing <= start;",
+    "        if (start) open <= 1'b1;",
+    "    end",
+    "",
+    "// T steps are taken; `accept` is the clock in which the first layer gets one.",
+    "wire accept, taken, core_ready;",
+)
+
+
+def _byte_input(n_in: int) -> list[str]:
+    """A step of input, gathered byte by byte in a register of its own: `arriving`, there with `full`."""
+    n_bytes = schedule.byte_clocks(n_in)
+    several = n_bytes > 1
+    after = f"{{in_byte, gathered[{8 * n_bytes - 1}:8]}}" if several else "in_byte"
+    lines = [
+        f"reg [{8 * n_bytes - 1}:0] gathered;",
+        "reg full;",
+        "wire take = in_valid & in_ready;",
+        "assign in_ready = open & ~clearing & ~taken & (~full | accept);",
+        "assign accept = full & core_ready;",
+        f"always @(posedge clk) if (take) gathered <= {after};",
+    ]
+    lines += (
+        counter("byte_number", n_bytes - 1, "take", "clear_n")
+        if several
+        else ["wire byte_number_last = 1'b1;"]
+    )
+    return lines + [
+        "wire gathers = take & byte_number_last;",
+        "always @(posedge clk or negedge clear_n)",
+        "    if (!clear_n) full <= 1'b0;",
+        "    else full <= gathers | (full & ~accept);",
+        f"wire [{n_in - 1}:0] arriving = gathered[{n_in - 1}:0];",
+    ]
+
+
+def _spike_input(n_in: int) -> list[str]:
+    """A step of input that comes in one clock: `arriving`."""
+    return [
+        "assign in_ready = open & ~clearing & ~taken & core_ready;",
+        "assign accept = in_valid & in_ready;",
+        f"wire [{n_in - 1}:0] arriving = in_spikes;",
+    ]
+
+
+def _steps_taken(timesteps: int, event: str) -> list[str]:
+    """`taken`: all steps of the inference came in, each with an `event`."""
+    last = ["wire step_last = 1'b1;"]
+    return [
+        *(counter("step", timesteps - 1, event, "clear_n") if timesteps > 1 else last),
         "reg all_taken;",
         "assign taken = all_taken;",
         "always @(posedge clk or negedge clear_n)",
         "    if (!clear_n) all_taken <= 1'b0;",
-        f"    else if ({step_taken} & step_last) all_taken <= 1'b1;",
+        f"    else if ({event} & step_last) all_taken <= 1'b1;",
     ]
+
+
+def _pace(steps: list[int]) -> list[str]:
+    """`core_ready`: a step may begin, because the first layer and the slowest can take it."""
     period = schedule.period(steps)
     if steps[0] == period:
-        body += ["assign core_ready = ready_0;"]
-    else:
-        size = unsigned_bits(period - 1)
-        body += [
-            f"reg [{size - 1}:0] pause;  // clocks until the slowest layer can follow",
-            f"assign core_ready = pause == {size}'d0;",
-            "always @(posedge clk or negedge clear_n)",
-            f"    if (!clear_n) pause <= {size}'d0;",
-            f"    else if (accept) pause <= {size}'d{period - 1};",
-            f"    else if (~core_ready) pause <= pause - {size}'d1;",
-        ]
-    body += [""]
-    source = "arriving"
-    if layers[0].mapping == "parallel":
-        body += [
-            f"reg [{n_in - 1}:0] inputs;",
-            "always @(posedge clk or negedge clear_n)",
-            f"    if (!clear_n) inputs <= {n_in}'d0;",
-            "    else if (accept) inputs <= arriving;",
-        ]
-        source = "inputs"
-    go = "accept"
-    for number, layer in enumerate(layers):
-        fires, n = network.fires(number), layer.n_out
-        body += [f"wire ready_{number}, next_{number};"]
-        plugs = [".clk(clk)", ".rst_n(clear_n)", f".go({go})", f".spikes({source})"]
-        plugs += [f".ready(ready_{number})", f".next(next_{number})"]
-        if fires:
-            body += [f"wire [{n - 1}:0] fired_{number};"]
-            plugs.append(f".fired(fired_{number})")
-            debug += [
-                f"output wire [{n - 1}:0] debug_spikes_{number}",
-                f"output wire [{n * W - 1}:0] debug_v_{number}",
-            ]
-            debug += [f"output reg debug_step_{number}"]
-        if number == len(layers) - 1:
-            body += [f"wire [{class_bits - 1}:0] index;"]
-            plugs += [".index(index)", ".score_valid(score_valid)", ".score(score)"]
-        body += [f"scnas_layer{number} layer_{number} ("]
-        if fires:
-            body += ["`ifdef SCNAS_DEBUG", f"    .debug_v(debug_v_{number}),", "`endif"]
-        body += [f"    {plug}," for plug in plugs[:-1]] + [f"    {plugs[-1]}", ");"]
-        if fires:
-            body += [
-                "`ifdef SCNAS_DEBUG",
-                f"assign debug_spikes_{number} = fired_{number};",
-                f"always @(posedge clk or negedge clear_n) if (!clear_n) debug_step_{number} <= 1'b0;",
-                f"    else debug_step_{number} <= next_{number};",
-                "`endif",
-            ]
-        go, source = f"next_{number}", f"fired_{number}"
-    width = next(port.width for port in ports if port.name == "score")
-    body += [
-        f"sc_argmax #(.CLASSES({classes}), .SCORE_WIDTH({width}), .CLASS_WIDTH({class_bits})) argmax ("
-        ".clk(clk), .rst_n(clear_n), .valid(score_valid), .score(score), .index(index), "
-        ".best_class(class_index), .done(done));",
+        return ["assign core_ready = ready_0;"]
+    size = unsigned_bits(period - 1)
+    return [
+        f"reg [{size - 1}:0] pause;  // clocks until the slowest layer can follow",
+        f"assign core_ready = pause == {size}'d0;",
+        "always @(posedge clk or negedge clear_n)",
+        f"    if (!clear_n) pause <= {size}'d0;",
+        f"    else if (accept) pause <= {size}'d{period - 1};",
+        f"    else if (~core_ready) pause <= pause - {size}'d1;",
     ]
-    return module(TOP, header, body, debug)
+
+
+def _input_register(n_in: int) -> list[str]:
+    """`inputs`: the spikes of a step, held for a parallel first layer."""
+    return [
+        f"reg [{n_in - 1}:0] inputs;",
+        "always @(posedge clk or negedge clear_n)",
+        f"    if (!clear_n) inputs <= {n_in}'d0;",
+        "    else if (accept) inputs <= arriving;",
+    ]
+
+
+def _layer_instance(network: Network, number: int, go: str, spikes: str) -> list[str]:
+    """Layer `number`, its wires, and where it fires what a simulation sees of it."""
+    fires = network.fires(number)
+    lines = [f"wire ready_{number}, next_{number};"]
+    plugs = [".clk(clk)", ".rst_n(clear_n)", f".go({go})", f".spikes({spikes})"]
+    plugs += [f".ready(ready_{number})", f".next(next_{number})"]
+    if fires:
+        lines += [f"wire [{network.layers[number].n_out - 1}:0] fired_{number};"]
+        plugs.append(f".fired(fired_{number})")
+    if number == len(network.layers) - 1:
+        lines += [f"wire [{unsigned_bits(network.n_classes - 1) - 1}:0] index;"]
+        plugs += [".index(index)", ".score_valid(score_valid)", ".score(score)"]
+    lines += [f"scnas_layer{number} layer_{number} ("]
+    if fires:
+        lines += ["`ifdef SCNAS_DEBUG", f"    .debug_v(debug_v_{number}),", "`endif"]
+    lines += [f"    {plug}," for plug in plugs[:-1]] + [f"    {plugs[-1]}", ");"]
+    if not fires:
+        return lines
+    return lines + [
+        "`ifdef SCNAS_DEBUG",
+        f"assign debug_spikes_{number} = fired_{number};",
+        f"always @(posedge clk or negedge clear_n) if (!clear_n) debug_step_{number} <= 1'b0;",
+        f"    else debug_step_{number} <= next_{number};",
+        "`endif",
+    ]
+
+
+def _debug_ports(network: Network, number: int) -> list[str]:
+    """Ports that show a simulation the spikes and membranes of layer `number`, and when they are there."""
+    n = network.layers[number].n_out
+    return [
+        f"output wire [{n - 1}:0] debug_spikes_{number}",
+        f"output wire [{n * network.word - 1}:0] debug_v_{number}",
+        f"output reg debug_step_{number}",
+    ]
+
+
+def _argmax(classes: int, ports: list[Port]) -> str:
+    """The cell that compares the scores of so many classes."""
+    width = {port.name: port.width for port in ports}
+    return (
+        f"sc_argmax #(.CLASSES({classes}), .SCORE_WIDTH({width['score']}), "
+        f".CLASS_WIDTH({width['class_index']})) argmax ("
+        ".clk(clk), .rst_n(clear_n), .valid(score_valid), .score(score), .index(index), "
+        ".best_class(class_index), .done(done));"
+    )

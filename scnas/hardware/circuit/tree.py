@@ -7,7 +7,7 @@ more through its carry input, where the AND is free: the carry out of a + b + c 
 
 import heapq
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from scnas.hardware.circuit.signal import unsigned_bits
@@ -44,27 +44,28 @@ class Tree(NamedTuple):
 FIRST_SUMS = 2  # adders between a word and the register that cuts a tree
 
 
+@dataclass
+class Stage:
+    """The register `name` that cuts the adder trees of a unit; bits: the signals it takes, lowest first."""
+
+    name: str
+    bits: list[str] = field(default_factory=list)
+
+    def hold(self, signal: str, width: int) -> str:
+        """Verilog of the bits of the register that hold `signal`, which are added to it."""
+        at = len(self.bits)
+        self.bits += [signal] if width == 1 else [f"{signal}[{bit}]" for bit in range(width)]
+        return f"{self.name}[{at + width - 1}:{at}]" if width > 1 else f"{self.name}[{at}]"
+
+
 def plan_tree(leaves: list[Leaf], staged: bool) -> Tree:
-    """Groups leaves, as the head of this module describes it. staged: a register cuts the tree."""
-    groups = defaultdict(list)
-    for leaf in leaves:
-        groups[leaf.threshold or ""].append(leaf)
-    words, singles = [], []
-    for key in sorted(groups):
-        same = groups[key]
-        whole = len(same) // 3 * 3
-        words += [same[i : i + 3] for i in range(0, whole, 3)]
-        singles += same[whole:]
-    # A tree of n words has n - 1 adders; each takes one single through its carry input.
-    while len(words) > 1 and len(singles) + 3 <= len(words) - 2:
-        singles += words.pop()
-    while len(singles) > max(len(words) - 1, 0):
-        words.append(singles[:3])
-        del singles[:3]
+    """The tree that adds `leaves`, as the head of this module describes it. staged: a register cuts it."""
+    words, singles = _grouped(leaves)
     most, depth = [len(word) for word in words], [0] * len(words)
     heap = [(most[i], i) for i in range(len(words))]
     heapq.heapify(heap)
-    left, adders, behind = len(singles), [], set()
+    adders: list[tuple[int, int, int | None]] = []
+    left, behind = len(singles), set[int]()
     tree = Tree(words, singles, adders, most, set(), set())
     for i in range(len(words) - 1):
         (_, a), (_, b) = heapq.heappop(heap), heapq.heappop(heap)
@@ -85,68 +86,94 @@ def plan_tree(leaves: list[Leaf], staged: bool) -> Tree:
     return tree
 
 
-def adder_tree(
-    leaves: list[Leaf], name: str, stage: tuple[str, list[str]] | None = None
-) -> tuple[list[str], str, int]:
+def _grouped(leaves: list[Leaf]) -> tuple[list[list[Leaf]], list[Leaf]]:
+    """Words of up to three leaves, and the single leaves that carry inputs take: at most one an adder."""
+    groups = defaultdict(list)
+    for leaf in leaves:
+        groups[leaf.threshold or ""].append(leaf)
+    words: list[list[Leaf]] = []
+    singles: list[Leaf] = []
+    for key in sorted(groups):
+        same = groups[key]
+        whole = len(same) // 3 * 3
+        words += [same[i : i + 3] for i in range(0, whole, 3)]
+        singles += same[whole:]
+    # A tree of n words has n - 1 adders; each takes one single through its carry input.
+    while len(words) > 1 and len(singles) + 3 <= len(words) - 2:
+        singles += words.pop()
+    while len(singles) > max(len(words) - 1, 0):
+        words.append(singles[:3])
+        del singles[:3]
+    return words, singles
+
+
+def adder_tree(leaves: list[Leaf], name: str, stage: Stage | None = None) -> tuple[list[str], str, int]:
     """Verilog lines that add the products of `leaves`, the name of the sum, and its greatest value.
 
-    `name` begins every signal of the tree. stage: the name of a register that cuts the tree and the signals
-    that its bits take, to which those of this tree are added; the sum is then that of the clock before.
+    `name` begins every signal of the tree. stage: the register that cuts it, which takes what this tree
+    holds; the sum is then that of the clock before.
     """
     if not leaves:
         return [], "1'b0", 0
     if len(leaves) == 1 and stage is None:
         return [f"wire {name} = {leaves[0].product};"], name, 1
     tree = plan_tree(leaves, stage is not None)
-    lines: list[str] = []
-
-    def held(signal: str, width: int) -> str:
-        """The same signal behind the register."""
-        register, bits = stage
-        at = len(bits)
-        bits.extend([signal] if width == 1 else [f"{signal}[{bit}]" for bit in range(width)])
-        size, part = (f"[{width - 1}:0] ", f"[{at + width - 1}:{at}]") if width > 1 else ("", f"[{at}]")
-        lines.append(f"wire {size}{signal}_held = {register}{part};")
-        return f"{signal}_held"
-
-    signals = []
-    for i, word in enumerate(tree.words):
-        thresholds = {leaf.threshold for leaf in word}
-        signal, width = f"{name}_w{i}", unsigned_bits(len(word))
-        if len(word) == 1:
-            lines.append(f"wire {signal} = {word[0].product};")
-        elif len(thresholds) == 1:
-            total = " + ".join(f"{{{width - 1}'d0, {leaf.tap}}}" for leaf in word)
-            gate = thresholds.pop()
-            gated = total if gate is None else f"{{{width}{{{gate}}}}} & ({total})"
-            lines.append(f"wire [{width - 1}:0] {signal} = {gated};")
-        else:
-            total = " + ".join(f"{{{width - 1}'d0, {leaf.product}}}" for leaf in word)
-            lines.append(f"wire [{width - 1}:0] {signal} = {total};")
-        signals.append(signal)
+    signals = [f"{name}_w{i}" for i in range(len(tree.words))]
+    lines = [_word(word, signal) for word, signal in zip(tree.words, signals, strict=True)]
     singles = list(tree.singles)
-    for i in sorted(tree.held_singles):
-        lines.append(f"wire {name}_c{i} = {singles[i].product};")
-        singles[i] = Leaf(held(f"{name}_c{i}", 1), None)
+
+    def hold(node: int) -> None:
+        """From here on `node` is what the register holds of it."""
+        if stage is not None and node in tree.held:
+            line, signals[node] = _held(signals[node], unsigned_bits(tree.most[node]), stage)
+            lines.append(line)
+
+    if stage is not None:
+        for i in sorted(tree.held_singles):
+            lines.append(f"wire {name}_c{i} = {singles[i].product};")
+            line, held = _held(f"{name}_c{i}", 1, stage)
+            lines.append(line)
+            singles[i] = Leaf(held, None)
     for i, (a, b, single) in enumerate(tree.adders):
-        for node in (a, b):
-            if node in tree.held:
-                signals[node] = held(signals[node], unsigned_bits(tree.most[node]))
+        hold(a)
+        hold(b)
         width, signal = unsigned_bits(tree.most[len(signals)]), f"{name}_s{i}"
         terms = []
         for node in (a, b):
             padding = width - unsigned_bits(tree.most[node])
             terms.append(f"{padding}'d0, {signals[node]}" if padding else signals[node])
-        if single is None:
-            lines.append(f"wire [{width - 1}:0] {signal} = {{{terms[0]}}} + {{{terms[1]}}};")
-        else:
-            carry = singles[single]
-            gate = carry.threshold or carry.tap
-            lines.append(
-                f"wire [{width}:0] {signal}_c = {{{terms[0]}, {carry.tap}}} + {{{terms[1]}, {gate}}};"
-            )
-            lines.append(f"wire [{width - 1}:0] {signal} = {signal}_c[{width}:1];")
+        lines += _adder(signal, width, terms, None if single is None else singles[single])
         signals.append(signal)
-    if len(signals) - 1 in tree.held:
-        signals[-1] = held(signals[-1], unsigned_bits(tree.most[-1]))
+    hold(len(signals) - 1)
     return lines, signals[-1], tree.most[-1]
+
+
+def _held(signal: str, width: int, stage: Stage) -> tuple[str, str]:
+    """The line that names what the register holds of `signal`, and that name."""
+    size = f"[{width - 1}:0] " if width > 1 else ""
+    return f"wire {size}{signal}_held = {stage.hold(signal, width)};", f"{signal}_held"
+
+
+def _word(word: list[Leaf], signal: str) -> str:
+    """The line that adds the products of up to three leaves as `signal`."""
+    if len(word) == 1:
+        return f"wire {signal} = {word[0].product};"
+    width, thresholds = unsigned_bits(len(word)), {leaf.threshold for leaf in word}
+    if len(thresholds) > 1:
+        total = " + ".join(f"{{{width - 1}'d0, {leaf.product}}}" for leaf in word)
+        return f"wire [{width - 1}:0] {signal} = {total};"
+    total = " + ".join(f"{{{width - 1}'d0, {leaf.tap}}}" for leaf in word)
+    gate = thresholds.pop()
+    gated = total if gate is None else f"{{{width}{{{gate}}}}} & ({total})"
+    return f"wire [{width - 1}:0] {signal} = {gated};"
+
+
+def _adder(signal: str, width: int, terms: list[str], carry: Leaf | None) -> list[str]:
+    """The lines of `signal` as the sum of two terms, and of a leaf in the carry input."""
+    if carry is None:
+        return [f"wire [{width - 1}:0] {signal} = {{{terms[0]}}} + {{{terms[1]}}};"]
+    gate = carry.threshold or carry.tap
+    return [
+        f"wire [{width}:0] {signal}_c = {{{terms[0]}, {carry.tap}}} + {{{terms[1]}, {gate}}};",
+        f"wire [{width - 1}:0] {signal} = {signal}_c[{width}:1];",
+    ]

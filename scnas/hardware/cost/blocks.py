@@ -11,11 +11,12 @@ import numpy as np
 from scnas.hardware import schedule
 from scnas.hardware.cost.folding import block_shapes, folding_of
 from scnas.hardware.cost.structure import SHORT, Structure, bits_of
+from scnas.hardware.targets import FAMILIES, ByFamily, Family
 
 
-def _registers(x: Structure, family: str) -> np.ndarray:
+def registers(x: Structure, family: str) -> np.ndarray:
     """Flip-flops of every layer after synthesis, [N]; those of the top are with its ends."""
-    f = folding_of(x, family)
+    f, lut_ram = folding_of(x, family), FAMILIES[family].lut_ram
     streams = x.length > 1
     generator = np.where(x.lfsr, 16 + streams * bits_of(x.length - 1), np.log2(x.length))
     noise = 16 * (x.fires & x.noisy)
@@ -43,7 +44,7 @@ def _registers(x: Structure, family: str) -> np.ndarray:
         + f.rom_in_logic * x.rom_bits + x.spike_bits + f.banks
         + scan + score_shown
         + x.units * ~f.states_in_block * f.state  # the one that is read
-        + (f.states_in_logic * x.n_out * f.state if family == "ice40" else 0)
+        + (0 if lut_ram else f.states_in_logic * x.n_out * f.state)
     )  # fmt: skip
     top = 3 + 1 + (x.timesteps > 1) * bits_of(x.timesteps - 1) + x.waits * bits_of(x.period - 1)
     top = x.first * (top + np.where(x.folded, 0, x.inputs_used))
@@ -59,7 +60,7 @@ def _byte_counter(x: Structure) -> np.ndarray:
 
 def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
     """How many of each logic block every layer needs, [N] each. What a block is counted in: its comment."""
-    f = folding_of(x, family)
+    f, lut_ram, trims = folding_of(x, family), FAMILIES[family].lut_ram, FAMILIES[family].trims_chains
     wired, folded, W, n = ~x.folded, x.folded, x.word, x.live
     whole = x.last & ~x.fires & wired & (x.saturating < 0.5)
     leaky, izhikevich = x.fires & ~x.quadratic, x.fires & x.quadratic & ~x.derived
@@ -105,9 +106,9 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
         + x.spike_bits + x.byte_registers,
         # folded
         "lanes": folded * x.lanes_used * 1.0,  # those without a weight are never on
-        # of the lanes' comparators; ice40_opt cuts a carry chain at both ends
-        "lane_bits": folded * (x.lane_span if family == "ice40" else (magnitude > SHORT) * x.lane_reach),
-        "short_lane_bits": folded * (family != "ice40") * (magnitude <= SHORT) * x.lane_reach,
+        # of the lanes' comparators
+        "lane_bits": folded * (x.lane_span if trims else (magnitude > SHORT) * x.lane_reach),
+        "short_lane_bits": folded * (not trims) * (magnitude <= SHORT) * x.lane_reach,
         "weight_bits": folded * x.magnitude_columns,  # of all lanes, that are no constants
         "bank_bits": folded * (f.rows - 1) * x.rom_bits,  # chosen from block RAMs above each other
         "lane_words": folded * x.lane_words,
@@ -121,9 +122,9 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
         "folded_total_bits": folded * x.units * x.total_bits,
         "threshold_luts": folded * ~f.thresholds_in_block * x.threshold_luts,
         "state_bits": folded * x.units * f.state,
-        # registers on iCE40, elsewhere LUT RAM of 16 words of 4 bits
+        # LUT RAM of 16 words of 4 bits, or registers
         "logic_state_bits": f.states_in_logic * (
-            f.state * n if family == "ice40" else x.units * 4 * np.ceil(f.state / 4) * np.ceil(f.each / 16)
+            x.units * 4 * np.ceil(f.state / 4) * np.ceil(f.each / 16) if lut_ram else f.state * n
         ),
         "datapath_bits": folded * leaky * units * W,
         "folded_driven_bits": folded * units * x.driven_bits,
@@ -148,7 +149,7 @@ def blocks(x: Structure, family: str) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def _memories(x: Structure, family: str) -> np.ndarray:
+def memories(x: Structure, family: str) -> np.ndarray:
     """Block RAMs of every layer, [N]: weights, states and thresholds of folded layers."""
     f = folding_of(x, family)
     total = np.zeros(len(x.network))
@@ -161,14 +162,13 @@ def _memories(x: Structure, family: str) -> np.ndarray:
     return total
 
 
-def _multipliers(x: Structure, family: str) -> np.ndarray:
-    """Multiplier blocks of every layer, [N]: synth_ice40 takes none without -dsp."""
-    if family == "ice40":
+def multipliers(x: Structure, family: str) -> np.ndarray:
+    """Multiplier blocks of every layer, [N]."""
+    side, spare = FAMILIES[family].multiplier_bits, FAMILIES[family].multiplier_spare
+    if side is None:
         return np.zeros(len(x.network))
-    side = {"ecp5": 18, "xilinx": 25}[family]  # bits of the wider operand; the other one has 18
-    known = x.products * np.ceil((x.word + 1) / side) + x.squares * np.ceil(x.word / side) * np.ceil(
-        x.word / 18
-    )
+    word = x.word - spare
+    known = x.products * np.ceil((word + 1) / side) + x.squares * np.ceil(word / side) * np.ceil(word / 18)
     return ~x.derived * known + x.derived_multipliers
 
 
@@ -240,20 +240,15 @@ LUT4 = {
     "layers": 5.0,
     "networks": 10.0,
 }
-# On iCE40 a register without logic before it takes a logic cell of its own.
-ICE40_CELLS = LUT4 | {"plain_registers": 1.0, "ring_bits": 1.0, "logic_state_bits": 1.0}
-# ECP5 and 7 series square in multiplier blocks and keep small memories in LUT RAM.
-_MULTIPLIERS = {
-    "square_bits": 0.5,
-    "folded_square_bits": 0.5,
-    "izhikevich_bits": 8.0,
-    "derived_adder_bits": 1.2,
-    "derived_digit_bits": 0.25,
-    "derived_product_bits": 0.0,
-    "derived_choice_bits": 0.65,
-    "logic_state_bits": 1.0,
-}
-ECP5_LUTS = LUT4 | _MULTIPLIERS | {"odd_chains": 1.0}
-# A LUT6 holds two LUT5 that share inputs, and a carry chain takes two operands of three inputs.
-LUT6 = {n: figure * (1.0 if "bits" in n else 0.65) for n, figure in (LUT4 | _MULTIPLIERS).items()}
-PRIOR: Mapping[str, Mapping[str, float]] = {"ice40": ICE40_CELLS, "ecp5": ECP5_LUTS, "xilinx": LUT6}
+
+
+def _prior(family: Family) -> dict[str, float]:
+    """Logic per block by hand: the table, and what the family's logic does otherwise."""
+    figures = {**LUT4, **family.figures}
+    if family.lut_inputs == 4:
+        return figures
+    # A LUT6 holds two LUT5 that share inputs, and a carry chain takes two operands of three inputs.
+    return {n: figure * (1.0 if "bits" in n else 0.65) for n, figure in figures.items()}
+
+
+PRIOR: Mapping[str, Mapping[str, float]] = ByFamily(_prior)

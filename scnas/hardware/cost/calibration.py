@@ -17,29 +17,51 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import minimize, nnls
 
 from scnas.contract import Refused
 from scnas.files import write_whole
 from scnas.hardware import targets
 from scnas.hardware.circuit.top import Design
-from scnas.hardware.cost import blocks, price, timing
+from scnas.hardware.cost import blocks, fit_delays, fit_luts, price, timing
 from scnas.hardware.cost.plan import FIRST, HELD_OUT, drawn_network, plan
-from scnas.hardware.tools.synthesis import Synthesis, design_for, synthesize
+from scnas.hardware.tools import synthesis
+from scnas.hardware.tools.synthesis import Synthesis, design_for
 from scnas.snn.network import Network
 from scnas.space import Architecture
 
 COLUMNS = (
-    "design", "target", "status", "luts", "lut_cells", "ffs", "carries", "brams", "dsps", "fmax_mhz",
-    "latency_clocks", "wall_s", "seed", "tools", "flags", "verilog", "architecture",
-)  # fmt: skip
+    "design",
+    "target",
+    "status",
+    "luts",
+    "lut_cells",
+    "ffs",
+    "carries",
+    "brams",
+    "dsps",
+    "fmax_mhz",
+    "latency_clocks",
+    "wall_s",
+    "seed",
+    "tools",
+    "flags",
+    "verilog",
+    "architecture",
+)
 RUN_FILE, RUN_COLUMNS = "calibration.csv", (*COLUMNS, "blocks")  # of the designs of a run
 
 
 def collect(
-    architectures: Sequence[Architecture], target: str, path: str | Path, *, first: int = FIRST,
-    level: str = "route", seed: int = 1, timeout_s: float = 600.0, cache: str | Path | None = None,
-) -> list[dict]:  # fmt: skip
+    architectures: Sequence[Architecture],
+    target: str,
+    path: str | Path,
+    *,
+    first: int = FIRST,
+    level: str = "route",
+    seed: int = 1,
+    timeout_s: float = 600.0,
+    cache: str | Path | None = None,
+) -> list[dict]:
     """Build every architecture on `target` and keep the rows in the CSV at `path`, which grows as they come.
 
     The network of row i is drawn_network(architectures[i], first + i). Rows already in the file for the
@@ -56,12 +78,12 @@ def collect(
         key = (str(i), target)
         if key in rows and rows[key]["verilog"] == digest and _is_built(rows[key], level):
             continue
-        found = synthesize(
+        found = synthesis.synthesize(
             verilog, design.top, target, level=level, seed=seed, timeout_s=timeout_s, cache=cache
         )
         if found.status == "not_run":
             raise RuntimeError(found.message)
-        rows[key] = _row(str(i), architecture, design, found)
+        rows[key] = row_of(str(i), architecture, design, found)
         write_rows(path, rows.values())
     return list(rows.values())
 
@@ -72,13 +94,11 @@ def _digest(verilog: str) -> str:
 
 def _is_built(row: Mapping[str, str], level: str) -> bool:
     """Whether a row holds what a build at `level` would: a clock, if it is to be routed and can be."""
-    return level != "route" or row["status"] != "done" or bool(row["fmax_mhz"]) or row["target"] in _UNROUTED
+    unrouted = {name for name, chip in targets.TARGETS.items() if not chip.routed}
+    return level != "route" or row["status"] != "done" or bool(row["fmax_mhz"]) or row["target"] in unrouted
 
 
-_UNROUTED = tuple(name for name, chip in targets.TARGETS.items() if chip.pins is None)
-
-
-def _row(number: str, architecture: Architecture, design: Design, found: Synthesis) -> dict:
+def row_of(number: str, architecture: Architecture, design: Design, found: Synthesis) -> dict:
     """What a CSV keeps of a design that was built."""
     figures = {name: value for name, value in asdict(found).items() if name in COLUMNS and value is not None}
     return {
@@ -123,9 +143,6 @@ FIGURES_OF = {
     "latency_clocks": "latency_clocks",
     "fmax_mhz": "modelled_fmax_mhz",
 }
-_STRENGTHS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-_DELAY_STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-_FOLDS = 6
 LEAST_DESIGNS = 13  # that a fit needs
 
 
@@ -137,7 +154,7 @@ class Fit:
     table: one row per design with `design`, `held_out` and the real and the modelled value of FIGURES_OF,
     as far as the real one is known. strength, delay_strength: how firmly figures and delays hold to those
     counted by hand. statistics: [k + 1, k + 1] upper triangular, all that a fit of the k figures needs to
-    know of the fitted designs, see `statistics`.
+    know of the fitted designs, see `fit_luts`.
     """
 
     target: str
@@ -181,12 +198,15 @@ def network_of(row: Mapping[str, str]) -> Network:
 
 
 def compare(
-    row: Mapping[str, str], network: Network, target: str, figures: Mapping[str, float] | None = None,
+    row: Mapping[str, str],
+    network: Network,
+    target: str,
+    figures: Mapping[str, float] | None = None,
     delays: Mapping[str, float] | None = None,
-) -> dict:  # fmt: skip
+) -> dict:
     """Real and modelled values of FIGURES_OF of one design, as far as the row knows the real ones."""
     modelled = price.measure(network, target, figures=figures, delays=delays)
-    entry = {"design": int(row["design"]), "held_out": held_out(int(row["design"]))}
+    entry: dict[str, float] = {"design": int(row["design"]), "held_out": held_out(int(row["design"]))}
     for name, attribute in FIGURES_OF.items():
         if row[name] != "":
             real = float(row[name]) if name == "fmax_mhz" else int(row[name])
@@ -198,86 +218,38 @@ def fit(rows: Sequence[dict], target: str) -> Fit:
     """Non-negative figures per block that fit the rows of `target`, held-out rows not used.
 
     Least squares of the relative error, with figures pulled towards those counted by hand
-    (cost.PRIOR) as firmly as cross-validation within the fitted rows likes best; delays in the same way,
+    (`blocks.PRIOR`) as firmly as cross-validation within the fitted rows likes best; delays in the same way,
     from the designs that were routed. Raises ValueError when fewer than LEAST_DESIGNS rows are there to fit.
     """
     chip = targets.target(target)
     built = [row for row in rows if row["target"] == target and row["status"] in ("done", "does_not_fit")]
     networks = [network_of(row) for row in built]
     prior = blocks.PRIOR[chip.family]
-    a, y = _logic([price.logic_blocks(n, chip) for n in networks], [float(r["luts"]) for r in built], prior)
+    a, y = fit_luts.designs(
+        [price.logic_blocks(n, chip) for n in networks], [float(r["luts"]) for r in built], prior
+    )
     kept = np.array([not held_out(int(row["design"])) for row in built], dtype=bool)
     if kept.sum() < LEAST_DESIGNS:
         raise Refused(f"a fit needs at least {LEAST_DESIGNS} designs that are not held out, got {kept.sum()}")
     start = np.array(list(prior.values()))
-    strength = min(_STRENGTHS, key=lambda s: _cross_validated(a[kept], y[kept], start, s))
-    known = statistics(a[kept], y[kept])
-    found = dict(zip(prior, _figures(known, start, strength).tolist(), strict=True))
+    figures, strength, known = fit_luts.fit(a[kept], y[kept], start)
+    found = dict(zip(prior, figures.tolist(), strict=True))
     routed = [i for i, row in enumerate(built) if kept[i] and row["fmax_mhz"]]
     delays, delay_strength = None, None
     if len(routed) >= LEAST_DESIGNS:
-        paths = _Paths.of([networks[i] for i in routed], chip)
+        paths = fit_delays.Paths.of([networks[i] for i in routed], chip)
         real = np.array([1000 / float(built[i]["fmax_mhz"]) for i in routed])
-        delays, delay_strength = _fit_delays(paths, real, timing.PRIOR_NS[chip.family])
+        delays, delay_strength = fit_delays.fit(paths, real, timing.PRIOR_NS[chip.family])
     table = [compare(row, n, target, found, delays) for row, n in zip(built, networks, strict=True)]
     if delays is None:
         table = [{k: v for k, v in row.items() if not k.startswith("fmax_mhz")} for row in table]
     return Fit(target, found, delays, table, strength, delay_strength, known)
 
 
-# -- logic ---------------------------------------------------------------------------------------
-
-
-def _logic(
-    counts: Sequence[Mapping[str, float]], luts: Sequence[float], prior: Mapping[str, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Blocks [n, k] and LUTs [n] of n designs, blocks in the order of `prior`."""
-    a = np.array([[count[name] for name in prior] for count in counts]).reshape(len(counts), len(prior))
-    return a, np.array(luts, dtype=float)
-
-
-def statistics(a: np.ndarray, y: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-    """All that least squares of the relative error needs of designs with blocks a [n, k] and LUTs y [n].
-
-    [k + 1, k + 1] upper triangular R with R'R the products of the weighted rows (a / y, 1), by QR.
-    before: that of other designs, which are then part of the result.
-    """
-    rows = np.column_stack([a / y[:, None], np.ones(len(y))])
-    if before is not None:
-        rows = np.vstack([before, rows])
-    r = np.linalg.qr(np.vstack([rows, np.zeros((a.shape[1] + 1, a.shape[1] + 1))]), mode="r")
-    return r * np.where(np.diag(r) < 0, -1, 1)[:, None]
-
-
-def _figures(known: np.ndarray, prior: np.ndarray, strength: float) -> np.ndarray:
-    """argmin over f >= 0 of |a f / y - 1|^2 + strength * |(f - prior) / prior|^2. known: `statistics`."""
-    pull = np.sqrt(strength) / np.maximum(prior, 0.2)
-    left = np.vstack([known[:, :-1], np.diag(pull)])
-    return nnls(left, np.concatenate([known[:, -1], pull * prior]), maxiter=100 * len(prior))[0]
-
-
-def _cross_validated(a: np.ndarray, y: np.ndarray, prior: np.ndarray, strength: float) -> float:
-    """Mean relative error on folds that the fit has not seen."""
-    fold = np.arange(len(y)) % _FOLDS
-    off = []
-    for k in range(_FOLDS):
-        figures = _figures(statistics(a[fold != k], y[fold != k]), prior, strength)
-        off.append(np.abs(a[fold == k] @ figures / y[fold == k] - 1))
-    return float(np.mean(np.concatenate(off)))
-
-
-def error_of(
-    figures: Mapping[str, float], counts: Sequence[Mapping[str, float]], luts: Sequence[float]
-) -> float:
-    """Mean relative error of `figures` on designs with these blocks (cost.logic_blocks) and LUTs."""
-    a, y = _logic(counts, luts, figures)
-    return float(np.mean(np.abs(a @ np.array(list(figures.values())) / y - 1)))
-
-
 def refit(fitted: Mapping, counts: Sequence[Mapping[str, float]], luts: Sequence[float]) -> dict[str, float]:
     """Figures fitted to all designs of a published fit and these as well, exactly as if in one fit.
 
-    fitted: a family's record in figures.json. counts: cost.logic_blocks of each new design; luts: what
+    fitted: a family's record in figures.json. counts: `price.logic_blocks` of each new design; luts: what
     they really take.
     """
     names = fitted["blocks"]
@@ -285,83 +257,9 @@ def refit(fitted: Mapping, counts: Sequence[Mapping[str, float]], luts: Sequence
     known = np.zeros((len(names) + 1, len(names) + 1))
     known[np.triu_indices(len(known))] = fitted["statistics"]
     start = {name: prior[name] for name in names}
-    known = statistics(*_logic(counts, luts, start), known)
-    figures = _figures(known, np.array(list(start.values())), fitted["strength"])
+    known = fit_luts.statistics(*fit_luts.designs(counts, luts, start), known)
+    figures = fit_luts.figures(known, np.array(list(start.values())), fitted["strength"])
     return dict(zip(names, figures.tolist(), strict=True))
-
-
-# -- clock ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Paths:
-    """Features of the paths of all layers of a batch of networks, see timing.features.
-
-    counts: [features, N]; names: of the features; network: [N].
-    """
-
-    names: tuple[str, ...]
-    counts: np.ndarray
-    network: np.ndarray
-
-    @staticmethod
-    def of(networks: Sequence[Network], chip: targets.Target) -> "_Paths":
-        each = [price.slow_paths(network, chip) for network in networks]
-        names = tuple(timing.PRIOR_NS[chip.family])
-        counts = np.concatenate([np.array([paths[name] for name in names]) for paths in each], axis=1)
-        layers = [len(paths[names[0]]) for paths in each]
-        return _Paths(names, counts, np.repeat(np.arange(len(each)), layers))
-
-    def only(self, chosen: np.ndarray) -> "_Paths":
-        """Of the networks for which chosen [n] holds."""
-        kept = chosen[self.network]
-        return _Paths(self.names, self.counts[:, kept], (np.cumsum(chosen) - 1)[self.network[kept]])
-
-    def slowest(self, delays: np.ndarray) -> np.ndarray:
-        """Slowest path of every network in ns, [n]."""
-        path_ns = timing.path_delays(
-            dict(zip(self.names, self.counts, strict=True)), dict(zip(self.names, delays, strict=True))
-        )
-        return timing.soft_maximum(path_ns, self.network, int(self.network.max()) + 1)
-
-
-def _fit_delays(
-    paths: _Paths, real: np.ndarray, prior: Mapping[str, float]
-) -> tuple[dict[str, float], float]:
-    """Non-negative delays that fit the slowest paths `real` [n] in ns, and how firmly they were held to
-    `prior`, which cross-validation chose."""
-    start = np.array(list(prior.values()))
-    fold = np.arange(len(real)) % _FOLDS
-
-    def off(strength: float) -> float:
-        found = []
-        for k in range(_FOLDS):
-            delays = _delays(paths.only(fold != k), real[fold != k], start, strength)
-            found.append(np.abs(real[fold == k] / paths.only(fold == k).slowest(delays) - 1))
-        return float(np.mean(np.concatenate(found)))
-
-    strength = min(_DELAY_STRENGTHS, key=off)
-    return dict(zip(prior, _delays(paths, real, start, strength).tolist(), strict=True)), strength
-
-
-def _delays(paths: _Paths, real: np.ndarray, prior: np.ndarray, strength: float) -> np.ndarray:
-    """argmin over d >= 0 of |log(slowest / real)|^2 + strength * |(d - prior) / prior|^2."""
-    scale = np.maximum(prior, 0.05)
-    path = np.unique([name.split(".")[0] for name in paths.names], return_inverse=True)[1]
-    sharp = timing.SHARPNESS
-
-    def loss(delays: np.ndarray) -> tuple[float, np.ndarray]:
-        each = np.zeros((path.max() + 1, paths.counts.shape[1]))
-        np.add.at(each, path, delays[:, None] * paths.counts)
-        powers = np.bincount(paths.network, (each**sharp).sum(axis=0), len(real))
-        error = np.log(powers) / sharp - np.log(real)
-        slope = (2 * error / powers)[paths.network] * each ** (sharp - 1)
-        away = (delays - prior) / scale
-        gradient = (slope[path] * paths.counts).sum(axis=1) + 2 * strength * away / scale
-        return float((error**2).sum() + strength * (away**2).sum()), gradient
-
-    bounds = [(0, None)] * len(prior)
-    return minimize(loss, prior, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500}).x
 
 
 def speed(rows: Sequence[dict], target: str) -> dict:
@@ -447,9 +345,15 @@ def write_figures(known: Mapping, path: str | Path) -> None:
 
 
 def calibrate(
-    target: str, path: str | Path, designs: int = 90, *, level: str = "route", seed: int = 1,
-    timeout_s: float = 600.0, cache: str | Path | None = None,
-) -> Fit:  # fmt: skip
+    target: str,
+    path: str | Path,
+    designs: int = 90,
+    *,
+    level: str = "route",
+    seed: int = 1,
+    timeout_s: float = 600.0,
+    cache: str | Path | None = None,
+) -> Fit:
     """Build the plan of `designs` designs on `target`, keep the rows in the CSV at `path`, and fit.
 
     Raises RuntimeError when a tool is missing, ValueError when too few designs were built.

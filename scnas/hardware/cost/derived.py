@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from scnas.hardware.circuit.datapath import Operation, update_wires
-from scnas.hardware.circuit.signal import unsigned_bits
+from scnas.hardware.circuit.signal import noise_bounds, unsigned_bits
 from scnas.snn import derive
 from scnas.snn.models import Format, model_of
 from scnas.snn.network import Layer, Network
@@ -33,10 +33,11 @@ NONE = Circuit()
 SIDE = 18  # bits of a factor of a multiplier block
 
 
-def of_layer(layer: Layer, network: Network, noise: tuple[int, int]) -> Circuit:
+def of_layer(layer: Layer, network: Network) -> Circuit:
     """Of a trained layer; nothing where its neurons have a cell."""
     if model_of(layer.neuron).cell is not None:
         return NONE
+    noise = noise_bounds(layer, network.fraction)
     return _circuit(layer.neuron, network.word, network.fraction, tuple(layer.constants.items()), noise)
 
 

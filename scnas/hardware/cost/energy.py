@@ -18,7 +18,7 @@ import numpy as np
 
 from scnas.hardware.cost.folding import Folding
 from scnas.hardware.cost.structure import Structure
-from scnas.hardware.targets import Target
+from scnas.hardware.targets import ByFamily, Target
 
 # -- constants -----------------------------------------------------------------------------------
 
@@ -129,9 +129,9 @@ PRIOR = {
 FIGURES_FILE = Path(__file__).with_name("figures") / "activity.json"
 FITTED: Mapping[str, dict] = json.loads(FIGURES_FILE.read_text())
 # Family -> feature -> toggles per unit. Where nothing was counted, the 7 series, what iCE40 does.
-FIGURES: Mapping[str, Mapping[str, float]] = {
-    family: FITTED.get(family, FITTED["ice40"])["figures"] for family in ("ice40", "ecp5", "xilinx")
-}
+FIGURES: Mapping[str, Mapping[str, float]] = ByFamily(
+    lambda family: FITTED.get(family.name, FITTED["ice40"])["figures"]
+)
 _NEURON = ("leak", "gain", "noise", "adaptation", "decay", "izhikevich", "recovery", "refractory")
 
 
@@ -228,4 +228,5 @@ def toggles(
     figures: Mapping[str, float],
 ) -> np.ndarray:
     """Modelled toggles of routed nets of each layer in one inference, [N]. figures: per feature."""
-    return sum(figures[name] * count for name, count in features(x, logic, folding).items())
+    counts = features(x, logic, folding)
+    return sum((figures[name] * count for name, count in counts.items()), np.zeros(len(x.network)))

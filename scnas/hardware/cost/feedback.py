@@ -6,15 +6,14 @@ from pathlib import Path
 
 from scnas.contract import Refused
 from scnas.hardware import targets
-from scnas.hardware.cost import price
+from scnas.hardware.cost import fit_luts, price
 from scnas.hardware.cost.blocks import PRIOR
 from scnas.hardware.cost.calibration import (
     RUN_COLUMNS,
     RUN_FILE,
-    _row,
-    error_of,
     read_rows,
     refit,
+    row_of,
     write_rows,
 )
 from scnas.hardware.tools.synthesis import Synthesis, design_for
@@ -45,7 +44,7 @@ class Feedback:
         if synthesis.luts is None or synthesis.target != self.target:
             return
         design = design_for(network, self.target)
-        row = _row(str(len(self._rows)), architecture, design, synthesis)
+        row = row_of(str(len(self._rows)), architecture, design, synthesis)
         if any(row["verilog"] == known["verilog"] for known in self._rows):
             return
         self._rows.append(row | {"blocks": json.dumps(price.logic_blocks(network, self.target))})
@@ -59,7 +58,7 @@ class Feedback:
             return
         counts, luts = self._designs(PRIOR[family])
         published = fitted["held_out"]["luts"]["mean"]
-        before = error_of(price.FIGURES[family], counts, luts)
+        before = fit_luts.error_of(price.FIGURES[family], counts, luts)
         unit = targets.target(self.target).lut_unit
         self.note = (
             f"cost model: {unit}s are off by {before:.1%} on {len(luts)} routed in this run, "
@@ -68,7 +67,7 @@ class Feedback:
         self.figures = None
         if before > published:
             self.figures = refit(fitted, counts, luts)
-            self.note += f"; refitted with them: {error_of(self.figures, counts, luts):.1%}"
+            self.note += f"; refitted with them: {fit_luts.error_of(self.figures, counts, luts):.1%}"
 
     def _designs(self, names: Iterable[str]) -> tuple[list[dict[str, float]], list[float]]:
         """Blocks and LUTs of every design; ValueError where the file, which may be a stranger's, is off."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from scnas.hardware.circuit import shared
 from scnas.hardware.cost.structure import SHORT, Structure, bits_of
+from scnas.hardware.targets import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Folding:
     state: np.ndarray  # bits of a neuron's state
     rom_in_logic: np.ndarray
     states_in_block: np.ndarray
-    states_in_logic: np.ndarray  # registers on iCE40, LUT RAM elsewhere
+    states_in_logic: np.ndarray  # LUT RAM, or registers on a family without
     thresholds_in_block: np.ndarray
     banks: np.ndarray  # address bits that choose between block RAMs of the weights
     rows: np.ndarray  # of block RAMs, one above the other, that hold the weights
@@ -38,7 +39,7 @@ def folding_of(x: Structure, family: str) -> Folding:
     counters = [(last > 0) * bits_of(last) for last in (groups - 1, depth - 1, each - 1)]
     memory = x.folded & (each > 1)
     in_block = each * state > shared.BLOCK_BITS
-    if family == "ice40":  # has no LUT RAM; yosys takes a block where it saves 64 registers
+    if not FAMILIES[family].lut_ram:  # yosys takes a block where it saves 64 registers
         in_block = in_block | (each * state > 1 + 64 * block_shapes(state, each, family)[0])
     rom_in_logic = x.folded & (depth * x.lanes * x.units * word <= shared.BLOCK_BITS)
     rows = np.where(x.folded & ~rom_in_logic, block_shapes(x.rom_bits, depth, family)[1], 1)
@@ -66,18 +67,10 @@ def block_shapes(width: np.ndarray, depth: np.ndarray, family: str) -> tuple[np.
     ceil(depth / d) words side by side, and all of these bits share blocks. The shape that takes the
     fewest blocks is used, and of two the deeper.
     """
-    shapes = _MEMORY_SHAPES[family]
+    shapes = FAMILIES[family].bram_shapes
     rows = np.array([np.ceil(depth / d) for _, d in shapes])
     blocks = np.array([np.ceil(r * width / w) for r, (w, _) in zip(rows, shapes, strict=True)])
     best = np.argmin(blocks + 1e-6 * rows, axis=0)
     return np.take_along_axis(blocks, best[None], 0)[0], np.maximum(
         1, np.take_along_axis(rows, best[None], 0)[0]
     )
-
-
-# Width and depth of one block RAM. iCE40: FPGA-DS-02029; ECP5: FPGA-DS-02012; 7 series: UG473.
-_MEMORY_SHAPES = {
-    "ice40": ((16, 256), (8, 512), (4, 1024), (2, 2048)),
-    "ecp5": ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384)),
-    "xilinx": ((72, 512), (36, 1024), (18, 2048), (9, 4096), (4, 8192), (2, 16384), (1, 32768)),
-}

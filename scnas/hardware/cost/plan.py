@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -66,8 +67,8 @@ _SMALL = Plan(  # a core synthesises ten a minute
     izhikevich_word=12,
 )
 _LARGE = Plan(  # as large as those that a search keeps: more lanes, wider layers, images as inputs
-    choices=_SMALL.choices | {"densities": (0.1, 0.25, 0.5, 1.0), "lanes": (4, 8, 16, 32, 64)},
-    network=_SMALL.network | {"word": (8, 12, 16)},
+    choices={**_SMALL.choices, "densities": (0.1, 0.25, 0.5, 1.0), "lanes": (4, 8, 16, 32, 64)},
+    network={**_SMALL.network, "word": (8, 12, 16)},
     width=(4, 64),
     inputs=(16, 784),
     synapses=None,
@@ -92,14 +93,14 @@ def plan(n: int, number: int = 1) -> list[Architecture]:
 
     columns = {gene: spread() for gene in (*ranges.choices, *ranges.network, "synapses", "width", "luts")}
 
-    def pick(choices: tuple, gene: str, row: int):
+    def pick(choices: tuple, gene: str, row: int) -> Any:
         return choices[int(columns[gene][row] * len(choices))]
 
     designs = []
     for i in range(n):
         depth, row = 1 + i % 3, 3 * i
         widths = [round(_log_between(ranges.width, columns["width"][row + j])) for j in range(depth)]
-        genes = {
+        genes: dict[str, Any] = {
             gene: [pick(choices, gene, row + j) for j in range(depth)]
             for gene, choices in ranges.choices.items()
         }
@@ -118,7 +119,7 @@ def plan(n: int, number: int = 1) -> list[Architecture]:
             genes["word"] = min(ranges.izhikevich_word, genes["word"])
         keep = _log_between(ranges.luts, columns["luts"][row])
         while True:
-            design = Architecture(min(most, max(least, round(n_inputs))), widths, **genes)
+            design = Architecture(min(most, max(least, round(n_inputs))), tuple(widths), **genes)
             small = _size(design) <= keep and _weight_bits(design) <= ranges.weight_bits
             if small or max(widths) == ranges.width[0]:
                 break
@@ -130,13 +131,12 @@ def plan(n: int, number: int = 1) -> list[Architecture]:
 
 def _weight_bits(a: Architecture) -> int:
     """Bits of the weight memories of the folded layers."""
-    return sum(
-        taps * n_out * (10 if generator == "lfsr" else length.bit_length() + 1)
-        for taps, (_, n_out), mapping, generator, length in zip(
-            a.taps, a.layer_sizes, a.mappings, a.generators, a.bitstream_lengths, strict=True
-        )
-        if mapping == "folded"
-    )
+    bits = 0
+    for i, (taps, (_, n_out)) in enumerate(zip(a.taps, a.layer_sizes, strict=True)):
+        if a.mappings[i] == "folded":
+            entry = 10 if a.generators[i] == "lfsr" else a.bitstream_lengths[i].bit_length() + 1
+            bits += taps * n_out * entry
+    return bits
 
 
 def _size(a: Architecture) -> float:
@@ -176,10 +176,8 @@ def drawn_network(architecture: Architecture, seed: int) -> Network:
         weights = np.zeros((n_in, n_out), dtype=np.int32)
         magnitudes = np.clip(np.rint(np.abs(values) * top), 1, top)
         signs = np.sign(values)
-        signs[rows[0], columns], signs[rows[1], columns] = (
-            1,
-            -1,
-        )  # something that excites, something that inhibits
+        signs[rows[0], columns] = 1  # something that excites
+        signs[rows[1], columns] = -1  # something that inhibits
         weights[rows, columns] = (signs * magnitudes)[rows, columns]
         delays = r.integers(0, architecture.delay_ranges[i] + 1, (n_in, n_out))
         drawn = {
@@ -201,10 +199,20 @@ def drawn_network(architecture: Architecture, seed: int) -> Network:
         seeds = r.integers(1, 2**16, 2)
         layers.append(
             Layer(
-                neuron, generator, length, int(seeds[0]), int(seeds[1]), architecture.mappings[i],
-                architecture.lanes[i], weights, delays, threshold, constants,
+                neuron=neuron,
+                generator=generator,
+                length=length,
+                seed=int(seeds[0]),
+                noise_seed=int(seeds[1]),
+                mapping=architecture.mappings[i],
+                lanes=architecture.lanes[i],
+                weights=weights,
+                delays=delays,
+                threshold=threshold,
+                constants=constants,
+                units=architecture.units[i],
             )
-        )  # fmt: skip
+        )
     return Network(
         n_inputs=architecture.n_inputs,
         timesteps=architecture.timesteps,

@@ -28,18 +28,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scnas import metrics
 from scnas.contract import Refused
 from scnas.hardware import schedule, targets
 from scnas.hardware.circuit import signal
 from scnas.hardware.cost import counted, energy, expected, timing
-from scnas.hardware.cost.blocks import PRIOR, _memories, _multipliers, _registers, blocks
+from scnas.hardware.cost.blocks import PRIOR, blocks, memories, multipliers, registers
 from scnas.hardware.cost.folding import folding_of
 from scnas.hardware.cost.structure import Structure
-from scnas.hardware.targets import Target
+from scnas.hardware.targets import ByFamily, Target
 from scnas.snn.network import Network
 from scnas.space import Architecture
-
-BUDGETS = ("luts", "ffs", "brams", "dsps", "latency_us")
 
 
 class Cost(NamedTuple):
@@ -74,14 +73,14 @@ class Cost(NamedTuple):
 FIGURES_FILE = Path(__file__).with_name("figures") / "blocks.json"
 FITTED: Mapping[str, dict] = json.loads(FIGURES_FILE.read_text())
 # Used by the model. Family -> block -> LUTs of that family; fitted where there is a fit.
-FIGURES: Mapping[str, Mapping[str, float]] = {
-    family: prior | FITTED.get(family, {}).get("figures", {}) for family, prior in PRIOR.items()
-}
+FIGURES: Mapping[str, Mapping[str, float]] = ByFamily(
+    lambda family: {**PRIOR[family.name], **FITTED.get(family.name, {}).get("figures", {})}
+)
 # Family -> feature of a path -> ns, on the chip the family was fitted on. SPEEDS: chip -> how many times
 # its clock, where that was fitted to place and route of this chip.
-DELAYS: Mapping[str, Mapping[str, float]] = {
-    family: timing.PRIOR_NS[family] | FITTED.get(family, {}).get("delays", {}) for family in PRIOR
-}
+DELAYS: Mapping[str, Mapping[str, float]] = ByFamily(
+    lambda family: {**timing.PRIOR_NS[family.name], **FITTED.get(family.name, {}).get("delays", {})}
+)
 SPEEDS: Mapping[str, float] = {
     name: speed["factor"] for fitted in FITTED.values() for name, speed in fitted.get("speeds", {}).items()
 }
@@ -125,10 +124,10 @@ def _costs(
         wider = energy.of_inference(unsure, latency_us, clocks, toggles, off)
         spent = energy.Energy(*(np.where(stranger, b, a) for a, b in zip(spent, wider, strict=True)))
     columns = (
-        whole(sum(figure * logic[name] for name, figure in figures.items())),
-        whole(_registers(x, chip.family)),
-        whole(_memories(x, chip.family)),
-        whole(_multipliers(x, chip.family)),
+        whole(sum((figure * logic[name] for name, figure in figures.items()), np.zeros(len(x.network)))),
+        whole(registers(x, chip.family)),
+        whole(memories(x, chip.family)),
+        whole(multipliers(x, chip.family)),
         clocks.tolist(),
         latency_us.tolist(),
         spent.nominal.tolist(),
@@ -184,12 +183,10 @@ def measure(
     """
     steps = [signal.layer_step_clocks(layer) for layer in network.layers]
     mappings = [layer.mapping for layer in network.layers]
-    chip = _chip(target)
+    lanes = [layer.lanes for layer in network.layers]
+    chip, T, classes = _chip(target), network.timesteps, network.n_classes
     input_clocks = _input_clocks(network.n_inputs, chip)
-    clocks = schedule.latency_clocks(
-        network.timesteps, steps, mappings, network.n_classes, network.readout, input_clocks,
-        [layer.lanes for layer in network.layers],
-    )  # fmt: skip
+    clocks = schedule.latency_clocks(T, steps, mappings, classes, network.readout, input_clocks, lanes)
     x = counted.of_network(network, activity, input_clocks)
     return _costs(x, [clocks], chip, figures, delays, trained=True)[0]
 
@@ -225,14 +222,13 @@ def _input_clocks(n_inputs: int, chip: Target) -> int:
 
 
 def _latency(a: Architecture, input_clocks: int) -> int:
-    ends = (a.n_inputs, *a.layer_widths)
+    """Clocks of an inference, exact if training uses every delay."""
     steps = [
-        schedule.step_clocks(mapping, length, n_in, n_out, delay + 1, lanes, units)
-        for mapping, length, n_in, n_out, delay, lanes, units in zip(
-            a.mappings, a.bitstream_lengths, ends, a.layer_widths, a.delay_ranges, a.lanes, a.units,
-            strict=False,
+        schedule.step_clocks(
+            a.mappings[i], a.bitstream_lengths[i], *ends, a.delay_ranges[i] + 1, a.lanes[i], a.units[i]
         )
-    ]  # fmt: skip
+        for i, ends in enumerate(a.layer_sizes)
+    ]
     return schedule.latency_clocks(
         a.timesteps, steps, a.mappings, a.n_outputs, a.readout, input_clocks, a.lanes
     )
@@ -245,18 +241,18 @@ def _chip(name: str | Target) -> Target:
 def violations(cost: Cost, budgets: Mapping[str, float | None]) -> float:
     """How far `cost` exceeds its budgets: sum of the relative excesses, 0.0 when it keeps them all.
 
-    budgets: any of BUDGETS; None or a missing name is no limit. Raises ValueError for another name
+    budgets: any of metrics.budgets(); None or a missing name is no limit. Raises ValueError for another name
     or a limit that is negative or no number.
     """
-    excess = 0.0
+    excess, known = 0.0, metrics.budgets()
     for name, limit in budgets.items():
-        if name not in BUDGETS:
-            raise Refused(f"a budget must be one of {', '.join(BUDGETS)}, got {name!r}")
+        if name not in known:
+            raise Refused(f"a budget must be one of {', '.join(known)}, got {name!r}")
         if limit is None:
             continue
         if not limit >= 0:
             raise Refused(f"budget {name} must be 0 or more, got {limit!r}")
         value = getattr(cost, name)
         if value > limit:
-            excess += (value - limit) / max(limit, 1e-9 if name == "latency_us" else 1)
+            excess += (value - limit) / max(limit, known[name].least)
     return excess

@@ -44,8 +44,8 @@ class Structure:
     short_bits: of adders and differences of at most SHORT bits, which the former two leave out; odd: longer
     carry chains of an odd number of bits, sums of steps and scores included.
     units: of a folded layer; lanes: of each of them.
-    count_bits, total_bits, drive_bits, score_bits: sums over neurons (parallel) or of one unit
-    (folded) of the widths of a clock's count, of a step's, of the current, and of the score.
+    count_bits, total_bits, score_bits: sums over neurons (parallel) or of one unit (folded) of the
+    widths of a clock's count, of a step's, and of the score.
     membrane_bits: registers of the membranes. saturating: neurons whose current can saturate.
     score_width: of the port. gain, noise, decay, recovery: signed binary digits of the constants.
     leak: adders that 1 - leak takes in a neuron, none if it is 1/2 or 1/4; quarter: it is 1/4. spread:
@@ -108,7 +108,6 @@ class Structure:
     difference_bits: np.ndarray
     count_bits: np.ndarray
     total_bits: np.ndarray
-    drive_bits: np.ndarray
     score_bits: np.ndarray
     membrane_bits: np.ndarray
     saturating: np.ndarray
@@ -168,12 +167,12 @@ def traits(neuron: str) -> Traits:
     return Traits(leaks, noisy, bool(derive.remembered(model)), derive.products(model).squares > 0, False)
 
 
-_TREE = ("same", "mixed", "pairs", "ands", "adder_bits", "carries", "odd", "short_bits")
+TREE = ("same", "mixed", "pairs", "ands", "adder_bits", "carries", "odd", "short_bits")
 SHORT = 4  # bits of an adder that synth_ecp5 and synth_lattice make of LUTs instead of a carry chain
 
 
 def tree_counts(groups: Sequence[int]) -> tuple[int, int, int, int, int, int, int, int]:
-    """What verilog.adder_tree makes of groups of synapses with one magnitude each: counts of _TREE.
+    """What circuit.tree.adder_tree makes of groups of synapses with one magnitude each: counts of TREE.
 
     groups: synapses per magnitude. A single synapse is one AND and no tree. short_bits: of adders of at
     most SHORT bits; adder_bits and odd are of the others.
@@ -217,11 +216,19 @@ def tree_counts(groups: Sequence[int]) -> tuple[int, int, int, int, int, int, in
     return (same, mixed, pairs, ands, bits, carries, odd, short)
 
 
-_LANE_TREE = ("lane_words", "lane_adder_bits", "lane_short_bits", "stage_bits")
+def difference_counts(plus: int, minus: int) -> np.ndarray:
+    """What a difference of sums up to `plus` and `minus` adds to odd, short_bits, difference_bits and
+    count_bits."""
+    width = signal.signed_bits(-minus, plus)
+    is_short, is_long = bool(minus) & (width <= SHORT), bool(minus) & (width > SHORT)
+    return np.array([is_long * (width % 2), is_short * width, is_long * width, width])
+
+
+LANE_TREE = ("lane_words", "lane_adder_bits", "lane_short_bits", "stage_bits")
 
 
 def lane_tree(lanes: np.ndarray, staged: np.ndarray) -> np.ndarray:
-    """Counts of _LANE_TREE of one tree of a folded layer, [4, N]; lanes: [N] that are ever on.
+    """Counts of LANE_TREE of one tree of a folded layer, [4, N]; lanes: [N] that are ever on.
 
     staged: [N], a register cuts the tree after its first sums, and what would meet a carry input there
     needs a gate of its own.
@@ -242,11 +249,11 @@ def _lane_tree(n: int, staged: bool) -> tuple[float, float, float, float]:
     if staged:
         leaves = [Leaf(f"on_{i}", f"sign_{i}") for i in range(n)]
         words += 0.25 * len(plan_tree(leaves, True).held_singles)
-        held = _stage_bits(leaves, np.ones(n, bool))
+        held = stage_bits(leaves, np.ones(n, bool))
     return words, adder_bits, short_bits, held
 
 
-def _stage_bits(leaves: Sequence[Leaf], there: np.ndarray) -> int:
+def stage_bits(leaves: Sequence[Leaf], there: np.ndarray) -> int:
     """Registers of the stage of one tree, without those that are always 0. there: [lanes], ever on."""
     tree, on = plan_tree(list(leaves), True), dict(zip(leaves, there.tolist(), strict=True))
     bits = [min(2, sum(on[leaf] for leaf in word)) for word in tree.words]
@@ -258,7 +265,7 @@ def _stage_bits(leaves: Sequence[Leaf], there: np.ndarray) -> int:
     return sum(bits[node] for node in tree.held) + sum(on[tree.singles[i]] for i in tree.held_singles)
 
 
-def _leak_adders(leak_k: int, fraction: int) -> tuple[float, float]:
+def leak_adders(leak_k: int, fraction: int) -> tuple[float, float]:
     """Adders that the leak takes in a neuron and in a folded datapath, in units of an eighth's.
 
     Shares of one adder were read off neurons synthesised alone (yosys, iCE40, 10 and 16 bits): a leak of

@@ -20,9 +20,13 @@ from scnas.hardware import schedule
 from scnas.hardware.circuit import tree
 from scnas.hardware.cost.folding import Folding
 from scnas.hardware.cost.structure import Structure
+from scnas.hardware.targets import ByFamily, Family
 
 SHARPNESS = 12
 SUMMED = 2 ** (tree.FIRST_SUMS + 2) - 1  # lanes in a first sum: words of three, a carry for each adder
+
+
+Path = tuple[np.ndarray, dict[str, np.ndarray]]  # layers that have it, [N]; feature -> how often
 
 
 def features(x: Structure, folding: Folding) -> dict[str, np.ndarray]:
@@ -31,102 +35,97 @@ def features(x: Structure, folding: Folding) -> dict[str, np.ndarray]:
     All features of a path are 0 in a layer that has no such path. Every path has a `start`: leaving a
     register, entering one, and what lies between in any case.
     """
-    wired, n = ~x.folded, np.maximum(1, x.live)
-    leaky, izhikevich = x.fires & ~x.quadratic, x.fires & x.quadratic
-    stochastic, homeostatic = x.fires & x.noisy, x.fires & x.adapts
-    number = np.where(~x.lfsr & (x.length <= 2), 0, np.where(x.lfsr, 8, np.log2(x.length)))
-    leaves = np.maximum(1, x.synapses / np.maximum(1, x.n_out) / 2)  # of a neuron, of one sign
-    more_gain = np.maximum(0, x.gain - 1)
-    classes = np.log2(np.maximum(2, x.n_out))
-    waiting = x.refractory > 0
-    spread = np.log2(np.maximum(1, np.where(x.folded, folding.ring + 8 * x.lanes * x.units, x.synapses)))
-    staged = x.folded & (x.lanes > schedule.STAGED)
-    adding = {
-        "gain_bits": more_gain * x.word,
-        "noise_bits": stochastic * x.word,
-        "adaptation_bits": homeostatic * x.word,
+    places = np.where(x.folded, folding.ring + 8 * x.lanes * x.units, x.synapses)
+    common = {"start": np.ones(len(x.network)), "spread": np.log2(np.maximum(1, places))}
+    scan = {"classes": _classes(x), "bits": x.score_width}  # scores -> the one that is shown -> the best
+    paths = _parallel_paths(x) | _folded_paths(x, folding) | {"scan": (~x.folded & x.last, scan)}
+    return {
+        f"{path}.{name}": exists * 1.0 * count
+        for path, (exists, counts) in paths.items()
+        for name, count in (common | counts).items()
     }
-    found = {
+
+
+def _classes(x: Structure) -> np.ndarray:
+    return np.log2(np.maximum(2, x.n_out))
+
+
+def _numbers(x: Structure) -> np.ndarray:
+    """Bits of the generator's number that are compared."""
+    return np.where(~x.lfsr & (x.length <= 2), 0, np.where(x.lfsr, 8, np.log2(x.length)))
+
+
+def _adding(x: Structure) -> dict[str, np.ndarray]:
+    """What a neuron adds besides its leak: gain, noise, and what its threshold rises by."""
+    return {
+        "gain_bits": np.maximum(0, x.gain - 1) * x.word,
+        "noise_bits": (x.fires & x.noisy) * x.word,
+        "adaptation_bits": (x.fires & x.adapts) * x.word,
+    }
+
+
+def _squaring(x: Structure) -> dict[str, np.ndarray]:
+    """What an Izhikevich neuron calculates."""
+    return {"bits": x.word, "square": x.word**2, "terms": x.recovery + np.maximum(0, x.gain - 1)}
+
+
+def _parallel_paths(x: Structure) -> dict[str, Path]:
+    """The paths of parallel layers, from spikes to spikes."""
+    wired, n = ~x.folded, np.maximum(1, x.live)
+    leaves = np.maximum(1, x.synapses / np.maximum(1, x.n_out) / 2)  # of a neuron, of one sign
+    neuron = {
+        "bits": x.membrane_bits / n,
+        "saturating": x.saturating / n,
+        "leak_bits": x.leak * x.word,
+        "waiting": x.refractory > 0,
+    }
+    return {
         # taps and generator -> threshold signals -> tree -> difference
-        "tree": (wired, {"levels": np.log2(leaves), "number": number, "bits": x.count_bits / n}),
+        "tree": (wired, {"levels": np.log2(leaves), "number": _numbers(x), "bits": x.count_bits / n}),
         # a clock's sum -> total or score
         "total": (wired, {"bits": x.total_bits / n}),
         # membrane -> limits -> leak -> current -> membrane
-        "neuron": (
-            wired & leaky,
-            {
-                "bits": x.membrane_bits / n,
-                "saturating": x.saturating / n,
-                "leak_bits": x.leak * x.word,
-                "waiting": waiting,
-            }
-            | adding,
-        ),
-        "izhikevich": (
-            wired & izhikevich,
-            {"bits": x.word, "square": x.word**2, "terms": x.recovery + more_gain},
-        ),
+        "neuron": (wired & x.fires & ~x.quadratic, neuron | _adding(x)),
+        "izhikevich": (wired & x.fires & x.quadratic, _squaring(x)),
+    }
+
+
+def _folded_paths(x: Structure, folding: Folding) -> dict[str, Path]:
+    """The paths of folded layers: lanes, datapath, memories."""
+    staged, block = x.folded & (x.lanes > schedule.STAGED), folding.states_in_block
+    states = _classes(x) * folding.states_in_logic
+    lanes = {
+        "block": ~folding.rom_in_logic,
+        "banks": folding.banks,
+        "number": _numbers(x),
+        "levels": np.log2(np.where(staged, SUMMED, np.maximum(1, x.lanes))),
+    }
+    datapath = {
+        "bits": x.word,
+        "block": block,
+        "saturating": x.saturating,
+        "leak_bits": x.spread * x.word,
+        "thresholds": _classes(x) * ~folding.thresholds_in_block,
+        "states": states,
+        "waiting": x.refractory > 0,
+    }
+    score = {"bits": x.score_width, "block": block, "saturating": x.saturating, "states": states}
+    address = {
+        "bits": np.log2(np.maximum(2, folding.address)),
+        "ring": np.log2(np.maximum(2, folding.ring)),
+    }
+    return {
         # weights -> comparators -> tree of the lanes -> sum, or the first sums in the stage
-        "lanes": (
-            x.folded,
-            {
-                "block": ~folding.rom_in_logic,
-                "banks": folding.banks,
-                "number": number,
-                "levels": np.log2(np.where(staged, SUMMED, np.maximum(1, x.lanes))),
-            },
-        ),
+        "lanes": (x.folded, lanes),
         # stage -> the rest of the tree -> sum
         "stage": (staged, {"levels": np.log2(np.maximum(SUMMED, x.lanes) / SUMMED)}),
         # count and state -> leak -> saturation -> threshold -> state
-        "datapath": (
-            x.folded & leaky,
-            {
-                "bits": x.word,
-                "block": folding.states_in_block,
-                "saturating": x.saturating,
-                "leak_bits": x.spread * x.word,
-                "thresholds": classes * ~folding.thresholds_in_block,
-                "states": classes * folding.states_in_logic,
-                "waiting": waiting,
-            }
-            | adding,
-        ),
-        "folded_izhikevich": (
-            x.folded & izhikevich,
-            {
-                "bits": x.word,
-                "square": x.word**2,
-                "terms": x.recovery + more_gain,
-                "block": folding.states_in_block,
-            },
-        ),
+        "datapath": (x.folded & x.fires & ~x.quadratic, datapath | _adding(x)),
+        "folded_izhikevich": (x.folded & x.fires & x.quadratic, _squaring(x) | {"block": block}),
         # count and score -> saturation -> score
-        "score": (
-            x.folded & x.last & ~x.fires,
-            {
-                "bits": x.score_width,
-                "block": folding.states_in_block,
-                "saturating": x.saturating,
-                "states": classes * folding.states_in_logic,
-            },
-        ),
+        "score": (x.folded & x.last & ~x.fires, score),
         # counters -> address -> memory, or the turn of the ring
-        "address": (
-            x.folded,
-            {
-                "bits": np.log2(np.maximum(2, folding.address)),
-                "ring": np.log2(np.maximum(2, folding.ring)),
-            },
-        ),
-        # scores -> the one that is shown -> the best
-        "scan": (wired & x.last, {"classes": classes, "bits": x.score_width}),
-    }
-    start = np.ones(len(x.network))
-    return {
-        f"{path}.{name}": exists * 1.0 * count
-        for path, (exists, counts) in found.items()
-        for name, count in ({"start": start, "spread": spread} | counts).items()
+        "address": (x.folded, address),
     }
 
 
@@ -187,13 +186,10 @@ _PATHS = {
     "address": ("bits", "ring"),
     "scan": ("classes", "bits"),
 }
-# Share of an iCE40 HX's delays that other families take, rough, and how much later than a register a
-# block RAM gives its data (nextpnr's reports; DS181 for the 7 series).
-_FAMILIES = {"ice40": (1.0, 1.6), "ecp5": (0.9, 5.2), "xilinx": (0.5, 1.8)}
 
 
-def _prior(family: str) -> dict[str, float]:
-    share, block = _FAMILIES[family]
+def _prior(family: Family) -> dict[str, float]:
+    share, block = family.delay_share, family.bram_ns
     names = [(path, name) for path, counts in _PATHS.items() for name in (*_COMMON, *counts)]
     by_hand = {f"{path}.{name}": _NS[name] for path, name in names if name != "block"} | _LONG
     return {
@@ -202,4 +198,4 @@ def _prior(family: str) -> dict[str, float]:
     }
 
 
-PRIOR_NS: Mapping[str, Mapping[str, float]] = {family: _prior(family) for family in _FAMILIES}
+PRIOR_NS: Mapping[str, Mapping[str, float]] = ByFamily(_prior)

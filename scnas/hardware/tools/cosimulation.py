@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,6 +59,9 @@ class Simulated(NamedTuple):
     clocks: np.ndarray
     total_clocks: int
     seconds: float
+
+
+Play = Callable[[np.ndarray, int], Simulated]  # of spikes and the largest gap between steps
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,9 @@ def cosimulate(
     )
 
 
-def _unfinished(status: str, design: Design, simulator: str, version: str, message: str):
+def _unfinished(
+    status: str, design: Design, simulator: str, version: str, message: str
+) -> CosimulationResult:
     return CosimulationResult(
         status, 0, 0, None, None, design.latency_clocks, simulator, version, 0.0, 0.0, message
     )
@@ -262,14 +267,15 @@ def compare(
                 found.append(((step, layer, neuron), Mismatch(what, sample, step, layer, neuron, *values)))
     if found:
         return int(wrong.sum()), min(found, key=lambda item: item[0])[1]
-    different = np.flatnonzero(expected.scores[sample] != got.scores[sample])
-    if len(different):
-        j = int(different[0])
+    wrong_scores = np.flatnonzero(expected.scores[sample] != got.scores[sample])
+    if len(wrong_scores):
+        j = int(wrong_scores[0])
         values = int(expected.scores[sample, j]), int(got.scores[sample, j])
         return int(wrong.sum()), Mismatch("scores", sample, None, None, j, *values)
     if expected.classes[sample] != got.classes[sample]:
         values = int(expected.classes[sample]), int(got.classes[sample])
         return int(wrong.sum()), Mismatch("class", sample, None, None, None, *values)
+    assert clocks is not None  # nothing else differs, and something does
     values = int(clocks), int(got.clocks[sample])
     return int(wrong.sum()), Mismatch("clocks", sample, None, None, None, *values)
 
@@ -420,7 +426,7 @@ def verilator_runtime(compiler: str, include: Path, seconds: float) -> list[str]
     return objects
 
 
-def build_verilator(network: Network, design: Design, folder: Path, seconds: float):
+def build_verilator(network: Network, design: Design, folder: Path, seconds: float) -> Play:
     """A function (spikes, gaps) -> Simulated that runs the design compiled by Verilator."""
     cli, compiler, include = verilator_parts()
     sources = [path.name for path in design.write(folder)]
@@ -532,7 +538,7 @@ def split_trace(network: Network, flat: np.ndarray) -> list[np.ndarray]:
 # --- Icarus ------------------------------------------------------------------------------------------------
 
 
-def build_icarus(network: Network, design: Design, folder: Path, seconds: float):
+def build_icarus(network: Network, design: Design, folder: Path, seconds: float) -> Play:
     """A function (spikes, gaps) -> Simulated that runs the design in Icarus Verilog, slowly."""
     sources = [path.name for path in design.write(folder)]
 
@@ -555,7 +561,8 @@ def build_icarus(network: Network, design: Design, folder: Path, seconds: float)
         firing = [(i, layer.n_out) for i, layer in enumerate(network.layers) if network.fires(i)]
         spikes_seen = {i: np.full((n, T, size), 2, np.int64) for i, size in firing}
         membranes = {i: np.zeros((n, T, size), np.int64) for i, size in firing}
-        step, total, W = defaultdict(int), 0, network.word
+        step: dict[tuple[int, int], int] = defaultdict(int)
+        total, W = 0, network.word
         for line in text.splitlines():
             match line.split():
                 case ["score", sample, j, value] if int(j) < classes:

