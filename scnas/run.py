@@ -10,6 +10,7 @@ from scnas.choose import best_of_seeds, by_rule, choose, network_of, with_metric
 from scnas.contract import Refused
 from scnas.evaluation import Evaluation, Generation
 from scnas.hardware import targets
+from scnas.hardware.cost.derived import unsure
 from scnas.interrupts import Interruptible
 from scnas.randomness import integer
 from scnas.record.recorder import Recorder
@@ -107,6 +108,8 @@ def search(settings: Config, folder: Path) -> None:
         with stage:
             front, chosen, routed = choose(front, chip, budgets, settings, folder, recorder)
 
+        if said := unsure(m.architecture for m in front):
+            recorder.note(said)
         test = task.open_test()
         front = [with_metrics(m, {"test_accuracy": build.accuracy(network_of(m), test)}) for m in front]
         recorder.stage(f"building {describe(chosen.architecture)}")

@@ -13,20 +13,24 @@ import numpy as np
 import oracle
 import pytest
 from networks import random_input, random_network, shared_out
+from registered import as_before
 from small_task import TASK, arch, figures
 
 import scnas
+from scnas import run
 from scnas.contract import NEURONS
 from scnas.equiv import tools
 from scnas.equiv.tasks import tasks_of
 from scnas.equiv.verdict import check_design
 from scnas.hardware.circuit.top import write_design
 from scnas.hardware.tools.cosimulation import Expected, cosimulate
+from scnas.settings import compose
 from scnas.snn import models
 from scnas.snn.budget import Budget
 from scnas.snn.groups import plan_groups
 from scnas.snn.network import Network
 from scnas.snn.training import train_population
+from scnas.space import describe
 
 HELPERS = Path(__file__).with_name("helpers")
 needs_icarus = pytest.mark.skipif(not tools.shutil.which("iverilog"), reason="not run: apt install iverilog")
@@ -119,7 +123,8 @@ def test_groups_of_it_leave_the_others_as_they_were():
 
 
 def test_it_is_named_and_described():
-    assert "quadratic_if" in str(candidate().name) or "quadratic_if" in scnas.describe(candidate())
+    assert "quadratic_if" in describe(candidate())
+    assert candidate().name != arch(12).name
     assert "quadratic_if" in write_design(quadratic_network(0)).text
 
 
@@ -183,9 +188,9 @@ def test_it_is_proved_and_a_fault_is_refuted(mapping, tmp_path):
 @needs_prover
 @pytest.mark.parametrize(
     "mapping, fault",
-    [("parallel", (".threshold(8'h", ".threshold(8'h7f ^ 8'h")), ("folded", ("word_", "word_"))],
+    [("parallel", (".threshold(8'h", ".threshold(8'h7f ^ 8'h")), ("folded", ("v = first ?", "v = ~first ?"))],
 )
-def test_a_wrong_threshold_at_its_port_is_refuted(mapping, fault, tmp_path):
+def test_a_wrong_input_of_it_is_refuted(mapping, fault, tmp_path):
     network = quadratic_network(1, mapping=mapping, readout="membrane")
     if mapping == "folded":
         fault = (
@@ -212,7 +217,28 @@ def test_a_reference_that_is_not_there_is_named(quadratic):
         tasks_of(network, write_design(network).sources)
 
 
-# --- from the command line ------------------------------------------------------------------------
+# --- a search with it -----------------------------------------------------------------------------
+
+
+def test_a_search_finds_it_by_a_plugin_and_says_that_its_price_is_a_guess(tmp_path, capsys):
+    """Two workers, which import the plugin for themselves; the page says what is uncalibrated, too."""
+    words = (
+        "space=small", "space.neuron_choices=[quadratic_if]", "train=quick", "search=tiny", "build=none",
+        "task.train_limit=200", "search.population_size=4", "search.generations=1", "train.final_seeds=1",
+        "train.full_epochs=1", "executor.workers=2", "search.seed=3",
+    )  # fmt: skip
+    with as_before():
+        models.MODELS.pop("quadratic_if")
+        NEURONS._names.remove("quadratic_if")
+        run.run(compose.load([f"plugins=[{HELPERS / 'quadratic.py'}]", *words]), tmp_path)
+        front = json.loads((tmp_path / "front.json").read_text())
+        neurons = {n for member in front["members"] for n in member["architecture"]["neuron_types"]}
+        said = capsys.readouterr().out
+    assert neurons - {"lif"} == {"quadratic_if"}  # a last layer that only sums is called lif
+    page = (tmp_path / "winner" / "README.md").read_text()
+    for text in (said, page):
+        assert "LUTs, clock and energy of quadratic_if are uncalibrated" in text
+    assert "modelled, uncalibrated" in page and "modelled, calibrated" not in page
 
 
 def test_nothing_in_the_package_knows_it():

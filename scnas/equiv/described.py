@@ -32,8 +32,9 @@ def _described(model: Model) -> dict[str, Any]:
 
 def _model(data: Mapping[str, Any]) -> Model:
     words = tuple(Word(name, _node(start), _node(update)) for name, start, update in data["words"])
-    parts = {key: _node(data[key]) for key in ("charge", "limit", "first")}
-    return Model(data["name"], start=_untrained, words=words, constants=tuple(data["constants"]), **parts)
+    charge, limit, first = (_node(data[key]) for key in ("charge", "limit", "first"))
+    constants = tuple(data["constants"])
+    return Model(data["name"], charge, _untrained, limit, first, words, constants)
 
 
 def _untrained(q: Format) -> Start:

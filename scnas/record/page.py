@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scnas.files import write_whole
+from scnas.hardware.cost.derived import unsure
 from scnas.metrics import METRICS
 from scnas.settings import schema
 
@@ -36,12 +37,15 @@ def write_winner(
     place.mkdir(exist_ok=True)
     assert winner.network is not None  # a winner is trained
     winner.network.save(place / "network.json")
-    write_whole(place / "README.md", _winner_page(winner, rule, title, target) + hardware)
+    said = unsure([winner.architecture])
+    doubt = f"\n{said}.\n" if said else ""
+    write_whole(place / "README.md", _winner_page(winner, rule, title, target) + doubt + hardware)
 
 
 def _winner_page(winner: "Evaluation", rule: schema.Winner, title: str, target: "Target") -> str:
     from scnas.hardware.cost.price import fmax_label
 
+    fitted = not unsure([winner.architecture])
     a, network, found = winner.architecture, winner.network, winner.metrics
     assert network is not None  # a winner is trained
     clock = found.get("clock_mhz", target.clock_mhz)
@@ -51,8 +55,8 @@ def _winner_page(winner: "Evaluation", rule: schema.Winner, title: str, target: 
         "clock": clock,
         "clock_from": "the target's clock" if clock >= target.clock_mhz else "its modelled highest clock",
         "target_clock": target.clock_mhz,
-        "label": target.energy_label,
-        "fmax_label": fmax_label(target),
+        "label": target.energy_label if fitted else "uncalibrated",
+        "fmax_label": fmax_label(target) if fitted else "uncalibrated",
         "refitted": ", refitted to what this run routed" if "published_luts" in found else "",
         "did": routed if target.routed else "synthesised only",
     }

@@ -4,7 +4,7 @@ Nothing of it is fitted. The price of such a neuron is `uncalibrated`: experimen
 it was.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from scnas.hardware.circuit.signal import noise_bounds, unsigned_bits
 from scnas.snn import derive
 from scnas.snn.models import Format, model_of
 from scnas.snn.network import Layer, Network
+from scnas.space import Architecture
 
 
 class Circuit(NamedTuple):
@@ -39,6 +40,15 @@ def of_layer(layer: Layer, network: Network) -> Circuit:
         return NONE
     noise = noise_bounds(layer, network.fraction)
     return _circuit(layer.neuron, network.word, network.fraction, tuple(layer.constants.items()), noise)
+
+
+def unsure(architectures: Iterable[Architecture]) -> str:
+    """What is to be said of prices of these architectures, a line; "" where every neuron has a cell."""
+    fire = {n for a in architectures for i, n in enumerate(a.neuron_types) if a.fires(i)}
+    names = sorted(n for n in fire if model_of(n).cell is None)
+    if not names:
+        return ""
+    return f"LUTs, clock and energy of {', '.join(names)} are uncalibrated: counted from the description"
 
 
 def fields(circuit: Circuit, datapaths: Any) -> dict[str, Any]:

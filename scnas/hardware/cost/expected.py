@@ -8,7 +8,9 @@ from itertools import chain
 import numpy as np
 
 from scnas.hardware import schedule
-from scnas.hardware.cost import derived
+from scnas.hardware.cost.derived import Circuit
+from scnas.hardware.cost.derived import expected as expected_circuit
+from scnas.hardware.cost.derived import fields as circuit_fields
 from scnas.hardware.cost.structure import (
     DEFAULT_ACTIVITY,
     LANE_TREE,
@@ -93,7 +95,7 @@ class _Genes:
     adapts: np.ndarray
     quadratic: np.ndarray
     derived: np.ndarray
-    circuits: derived.Circuit
+    circuits: Circuit
     lfsr: np.ndarray
     folded: np.ndarray
     lanes: np.ndarray
@@ -183,7 +185,7 @@ def _genes(architectures: Sequence[Architecture], input_clocks: Sequence[int]) -
     n_out = per_layer(a.layer_widths for a in architectures)
     kinds = np.array([traits(n) for a in architectures for n in a.neuron_types])
     leaks, noisy, adapts, quadratic, is_derived = kinds.T
-    circuits = [derived.expected(n, a.word, a.fraction) for a in architectures for n in a.neuron_types]
+    circuits = [expected_circuit(n, a.word, a.fraction) for a in architectures for n in a.neuron_types]
     return _Genes(
         network=np.repeat(np.arange(len(depth)), depth),
         first=first,
@@ -196,7 +198,7 @@ def _genes(architectures: Sequence[Architecture], input_clocks: Sequence[int]) -
         adapts=adapts,
         quadratic=quadratic,
         derived=is_derived,
-        circuits=derived.Circuit(*np.array(circuits).T),
+        circuits=Circuit(*np.array(circuits).T),
         lfsr=per_layer(((g == "lfsr" for g in a.generators) for a in architectures), bool),
         folded=per_layer(((m == "folded" for m in a.mappings) for a in architectures), bool),
         lanes=per_layer(a.lanes for a in architectures),
@@ -303,7 +305,7 @@ def _neurons(g: _Genes) -> Columns:
         driven_bits=fires * ~quadratic * g.neurons * (word - np.maximum(0, shift - 2)),
         products=2 * g.neurons * g.units * fires * quadratic,
         squares=g.neurons * g.units * fires * quadratic,
-        **derived.fields(g.circuits, fires * g.neurons * g.units),
+        **circuit_fields(g.circuits, fires * g.neurons * g.units),
     )
 
 
