@@ -20,7 +20,6 @@ from scipy.optimize import nnls
 
 from scnas import tasks
 from scnas.files import write_whole
-from scnas.genes import describe
 from scnas.hardware import schedule, targets
 from scnas.hardware.circuit.top import write_design
 from scnas.hardware.cost import blocks, energy, folding, price, structure
@@ -30,7 +29,7 @@ from scnas.hardware.tools import cosimulation, synthesis, toggles
 from scnas.randomness import rng
 from scnas.settings import saved
 from scnas.snn.network import Network
-from scnas.space import Architecture
+from scnas.space import Architecture, describe
 
 HERE = Path(__file__).parent
 CSV = HERE / "energy.csv"

@@ -10,7 +10,6 @@ import numpy as np
 from scnas import build
 from scnas.contract import Refused
 from scnas.evaluation import Evaluation
-from scnas.genes import describe
 from scnas.hardware import targets
 from scnas.hardware.cost import calibration, price
 from scnas.hardware.cost.feedback import Feedback
@@ -19,7 +18,7 @@ from scnas.record.recorder import Recorder
 from scnas.search.evaluation import pareto_front
 from scnas.settings.schema import Config, Winner
 from scnas.snn.network import Network
-from scnas.space import Architecture
+from scnas.space import Architecture, describe
 
 
 def best_of_seeds(front: Sequence[Evaluation], by_seed: Sequence[Sequence[Evaluation]]) -> list[Evaluation]:

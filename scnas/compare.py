@@ -20,13 +20,13 @@ import numpy as np
 from scnas.contract import Refused
 from scnas.evaluation import Evaluation
 from scnas.files import write_whole
-from scnas.genes import describe
 from scnas.hardware import targets
 from scnas.hardware.targets import Target
 from scnas.metrics import METRICS, four_digits
 from scnas.record import front
 from scnas.search.evaluation import Reference, pareto_front
 from scnas.settings import saved
+from scnas.space import describe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,7 +3,7 @@
     Architecture   one field a gene: checked, in its canonical form
     SearchSpace    one field of choices a gene: drawn, mutated, crossed, counted
     settings       space.*, the same choices
-    names          Architecture.name, and what `describe` tells people
+    names          Architecture.name, and what `space.describe` tells people
     files          archive, front.json, front.csv, the metadata of NIR graphs
 
 A new gene is one row at the end of GENES, and the code that makes use of it. What was written before the gene
@@ -13,7 +13,7 @@ was there has its default.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from scnas.contract import (
     DELAYS,
@@ -33,9 +33,6 @@ from scnas.contract import (
     Share,
     StreamLength,
 )
-
-if TYPE_CHECKING:
-    from scnas.space import Architecture
 
 LAYER, NETWORK = "layer", "network"
 
@@ -296,34 +293,3 @@ def _declare(cls: type, name: str, kind: Any, default: Any) -> None:
 def name_of(rows: Sequence[Gene], here: Here) -> str:
     """The part of a name that these genes make up."""
     return "-".join(g.short.format(here[g.name]) for g in rows if g.short and here[g.name] != g.unnamed)
-
-
-def describe(a: "Architecture") -> str:
-    """An architecture in a few words, e.g. `64-32-10 lif L16,8 T8`."""
-    layers = [a.layer(i) for i in range(a.n_layers)]
-    parts = ["-".join(map(str, (a.n_inputs, *a.layer_widths)))]
-    for gene in of_layer():
-        if gene.mapping or gene.label is None:
-            continue
-        values = [here[gene.name] for here in layers if gene.effect is None or gene.effect(here)]
-        if set(values) - {gene.untold}:
-            parts.append(gene.label + _brief(values))
-    mapped = [_mapped(here) for here in layers]
-    if set(mapped) != {"par"}:
-        parts.append(("folded " if "folded" in a.mappings else "") + _brief(mapped))
-    for gene in of_network():
-        if gene.label is not None and getattr(a, gene.name) != gene.untold:
-            parts.append(gene.label + _brief([getattr(a, gene.name)]))
-    return " ".join(parts)
-
-
-def _mapped(here: Here) -> str:
-    """How one layer becomes hardware: `par`, or the names of the genes that say how."""
-    rows = [g for g in of_layer() if g.mapping and g.short and here[g.name] != g.unnamed]
-    return "".join(g.short.format(here[g.name]) for g in rows) or "par"
-
-
-def _brief(values: Sequence[Any]) -> str:
-    """One value where all are equal, otherwise all of them."""
-    told = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
-    return told[0] if len(set(told)) == 1 else ",".join(told)

@@ -9,7 +9,6 @@ from scnas import benchmark, build, compare, realize, resume, tasks
 from scnas.choose import best_of_seeds, by_rule, choose, network_of, with_metrics
 from scnas.contract import Refused
 from scnas.evaluation import Evaluation, Generation
-from scnas.genes import describe
 from scnas.hardware import targets
 from scnas.interrupts import Interruptible
 from scnas.randomness import integer
@@ -21,7 +20,7 @@ from scnas.search.steady import Feed, evolve_steady
 from scnas.settings import saved, schema
 from scnas.settings.schema import Config
 from scnas.snn.budget import Budget
-from scnas.space import SearchSpace
+from scnas.space import SearchSpace, describe
 from scnas.trials import executor, export, repair
 
 

@@ -473,3 +473,37 @@ def _other(rng: Rng, choices: Sequence, current: object) -> Any:
     """A choice that differs from `current`."""
     left = [c for c in choices if c != current]
     return left[_below(rng, len(left))]
+
+
+# -- in words ------------------------------------------------------------------------------------
+
+
+def describe(a: Architecture) -> str:
+    """An architecture in a few words, e.g. `64-32-10 lif L16,8 T8`."""
+    layers = [a.layer(i) for i in range(a.n_layers)]
+    parts = ["-".join(map(str, (a.n_inputs, *a.layer_widths)))]
+    for gene in genes.of_layer():
+        if gene.mapping or gene.label is None:
+            continue
+        values = [here[gene.name] for here in layers if gene.effect is None or gene.effect(here)]
+        if set(values) - {gene.untold}:
+            parts.append(gene.label + _brief(values))
+    mapped = [_mapped(here) for here in layers]
+    if set(mapped) != {"par"}:
+        parts.append(("folded " if "folded" in a.mappings else "") + _brief(mapped))
+    for gene in genes.of_network():
+        if gene.label is not None and getattr(a, gene.name) != gene.untold:
+            parts.append(gene.label + _brief([getattr(a, gene.name)]))
+    return " ".join(parts)
+
+
+def _mapped(here: genes.Here) -> str:
+    """How one layer becomes hardware: `par`, or the names of the genes that say how."""
+    rows = [g for g in genes.of_layer() if g.mapping and g.short and here[g.name] != g.unnamed]
+    return "".join(g.short.format(here[g.name]) for g in rows) or "par"
+
+
+def _brief(values: Sequence[Any]) -> str:
+    """One value where all are equal, otherwise all of them."""
+    told = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
+    return told[0] if len(set(told)) == 1 else ",".join(told)

@@ -13,7 +13,7 @@ from scnas import metrics
 from scnas.contract import Refused, one_of
 from scnas.equiv.verdict import ORDER
 from scnas.files import read_json
-from scnas.genes import describe
+from scnas.space import describe
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from scnas import metrics, tasks
 from scnas.contract import Interval, Refused, one_of, whole
 from scnas.evaluation import Evaluation, Generation
-from scnas.genes import describe
 from scnas.hardware import targets
 from scnas.search.evaluation import Evaluator, Reference, capacity, nothing_fits
 from scnas.search.evolve import evolve, likely_to_fit
 from scnas.snn.budget import Budget
-from scnas.space import Architecture, SearchSpace
+from scnas.space import Architecture, SearchSpace, describe
 from scnas.tasks import Task
 from scnas.trials import executor
 from scnas.trials.trainer import Trainer

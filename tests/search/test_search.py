@@ -12,7 +12,6 @@ from oracle import infer
 from scnas import metrics
 from scnas.contract import NEURONS
 from scnas.evaluation import Evaluation
-from scnas.genes import describe
 from scnas.hardware import targets
 from scnas.hardware.circuit.top import write_design
 from scnas.hardware.cost import price as price_module
@@ -31,7 +30,7 @@ from scnas.search.nas import nas
 from scnas.snn.budget import Budget
 from scnas.snn.module import IntegerNetwork
 from scnas.snn.training import Trained, train_population
-from scnas.space import Architecture, SearchSpace
+from scnas.space import Architecture, SearchSpace, describe
 from scnas.tasks.digits import digits
 from scnas.trials import trainer as trials
 
