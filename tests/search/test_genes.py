@@ -105,7 +105,7 @@ ROWS = """
 import itertools, json, pickle, sys
 from dataclasses import replace
 from pathlib import Path
-from scnas import genes, space as of_space
+from scnas import genes
 from scnas.contract import OneOf, Range
 from scnas.genes import LAYER, NETWORK, Gene
 
@@ -131,7 +131,7 @@ genes.GENES += (
     ),
 )
 
-from scnas.space import Architecture, SearchSpace
+from scnas.space import Architecture, SearchSpace, describe
 """
 
 
@@ -155,7 +155,7 @@ b = replace(a, shades=(7, 7), banks=(9, 2), code="rank", ranks=4)
 assert (b.shades, b.banks, b.ranks) == ((7, 0), (5, 2), 4)  # no shade at L = 4, a bank a neuron at most
 assert replace(b, code="rate").ranks == 1 and replace(a, ranks=5) == a != replace(a, code="rank")
 assert b.name == "n6-T8-W16-F8-membrane-rank-r4_5-if-L8-D0-p1.0-sobol-s7-b5_3-lif-L4-D0-p1.0-sobol-b2"
-assert of_space.describe(b) == "6-5-3 if L8,4 shade 7 b5,b2 T8 W16 code rank ranks 4"
+assert describe(b) == "6-5-3 if L8,4 shade 7 b5,b2 T8 W16 code rank ranks 4"
 assert b.training_key.banks == (1, 1) and b.training_key.shades == (7, 0) and b.training_key.code == "rank"
 assert Architecture(**json.loads(json.dumps(b.to_dict()))) == b == pickle.loads(pickle.dumps(b))
 for gene, value, message in [
