@@ -223,9 +223,10 @@ def test_a_reference_that_is_not_there_is_named(quadratic):
 def test_a_search_finds_it_by_a_plugin_and_says_that_its_price_is_a_guess(tmp_path, capsys):
     """Two workers, which import the plugin for themselves; the page says what is uncalibrated, too."""
     words = (
-        "space=small", "space.min_layers=2", "space.neuron_choices=[quadratic_if]", "train=quick", "search=tiny",
-        "build=none", "task.train_limit=200", "search.population_size=4", "search.generations=1", "train.final_seeds=1",
-        "train.full_epochs=1", "executor.workers=2", "search.seed=3",
+        "space=small", "space.min_layers=2", "space.neuron_choices=[quadratic_if]", "train=quick",
+        "search=tiny", "build=none", "task.train_limit=200", "search.population_size=4",
+        "search.generations=1", "train.final_seeds=1", "train.full_epochs=1", "executor.workers=2",
+        "search.seed=3",
     )  # fmt: skip
     with as_before():
         models.MODELS.pop("quadratic_if")
