@@ -13,10 +13,10 @@ from small_task import QUICK, SOME, TASK
 
 import scnas
 from scnas import plugins, resources, run, tasks
-from scnas.contract import Refused
+from scnas.contract import NEURONS, Refused
 from scnas.hardware import targets
 from scnas.hardware.tools import synthesis
-from scnas.settings import compose, saved, schema
+from scnas.settings import compose, saved
 from scnas.trials import cluster, keys
 from scnas.trials.executor import Job, Local
 
@@ -78,14 +78,14 @@ def test_a_neuron_of_ones_own_is_a_choice_of_the_search(tmp_path):
     assert compose.load([f"plugins=[{path}]", "space.neuron_choices=[mine]"]).space.neuron_choices == ["mine"]
 
 
-def test_names_are_checked_after_plugins_are_imported(tmp_path):
+def test_names_are_checked_after_plugins_are_imported(tmp_path, monkeypatch):
     """Settings are checked when they become dataclasses: what a plugin adds is known by then."""
-    path = written(tmp_path, "from scnas.settings import schema\nschema.JOBS += ('dance',)")
-    jobs = schema.JOBS
-    try:
-        assert compose.load([f"plugins=[{path}]", "job=dance"]).job == "dance"
-    finally:
-        schema.JOBS = jobs
+    monkeypatch.setattr(NEURONS, "_names", list(NEURONS))
+    path = written(tmp_path, "from scnas.contract import NEURONS\nNEURONS.add('dancer')")
+    chosen = "space.neuron_choices=[dancer]"
+    with pytest.raises(Refused, match="neuron_choices must be one of if, .*, got 'dancer'"):
+        compose.load([chosen])
+    assert compose.load([f"plugins=[{path}]", chosen]).space.neuron_choices == ["dancer"]
 
 
 def test_options_that_a_task_does_not_have_are_refused_by_name(tmp_path):
