@@ -25,9 +25,6 @@ def energy_line(metrics: Mapping[str, float], label: str) -> list[str]:
     ]
 
 
-# -- the winner -----------------------------------------------------------------------------------------
-
-
 def write_winner(
     folder: Path, winner: "Evaluation", rule: schema.Winner, title: str, target: "Target", hardware: str = ""
 ) -> None:

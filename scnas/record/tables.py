@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from scnas.evaluation import Evaluation
     from scnas.hardware.targets import Target
 
-# -- tables -----------------------------------------------------------------------------------------
-
 
 def _cells(front: Sequence["Evaluation"]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the front as people read it."""

@@ -28,9 +28,6 @@ PARTS = 16  # groups that a batch is cut into where nothing else asks for more, 
 EVALUATED = 256  # samples of a batch that is only evaluated
 
 
-# -- groups -------------------------------------------------------------------------------------
-
-
 def check_fits(architecture: Architecture, task: Task) -> None:
     """ValueError if `architecture` cannot be trained exactly on `task`."""
     if (architecture.n_inputs, architecture.n_outputs) != (task.n_inputs, task.n_classes):

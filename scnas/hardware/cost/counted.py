@@ -1,4 +1,7 @@
-"""The structure of a trained network, counted as `scnas.hardware.circuit` will write it."""
+"""The structure of a trained network, counted as `scnas.hardware.circuit` will write it.
+
+Letters: T timesteps.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
