@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from scnas.evaluation import Evaluation
 from scnas.files import write_whole
+from scnas.hardware.cost.price import fmax_label
+from scnas.hardware.targets import Target
 from scnas.metrics import METRICS
 from scnas.settings import schema
-
-if TYPE_CHECKING:
-    from scnas.evaluation import Evaluation
-    from scnas.hardware.targets import Target
 
 
 def energy_line(metrics: Mapping[str, float], label: str) -> list[str]:
@@ -26,7 +24,7 @@ def energy_line(metrics: Mapping[str, float], label: str) -> list[str]:
 
 
 def write_winner(
-    folder: Path, winner: "Evaluation", rule: schema.Winner, title: str, target: "Target", hardware: str = ""
+    folder: Path, winner: Evaluation, rule: schema.Winner, title: str, target: Target, hardware: str = ""
 ) -> None:
     """winner/network.json and winner/README.md, which ends with the page on the hardware."""
     place = folder / "winner"
@@ -36,9 +34,7 @@ def write_winner(
     write_whole(place / "README.md", _winner_page(winner, rule, title, target) + hardware)
 
 
-def _winner_page(winner: "Evaluation", rule: schema.Winner, title: str, target: "Target") -> str:
-    from scnas.hardware.cost.price import fmax_label
-
+def _winner_page(winner: Evaluation, rule: schema.Winner, title: str, target: Target) -> str:
     a, network, found = winner.architecture, winner.network, winner.metrics
     assert network is not None  # a winner is trained
     clock = found.get("clock_mhz", target.clock_mhz)

@@ -375,7 +375,7 @@ def error_table(found: Fit) -> str:
 
 def parity_plot(found: Fit, path: str | Path) -> None:
     """Real against modelled LUTs, flip-flops and Fmax of every design, as a PNG."""
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # takes most of a second to load; only to draw
 
     chip = targets.target(found.target)
     labels = {"luts": f"{chip.lut_unit}s", "ffs": "flip-flops", "fmax_mhz": "Fmax, MHz"}
