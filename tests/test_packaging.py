@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib import metadata
@@ -154,6 +155,11 @@ def test_what_has_to_pass_is_make_test():
 # -- the wheel --------------------------------------------------------------------------------------------
 
 
+def files(folder: str) -> set[str]:
+    found = [p for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    return {p.relative_to(ROOT).as_posix() for p in found}
+
+
 @pytest.mark.slow
 def test_a_wheel_carries_its_files_and_runs_outside_the_checkout(tmp_path):
     subprocess.run(
@@ -165,7 +171,13 @@ def test_a_wheel_carries_its_files_and_runs_outside_the_checkout(tmp_path):
         file.extractall(tmp_path / "site")
     for folder in ("conf", "hdl"):
         inside = {n.removeprefix("scnas/") for n in names if n.startswith(f"scnas/{folder}/")}
-        assert inside == {str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*") if p.is_file()}
+        assert inside == files(folder)
+    assert files("scnas") <= names  # the figures of the cost model with them
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as file:
+        packed = {name.partition("/")[2] for name in file.getnames()}
+    for folder in ("scnas", "conf", "hdl", "tests", "docs", "experiments", ".ci"):
+        assert files(folder) <= packed, folder
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     where = "from scnas import resources; print(resources.conf(), resources.hdl())"
     outside = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "check": True}
