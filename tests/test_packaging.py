@@ -156,7 +156,8 @@ def test_what_has_to_pass_is_make_test():
 
 
 def files(folder: str) -> set[str]:
-    found = [p for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    """Those of a folder of the checkout, without what Python and numba keep beside them."""
+    found = [p for p in (ROOT / folder).rglob("*") if p.is_file() and p.parent.name != "__pycache__"]
     return {p.relative_to(ROOT).as_posix() for p in found}
 
 
