@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 
 from scnas import resources
 from scnas.contract import Refused
@@ -100,8 +101,6 @@ def test_whatever_is_imported_is_a_declared_dependency(module):
 
 
 def test_torch_is_new_enough_for_us():
-    import torch
-
     assert words(torch.__version__)[:2] >= [2, 11] and pins()["torch"] == "2.13.0"
 
 
