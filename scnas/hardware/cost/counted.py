@@ -31,7 +31,7 @@ from scnas.snn.network import Layer, Network
 
 
 def of_network(network: Network, activity: Sequence[float] | None = None, input_clocks: int = 0) -> Structure:
-    """The structure of the design that circuit.write_design makes of `network`.
+    """The structure of the design that circuit.top.write_design makes of `network`.
 
     activity: mean input spikes per step of each layer, 0..n_in; DEFAULT_ACTIVITY * n_in if None.
     input_clocks: in which a byte-serial input takes a step, else 0.
