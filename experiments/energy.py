@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.optimize import nnls
 
 from scnas import tasks
@@ -254,8 +255,6 @@ def publish(found: dict) -> None:
 
 def parity_plot(found: dict) -> None:
     """Counted against modelled toggles of every design."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(9, 4.4), layout="constrained")
     titles = {"network": "of a network and its spikes", "architecture": "of an architecture, before training"}
     for axes, (what, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):

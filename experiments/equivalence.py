@@ -29,9 +29,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 from networks import random_layer
 
 from scnas import resources
-from scnas.equiv import counts, generators, machine, neuron, tools
+from scnas.equiv import counts, generators, induction, machine, neuron, tools
 from scnas.equiv import verdict as verdicts
 from scnas.equiv.composition.inference import composition
+from scnas.equiv.hidden import hidden_state
+from scnas.equiv.miter import Hidden, generate_miter, miter_script
 from scnas.equiv.tasks import tasks_of
 from scnas.hardware.circuit.top import write_design
 from scnas.snn.network import Network
@@ -406,10 +408,6 @@ def netlist_neuron(task: dict, folder: Path, deadline: float) -> tuple[str, str]
 
     `proved` here means that the fault changes nothing that can be seen, ever.
     """
-    from scnas.equiv import induction
-    from scnas.equiv.hidden import hidden_state
-    from scnas.equiv.miter import Hidden, generate_miter, miter_script
-
     machine.write_sources(task["sources"], folder)
     word = (task["data_width"], task["fraction"])
     settings = {"parameters": task["parameters"], "constants": task["constants"]}

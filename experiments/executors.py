@@ -22,6 +22,7 @@ from scnas.search.steady import Feed, evolve_steady
 from scnas.snn.budget import Budget
 from scnas.space import SearchSpace
 from scnas.tasks.digits import digits
+from scnas.trials.cluster import Cluster
 from scnas.trials.executor import Executor, Finished, Job, Local
 from scnas.trials.trainer import Trainer
 
@@ -93,8 +94,6 @@ def main() -> None:
     if find_spec("ray") is None:
         print("ray is not installed, so only this machine's processes are measured", file=sys.stderr)
     else:
-        from scnas.trials.cluster import Cluster
-
         places["ray"] = lambda n: Cluster(task, n, "cpu")
     plan = [(place, mode, workers) for place in places for mode in ("generational", "steady")]
     plan += [("local", mode, 1) for mode in ("generational", "steady")]

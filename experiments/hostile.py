@@ -3,9 +3,10 @@
     python experiments/hostile.py                # 20,000 files of each kind; writes hostile.csv beside it
     python experiments/hostile.py 1000           # fewer
 
-The files are those of tests/hostile.py, drawn by Hypothesis: valid ones with parts of their tree or of their
-bytes replaced, and nonsense. Every loader runs under an audit hook that notes processes, sockets, pickles
-and files opened for writing, with a time limit; every kind in a process of its own, whose memory is measured.
+The files are those of tests/helpers/hostile.py, drawn by Hypothesis: valid ones with parts of their tree or
+of their bytes replaced, and nonsense. Every loader runs under an audit hook that notes processes, sockets,
+pickles and files opened for writing, with a time limit; every kind in a process of its own, whose memory is
+measured.
 """
 
 import csv

@@ -24,20 +24,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from scnas.contract import Refused, one_line
 from scnas.files import write_whole
 from scnas.randomness import rng
+from scnas.settings.schema import Benchmark
+from scnas.snn import training
+from scnas.snn.budget import Budget
+from scnas.snn.reference.synapses import Kind, exact_in_bf16, full_float32, fuses, sums_up
 from scnas.snn.streams import rate_encode
 from scnas.space import Architecture, SearchSpace
 from scnas.tasks import Task
 from scnas.tasks.digits import digits
-
-if TYPE_CHECKING:
-    from scnas.settings.schema import Benchmark
 
 OURS = "scnas"
 REFERENCE = "SpikingJelly"  # the peer that the goals are set against
@@ -164,9 +166,6 @@ class Side:
 
 def answer(request: dict) -> dict:
     """Our side of peers.train: `population` named in the request, trained together."""
-    from scnas.snn import training
-    from scnas.snn.budget import Budget
-
     task = digits()
     architectures = POPULATIONS[request["population"]](request["size"], request["timesteps"])
     budget = Budget(
@@ -367,8 +366,6 @@ def training_cost(
     gradient is one for all steps. A synapse belongs to one delay going forward and to all of them in the
     gradient of its delay. Steps of neurons are not counted as operations.
     """
-    from scnas.snn.reference.synapses import Kind, exact_in_bf16, fuses, sums_up
-
     steps = epochs * math.ceil(train / batch_size)
     seen, shown = epochs * train, train + validation  # samples learned from, samples evaluated
     moved = bf16 = float32 = 0
@@ -410,9 +407,6 @@ def training_cost(
 
 def card_rates() -> Rates:
     """Measured on the CUDA device: the best of ten."""
-    import torch
-
-    from scnas.snn.reference.synapses import full_float32
 
     def best(run: Callable[[], object]) -> float:
         least = math.inf
@@ -487,9 +481,6 @@ def curves(populations: Sequence[int], say: Callable[[str], None] = print, devic
 
     Rows: axis, value, networks, seconds and networks per second, of one epoch of digits in batches of 128.
     """
-    from scnas.snn import training
-    from scnas.snn.budget import Budget
-
     task, rows = digits(), []
 
     def base(width: int = 64, timesteps: int = 16, delay: int = 0) -> Architecture:
@@ -517,7 +508,7 @@ def curves(populations: Sequence[int], say: Callable[[str], None] = print, devic
 
 def plot(rows: Sequence[dict], path: Path) -> None:
     """Networks trained a second along each axis, as a PNG."""
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # takes most of a second to load; only to draw
 
     axes = list(dict.fromkeys(row["axis"] for row in rows))
     figure = Figure(figsize=(4 * len(axes), 3.2), layout="constrained")
@@ -537,7 +528,7 @@ def plot(rows: Sequence[dict], path: Path) -> None:
 
 
 def benchmark(
-    settings: "Benchmark", folder: Path, say: Callable[[str], None] = print, device: str = "cpu"
+    settings: Benchmark, folder: Path, say: Callable[[str], None] = print, device: str = "cpu"
 ) -> list[str]:
     """Compare and draw the curves on one device; returns lines for the terminal, of cuda with both floors.
 
@@ -561,8 +552,6 @@ def benchmark(
     }  # fmt: skip
     lines = [table(measured), *verdicts(measured)]
     if device == "cuda":
-        import torch
-
         task, card = digits(), card_rates()
         costs = {}
         for name, make in POPULATIONS.items():
@@ -609,8 +598,6 @@ def _processor() -> str:
 
 def main() -> None:
     """Our side as a process that answers like peers.py."""
-    import torch
-
     answers, sys.stdout = sys.stdout, sys.stderr
     torch.set_num_threads(1)
     print(json.dumps({"versions": {"torch": torch.__version__}}), file=answers, flush=True)

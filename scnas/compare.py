@@ -24,6 +24,7 @@ from scnas.hardware import targets
 from scnas.hardware.targets import Target
 from scnas.metrics import METRICS, four_digits
 from scnas.record import front
+from scnas.record.figures import png
 from scnas.search.evaluation import Reference, pareto_front
 from scnas.settings import saved
 from scnas.space import describe
@@ -84,8 +85,6 @@ def compare(paths: Sequence[str], folder: Path) -> Iterator[str]:
     write_whole(folder / "compare.csv", _merged_csv(found))
     write_whole(folder / "attainment.csv", _attainment_csv(found))
     write_whole(folder / "compare.md", page(found))
-    from scnas.record.figures import png
-
     write_whole(folder / "compare.png", png(figure(found)))
     for label, runs in found.groups.items():
         volume = _spread([run.hypervolume for run in runs], "{:.4f}")
@@ -278,6 +277,7 @@ def _attainment_csv(found: Comparison) -> str:
 
 def figure(found: Comparison) -> "Figure":
     """The merged front by origin, over the attainment of every group: its median, best to worst shaded."""
+    # takes most of a second to load; only where something is drawn
     from matplotlib import colormaps
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter

@@ -44,6 +44,9 @@ from scnas.contract import (
     stream_length,
 )
 from scnas.files import write_whole
+from scnas.hardware import targets
+from scnas.hardware.cost.price import measure
+from scnas.hardware.tools import synthesis
 from scnas.snn.models import CONSTANTS
 from scnas.snn.network import Layer, Network
 from scnas.snn.streams import max_weight
@@ -502,10 +505,6 @@ def load(path: str | Path, choices: Choices = Choices()) -> Imported:
 def build(imported: Imported, target: str, folder: str | Path) -> list[str]:
     """Leave network.json, design.v with its cells, and import.json in `folder`; what was lost and what it
     costs on `target`, a line each."""
-    from scnas.hardware import targets
-    from scnas.hardware.cost.price import measure
-    from scnas.hardware.tools import synthesis
-
     folder, chip = Path(folder), targets.target(target)
     folder.mkdir(parents=True, exist_ok=True)
     network = imported.network

@@ -11,14 +11,12 @@ A figure without a row is kept and follows the others by name in CSV and JSON.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import numpy as np
 
 from scnas.contract import Interval, Range
-
-if TYPE_CHECKING:
-    from scnas.hardware.targets import Target
+from scnas.hardware.targets import Target
 
 T = TypeVar("T", bound=type)
 
@@ -43,7 +41,7 @@ def number(value: float) -> str:
 class Scale(Protocol):
     """Maps an objective to 0..1, 1 being the worst that counts, alike for all runs on a task and a target."""
 
-    def share(self, values: np.ndarray, n_classes: int, chip: "Target") -> np.ndarray:
+    def share(self, values: np.ndarray, n_classes: int, chip: Target) -> np.ndarray:
         """[N] values -> [N], 0 best and 1 worst; beyond 1 where worse than the reference."""
 
 
@@ -51,9 +49,9 @@ class Scale(Protocol):
 class Linear:
     """From 0 to a top that follows from the number of classes and the chip."""
 
-    top: Callable[[int, "Target"], float]
+    top: Callable[[int, Target], float]
 
-    def share(self, values: np.ndarray, n_classes: int, chip: "Target") -> np.ndarray:
+    def share(self, values: np.ndarray, n_classes: int, chip: Target) -> np.ndarray:
         return values / self.top(n_classes, chip)
 
 
@@ -64,7 +62,7 @@ class Logarithmic:
     low: float
     high: float
 
-    def share(self, values: np.ndarray, n_classes: int, chip: "Target") -> np.ndarray:
+    def share(self, values: np.ndarray, n_classes: int, chip: Target) -> np.ndarray:
         first, last = math.log10(self.low), math.log10(self.high)
         return (np.log10(np.maximum(values, self.low)) - first) / (last - first)
 

@@ -11,6 +11,7 @@ or IF; what a library has no cheap form of (delays, adaptation, noise, Izhikevic
 takes work off its side.
 """
 
+import importlib.metadata
 import json
 import math
 import sys
@@ -181,8 +182,6 @@ def train(name: str, request: dict) -> dict:
 
 def versions(name: str) -> dict:
     """Of the library and of torch."""
-    import importlib.metadata
-
     return {p: importlib.metadata.version(p) for p in (_PACKAGES[name], "torch")}
 
 

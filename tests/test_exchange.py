@@ -10,6 +10,8 @@ from networks import random_network, shared_out
 
 from scnas import exchange
 from scnas.exchange import Choices, from_nir, to_nir
+from scnas.hardware.cost import price
+from scnas.hardware.tools import synthesis
 from scnas.snn.models import CONSTANTS
 from scnas.snn.module import IntegerNetwork
 from scnas.snn.network import Layer, Network
@@ -490,9 +492,6 @@ def test_a_step_needs_its_seconds(dt):
 
 
 def test_the_command_leaves_a_network_its_cost_and_its_verilog(tmp_path, capsys):
-    from scnas.hardware.cost import price
-    from scnas.hardware.tools import synthesis
-
     nir.write(tmp_path / "mine.nir", foreign(np.random.default_rng(0), "lif"))
     folder = tmp_path / "out"
     words = [

@@ -2,8 +2,10 @@
 
 import json
 import os
+import pickle
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -121,9 +123,6 @@ def test_a_file_is_valid_or_refused_in_one_line(kind, folder):
 
 def test_the_watch_sees_what_acts(tmp_path):
     """The checks above would pass on a blind watch, too."""
-    import pickle
-    import subprocess
-
     for act in (
         lambda path: subprocess.run(["true"]),
         lambda path: os.system("true"),

@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
 
 from scnas import resources
 from scnas.contract import Refused
@@ -99,8 +101,6 @@ def test_whatever_is_imported_is_a_declared_dependency(module):
 
 
 def test_torch_is_new_enough_for_us():
-    import torch
-
     assert words(torch.__version__)[:2] >= [2, 11] and pins()["torch"] == "2.13.0"
 
 
@@ -154,6 +154,12 @@ def test_what_has_to_pass_is_make_test():
 # -- the wheel --------------------------------------------------------------------------------------------
 
 
+def files(folder: str) -> set[str]:
+    """Those of a folder of the checkout, without what Python and numba keep beside them."""
+    found = [p for p in (ROOT / folder).rglob("*") if p.is_file() and p.parent.name != "__pycache__"]
+    return {p.relative_to(ROOT).as_posix() for p in found}
+
+
 @pytest.mark.slow
 def test_a_wheel_carries_its_files_and_runs_outside_the_checkout(tmp_path):
     subprocess.run(
@@ -165,7 +171,13 @@ def test_a_wheel_carries_its_files_and_runs_outside_the_checkout(tmp_path):
         file.extractall(tmp_path / "site")
     for folder in ("conf", "hdl"):
         inside = {n.removeprefix("scnas/") for n in names if n.startswith(f"scnas/{folder}/")}
-        assert inside == {str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*") if p.is_file()}
+        assert inside == files(folder)
+    assert files("scnas") <= names  # the figures of the cost model with them
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as file:
+        packed = {name.partition("/")[2] for name in file.getnames()}
+    for folder in ("scnas", "conf", "hdl", "tests", "docs", "experiments", ".ci"):
+        assert files(folder) <= packed, folder
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     where = "from scnas import resources; print(resources.conf(), resources.hdl())"
     outside = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "check": True}

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     if "--help" in arguments:
         print("usage: bitwuzla [--lang smt2] [--time-limit MILLISECONDS]   (statements on stdin)")
         return 0
-    import bitwuzla
+    import bitwuzla  # of the extra hardware
 
     libc = ctypes.CDLL(None)  # the parser prints through C++ streams over stdio
     options = bitwuzla.Options()

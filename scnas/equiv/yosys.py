@@ -12,7 +12,7 @@ import sys
 
 def main(arguments: list[str]) -> int:
     """Run the commands; 0 unless the command line is wrong (2). A failing command exits with 1 by itself."""
-    from pyosys import libyosys as ys
+    from pyosys import libyosys as ys  # of the extra hardware
 
     design = ys.Design()
     log, commands = None, []

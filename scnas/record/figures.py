@@ -6,26 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scnas.evaluation import Evaluation
+from scnas.hardware.targets import Target
 from scnas.metrics import four_digits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from scnas.evaluation import Evaluation
-    from scnas.hardware.targets import Target
-
 
 def front_figure(
-    front: Sequence["Evaluation"],
-    target: "Target",
+    front: Sequence[Evaluation],
+    target: Target,
     title: str,
-    others: Sequence["Evaluation"] = (),
-    winner: "Evaluation | None" = None,
+    others: Sequence[Evaluation] = (),
+    winner: Evaluation | None = None,
 ) -> "Figure":
     """Validation accuracy against LUTs, coloured by energy.
 
     others: candidates behind the front, drawn faintly where they are trained and feasible.
     """
+    # matplotlib takes most of a second to load; only where something is drawn
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
@@ -104,14 +104,14 @@ def front_figure(
     return figure
 
 
-def _points(evaluations: Sequence["Evaluation"]) -> tuple[np.ndarray, np.ndarray]:
+def _points(evaluations: Sequence[Evaluation]) -> tuple[np.ndarray, np.ndarray]:
     luts = np.array([e.metrics["luts"] for e in evaluations], dtype=float)
     return luts, np.array([e.metrics["accuracy"] for e in evaluations], dtype=float)
 
 
 def _pixels(figure: "Figure") -> np.ndarray:
     """[height, width, 3] uint8."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # as above
 
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

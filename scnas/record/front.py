@@ -1,4 +1,4 @@
-"""front.json: what a run found, read back as data, whoever made it. `record` writes it."""
+"""front.json: what a run found, read back as data, whoever made it. `record.written` writes it."""
 
 import math
 from dataclasses import dataclass

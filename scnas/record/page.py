@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from scnas.evaluation import Evaluation
 from scnas.files import write_whole
 from scnas.hardware.cost.derived import unsure
+from scnas.hardware.cost.price import fmax_label
+from scnas.hardware.targets import Target
 from scnas.metrics import METRICS
 from scnas.settings import schema
-
-if TYPE_CHECKING:
-    from scnas.evaluation import Evaluation
-    from scnas.hardware.targets import Target
 
 
 def energy_line(metrics: Mapping[str, float], label: str) -> list[str]:
@@ -26,11 +24,8 @@ def energy_line(metrics: Mapping[str, float], label: str) -> list[str]:
     ]
 
 
-# -- the winner -----------------------------------------------------------------------------------------
-
-
 def write_winner(
-    folder: Path, winner: "Evaluation", rule: schema.Winner, title: str, target: "Target", hardware: str = ""
+    folder: Path, winner: Evaluation, rule: schema.Winner, title: str, target: Target, hardware: str = ""
 ) -> None:
     """winner/network.json and winner/README.md, which ends with the page on the hardware."""
     place = folder / "winner"
@@ -42,9 +37,7 @@ def write_winner(
     write_whole(place / "README.md", _winner_page(winner, rule, title, target) + doubt + hardware)
 
 
-def _winner_page(winner: "Evaluation", rule: schema.Winner, title: str, target: "Target") -> str:
-    from scnas.hardware.cost.price import fmax_label
-
+def _winner_page(winner: Evaluation, rule: schema.Winner, title: str, target: Target) -> str:
     fitted = not unsure([winner.architecture])
     a, network, found = winner.architecture, winner.network, winner.metrics
     assert network is not None  # a winner is trained

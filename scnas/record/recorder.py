@@ -6,21 +6,23 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from rich import progress
+from rich.console import Console
+from rich.progress import TaskID
+
 from scnas import metrics
+from scnas.build import Built
+from scnas.evaluation import Evaluation, Generation
+from scnas.hardware.targets import Target
 from scnas.record.figures import _pixels, front_figure
 from scnas.record.page import energy_line, write_winner
 from scnas.record.tables import _markdown, show
 from scnas.record.written import write_front
+from scnas.search.evaluation import Reference
 from scnas.settings import schema
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.progress import Progress, TaskID
-
-    from scnas.build import Built
-    from scnas.evaluation import Evaluation, Generation
-    from scnas.hardware.targets import Target
-    from scnas.search.evaluation import Reference
 
 
 class Recorder:
@@ -30,8 +32,8 @@ class Recorder:
     A context manager. The progress bar goes to stderr, and only where stderr is a terminal.
     """
 
-    def __init__(self, folder: Path, settings: schema.Config, target: "Target", reference: "Reference"):
-        from torch.utils.tensorboard import SummaryWriter
+    def __init__(self, folder: Path, settings: schema.Config, target: Target, reference: Reference):
+        from torch.utils.tensorboard import SummaryWriter  # takes a second, and the other jobs log nothing
 
         self.folder, self.settings, self.target, self.reference = folder, settings, target, reference
         self.title = task_title(settings.task)
@@ -54,7 +56,7 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def generation(self, g: "Generation") -> None:
+    def generation(self, g: Generation) -> None:
         """Log one generation."""
         new = max(1, len(g.evaluated))
         scalars = {
@@ -85,11 +87,11 @@ class Recorder:
 
     def finish(
         self,
-        last: "Generation",
-        front: Sequence["Evaluation"],
-        winner: "Evaluation",
+        last: Generation,
+        front: Sequence[Evaluation],
+        winner: Evaluation,
         interrupted: bool = False,
-        built: "Built | None" = None,
+        built: Built | None = None,
     ) -> None:
         """Write the front and the winner, and say on the terminal what there is and where.
 
@@ -121,7 +123,7 @@ class Recorder:
             self._progress.stop()
         self._writer.close()
 
-    def _log_front(self, name: str, figure: "Figure", front: Sequence["Evaluation"], step: int) -> None:
+    def _log_front(self, name: str, figure: "Figure", front: Sequence[Evaluation], step: int) -> None:
         self._writer.add_image(name, _pixels(figure), step, dataformats="HWC")
         self._writer.add_text(name, _markdown(front), step)
         self._writer.flush()
@@ -136,7 +138,7 @@ class Recorder:
         The schema is that of schema.Config and metrics.shown(), the same for every run, so that
         TensorBoard can put any runs side by side. SummaryWriter.add_hparams would open a sub-folder.
         """
-        from torch.utils.tensorboard.summary import hparams
+        from torch.utils.tensorboard.summary import hparams  # as SummaryWriter
 
         of_winner = [f"winner/{row.name}" for row in metrics.shown()]
         names = ["search/hypervolume", "search/best_accuracy", *of_winner]
@@ -170,11 +172,8 @@ def task_title(settings: schema.Task) -> str:
     return settings.name if settings.path is None else Path(settings.path).stem
 
 
-def _progress() -> "Progress | None":
+def _progress() -> progress.Progress | None:
     """A progress bar on stderr, not yet started; None where nobody would see it."""
-    from rich import progress
-    from rich.console import Console
-
     console = Console(stderr=True)
     if not console.is_terminal:
         return None

@@ -5,26 +5,22 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from scnas import metrics
 from scnas.contract import Refused, one_of
 from scnas.equiv.verdict import ORDER
+from scnas.evaluation import Evaluation
 from scnas.files import read_json
+from scnas.hardware.targets import Target
 from scnas.space import describe
 
-if TYPE_CHECKING:
-    from rich.table import Table
 
-    from scnas.evaluation import Evaluation
-    from scnas.hardware.targets import Target
-
-# -- tables -----------------------------------------------------------------------------------------
-
-
-def _cells(front: Sequence["Evaluation"]) -> tuple[list[str], list[list[str]]]:
+def _cells(front: Sequence[Evaluation]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the front as people read it."""
     shown = [row for row in metrics.shown() if any(row.name in e.metrics for e in front)]
     rows = [
@@ -35,7 +31,7 @@ def _cells(front: Sequence["Evaluation"]) -> tuple[list[str], list[list[str]]]:
     return [row.title for row in shown] + ["architecture"], rows
 
 
-def _markdown(front: Sequence["Evaluation"]) -> str:
+def _markdown(front: Sequence[Evaluation]) -> str:
     if not front:
         return "Nothing fits yet."
     headings, rows = _cells(front)
@@ -43,10 +39,8 @@ def _markdown(front: Sequence["Evaluation"]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines)
 
 
-def _table(front: Sequence["Evaluation"], winner: "Evaluation", verdict: str) -> "Table":
+def _table(front: Sequence[Evaluation], winner: Evaluation, verdict: str) -> Table:
     """verdict: what the proofs of the winner said, "" without any."""
-    from rich.table import Table
-
     headings, rows = _cells(front)
     if verdict:
         headings.insert(-1, "proof")
@@ -64,11 +58,9 @@ def _table(front: Sequence["Evaluation"], winner: "Evaluation", verdict: str) ->
 
 
 def show(
-    folder: Path, front: Sequence["Evaluation"], winner: "Evaluation", target: "Target", interrupted: bool
+    folder: Path, front: Sequence[Evaluation], winner: Evaluation, target: Target, interrupted: bool
 ) -> None:
     """Print the front and where everything is; the latter alone where stdout is no terminal."""
-    from rich.console import Console
-
     console = Console()
     if console.is_terminal:
         console.print(_table(front, winner, (proof(folder) or ("",))[0]))

@@ -5,25 +5,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scnas.evaluation import Evaluation
 from scnas.files import write_whole
+from scnas.hardware.targets import Target
 from scnas.record.figures import png
 from scnas.record.tables import _csv, _plain, proof
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from scnas.evaluation import Evaluation
-    from scnas.hardware.targets import Target
-
 
 def write_front(
     folder: Path,
-    front: Sequence["Evaluation"],
-    winner: "Evaluation",
+    front: Sequence[Evaluation],
+    winner: Evaluation,
     figure: "Figure",
     objectives: Sequence[str],
     title: str,
-    target: "Target",
+    target: Target,
 ) -> None:
     """front.csv, front.json, front.png and the networks of the front, front/00.json and so on.
 

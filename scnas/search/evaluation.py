@@ -75,9 +75,6 @@ def pareto_front(evaluations: Sequence[Evaluation], objectives: Sequence[str]) -
     return sorted(front, key=lambda e: (e.metrics["error"], e.metrics["luts"], e.architecture.name))
 
 
-# -- evaluation ---------------------------------------------------------------------------------
-
-
 class Evaluator:
     """Architectures -> evaluations: a real accuracy, and the cost of the network behind it.
 

@@ -1,7 +1,4 @@
-"""NSGA-II: evolve() yields generations.
-
-Letters: N members of a population, M objectives, all minimised.
-"""
+"""NSGA-II: evolve() yields generations."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,9 +15,6 @@ from scnas.search.evaluation import Reference, pareto_front, scores, violations
 from scnas.space import Architecture, SearchSpace
 
 CROSSOVER = 0.9  # share of children with two parents; the others, and half of these, are mutated
-
-
-# -- evolution ----------------------------------------------------------------------------------
 
 
 def evolve(

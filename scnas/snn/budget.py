@@ -15,9 +15,10 @@ class Budget:
     None for all. batch_size: samples a step. learning_rate: peak of a cosine schedule for weights;
     thresholds, gains, leaks and delays have their own share of it.
     prune_from, prune_to: share of the training between which the density falls to its target.
-    prune_by: what is kept, the largest `magnitude` or `sensitivity` (see _saliencies). prune_per: what a
-    density is of, `layer` or `neuron`. regrow: share of the kept synapses of a sparse layer that moves to
-    where the gradient is largest (see _regrow), 0 for none. powers_of_two: gain and leak as shifts.
+    prune_by: what is kept, the largest `magnitude` or `sensitivity` (see sparsity._saliencies). prune_per:
+    what a density is of, `layer` or `neuron`. regrow: share of the kept synapses of a sparse layer that moves
+    to where the gradient is largest (see sparsity._regrow), 0 for none. powers_of_two: gain and leak as
+    shifts.
     clip: largest gradient norm of a candidate. memory_gib: what one group may take; larger groups are split.
     """
 

@@ -2,8 +2,8 @@
 its backward pass, the bounds of its sums, and facts such as the constants that it uses.
 
 `read` folds an expression with an Arithmetic, which says what each operator is; `step` is one update of any
-model with any Arithmetic. The torch reference is such an Arithmetic in scnas.snn.neurons, the Verilog one in
-scnas.hardware.circuit.datapath.
+model with any Arithmetic. The torch reference is such an Arithmetic in scnas.snn.reference.neurons, the
+Verilog one in scnas.hardware.circuit.datapath.
 
 Gradients: a floor is the identity, saturation stops what it clamps, a spike is the arctangent surrogate, and
 neither the reset nor `on_spike` is differentiated through.

@@ -28,9 +28,6 @@ PARTS = 16  # groups that a batch is cut into where nothing else asks for more, 
 EVALUATED = 256  # samples of a batch that is only evaluated
 
 
-# -- groups -------------------------------------------------------------------------------------
-
-
 def check_fits(architecture: Architecture, task: Task) -> None:
     """ValueError if `architecture` cannot be trained exactly on `task`."""
     if (architecture.n_inputs, architecture.n_outputs) != (task.n_inputs, task.n_classes):
@@ -160,8 +157,8 @@ def memory_bytes(group: Sequence[Architecture], batch_size: int, device: str = "
 
 def _memory(a: _Envelope, batch_size: int, device: str | torch.device, on_kernels: bool) -> int:
     """See memory_bytes. Every synapse has a weight, its gradient, two moments and two masks, and the same
-    again for a delay. The kernels need besides the room of one candidate (cpu._Room). torch needs of all
-    what is kept for the way back, and of one layer at a time what is only passed on: gradients, spikes as
+    again for a delay. The kernels need besides the room of one candidate (cpu.passes._Room). torch needs of
+    all what is kept for the way back, and of one layer at a time what is only passed on: gradients, spikes as
     operands of a product, matrices of a delay; and to choose among the synapses of a layer it sorts them. On
     CUDA a training step is a graph that holds its memory, gradients included. Where the batches of a training
     are small, evaluation takes more: it keeps the spikes of all layers."""

@@ -1,4 +1,7 @@
-"""A plain torch.nn.Module from a network.json: exact inference, and nothing of the search."""
+"""A plain torch.nn.Module from a network.json: exact inference, and nothing of the search.
+
+Letters: B samples, T steps, n neurons of a layer, M the largest magnitude.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""A split, encoded once for all groups of a process."""
+"""A split, encoded once for all groups of a process.
+
+Letters: N samples of the split, B of a batch, T steps, n inputs; R_T(t) is the order of the rate encoder.
+"""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -12,9 +15,6 @@ from scnas.snn.streams import van_der_corput
 from scnas.tasks import Split
 
 ENCODED = 1024  # samples that are encoded at a time: their values take eight bytes each meanwhile
-
-
-# -- data ---------------------------------------------------------------------------------------
 
 
 class Samples:

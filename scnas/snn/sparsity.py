@@ -2,6 +2,8 @@
 
 Liu et al. 2021, "Sparse training via boosting pruning plasticity with neuroregeneration". With prune_to = 0 a
 layer is sparse from the start: Evci et al. 2020, "Rigging the lottery".
+
+Letters: P candidates, n_in and n_out of a layer.
 """
 
 import math
@@ -13,10 +15,6 @@ from scnas.snn.budget import Budget
 from scnas.snn.cpu.adam import CpuAdam
 from scnas.snn.population import PopulationStack
 from scnas.snn.reference.adam import TorchAdam
-
-#
-# Gradual pruning with regrowth: Liu et al. 2021, "Sparse training via boosting pruning plasticity with
-# neuroregeneration". With prune_to = 0 it is sparse from the start: Evci et al. 2020, "Rigging the lottery".
 
 MASK_UPDATES = 64  # how often at most, in a training, the density falls
 REGROW_EVERY = 150  # steps at least between two regrowths: a synapse that starts at 0 needs time to grow

@@ -46,7 +46,7 @@ def openml_images(settings: "schema.Task", name: str) -> None:
     cannot be had."""
 
     def fetch(folder: Path) -> Path:
-        from sklearn.datasets import fetch_openml
+        from sklearn.datasets import fetch_openml  # a second; only where it is needed
 
         x, y = fetch_openml(
             name,

@@ -373,9 +373,6 @@ def _digest(rows: Sequence[tuple]) -> str:
     return hashlib.sha256(repr([tuple(row) for row in rows]).encode()).hexdigest()
 
 
-# -- of a run ------------------------------------------------------------------------------------------
-
-
 def searched(run_folder: Path) -> list[Evaluation]:
     """Every evaluation of the search in a run folder; none where the folder has no archive."""
     if not (run_folder / NAME).exists():

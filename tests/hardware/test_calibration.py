@@ -1,3 +1,5 @@
+"""The cost model fitted to synthesis: what a plan builds, what a fit finds, what is kept, what is refused."""
+
 import json
 from collections import Counter
 from dataclasses import replace

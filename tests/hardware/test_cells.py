@@ -1,7 +1,7 @@
 """The cells in hdl/: by hand, by definition, over full periods, and without a warning in any tool.
 
 A cell is simulated by Icarus Verilog (apt install iverilog): one line of inputs per clock in, one line of
-outputs per clock out. The definition is the update of SEMANTICS section 3 in tests/oracle.py.
+outputs per clock out. The definition is the update of SEMANTICS section 3 in tests/helpers/oracle.py.
 """
 
 import subprocess

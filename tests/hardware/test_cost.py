@@ -1,3 +1,5 @@
+"""scnas.hardware.cost.price: estimate and measure by hand, by law, and beside synthesised designs."""
+
 import csv
 import json
 import os
@@ -60,7 +62,7 @@ def figures(cost: Cost) -> tuple:
 
 
 @pytest.mark.parametrize("k, digits", [(0, 0), (1, 1), (256, 1), (3, 2), (7, 2), (-8, 1), (85, 4), (255, 2)])
-def testsigned_digits_by_hand(k, digits):
+def test_signed_digits_by_hand(k, digits):
     assert signed_digits(k) == digits  # 7 = 8 - 1, 85 = 64 + 16 + 4 + 1
 
 

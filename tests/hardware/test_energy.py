@@ -1,3 +1,5 @@
+"""scnas.hardware.cost.energy: by hand, by law, and the published figures from the counted designs."""
+
 import importlib.util
 from dataclasses import replace
 from pathlib import Path

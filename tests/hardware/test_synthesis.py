@@ -1,3 +1,5 @@
+"""What the open tools make of a design, and that an answer, a failure and a missing tool are told apart."""
+
 import importlib.metadata
 import time
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""The chips and their families: what data sheets say of them, and that a new one is one entry."""
+
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields, replace
 

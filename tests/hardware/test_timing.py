@@ -1,3 +1,5 @@
+"""scnas.hardware.cost.timing: the clock that is modelled, and where it is no limit."""
+
 from dataclasses import replace
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Toggles of a netlist: nets counted by hand, a counter by definition, and a wrong netlist noticed."""
+
 import re
 import shutil
 from dataclasses import asdict, replace

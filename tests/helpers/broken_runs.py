@@ -14,6 +14,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -99,8 +100,6 @@ def _child(settings: schema.Config, folder: Path, said: int, fault: Callable[[],
     except BaseException as error:
         code = 2 if _is_for_user(error) else 1
         if code == 1:
-            import traceback
-
             traceback.print_exc()
         print(f"scnas: {_line(error)}")
     with contextlib.suppress(OSError, ValueError):

@@ -4,7 +4,7 @@ Too simple to be wrong rather than fast: every stream bit is generated, ANDed wi
 counted, clock by clock; every neuron is updated in Python integers, which never overflow. It shares no code
 with the package that it judges. Vectorised is one thing only: the synapses of a layer within one clock.
 
-    python tests/oracle.py network.json samples.npz     # accuracy over the arrays x and y
+    python tests/helpers/oracle.py network.json samples.npz     # accuracy over the arrays x and y
 
 Letters: T steps of an inference, t one of them; L clocks of a step; F fraction bits, so that an integer n
 stands for n / 2^F; W bits of a word; M the largest weight magnitude; R(t, c) the number that the layer's
@@ -225,7 +225,7 @@ def infer(network: dict | str | Path, x: np.ndarray) -> Inference:
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        sys.exit("usage: python tests/oracle.py network.json samples.npz")
+        sys.exit("usage: python tests/helpers/oracle.py network.json samples.npz")
     network, samples = json.loads(Path(sys.argv[1]).read_text()), np.load(sys.argv[2])
     right = [infer(network, x).label == y for x, y in zip(samples["x"], samples["y"], strict=True)]
     print(f"accuracy {np.mean(right):.4f}: {sum(right)} of {len(right)} samples")

@@ -1,6 +1,8 @@
 """Event cameras, sounds and generated tasks: decoded by hand, split as promised, damage told in one line."""
 
 import http.client
+import sys
+import types
 import wave
 import zipfile
 from collections import Counter
@@ -521,9 +523,6 @@ def test_a_download_that_fails_leaves_nothing(error, words, tmp_path, monkeypatc
 
 
 def test_tonic_fetches_into_the_official_layout(tmp_path, monkeypatch):
-    import sys
-    import types
-
     def write(save_to, train):
         folder = Path(save_to) / "NMNIST"
         if train:

@@ -1,6 +1,7 @@
 """The archive: what was stored comes back as it was, or an error says what to do; whoever else writes."""
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -261,8 +262,6 @@ def test_repair_keeps_every_group_that_is_whole(tmp_path):
 
 
 def network_name(t: Trained) -> str:
-    import hashlib
-
     data = json.dumps(t.network.to_dict(), separators=(",", ":")) + "\n"
     return hashlib.sha256(data.encode()).hexdigest()
 

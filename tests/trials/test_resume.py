@@ -1,5 +1,6 @@
 """A run that was broken off, however it was, ends as if nothing had happened; or says what is wrong."""
 
+import resource
 import sqlite3
 
 import broken_runs
@@ -172,7 +173,6 @@ def test_a_weight_file_that_is_gone_is_refused_and_repaired(whole, tmp_path):
 
 def test_a_full_disk_is_one_line_and_costs_nothing_that_was_finished(whole, tmp_path):
     """No file may grow beyond a limit, from the archive's log to the networks."""
-    import resource
 
     def full() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, resource.RLIM_INFINITY))

@@ -5,7 +5,7 @@ neuron states wait in a RAM for their turn. Each of `units` has lanes, a RAM and
 takes an equal share of the neurons, all of them in step; ring, control and ROM serve them all. An adder tree
 of many lanes is cut by a register, `stage`, after its first sums.
 
-Letters: T steps, L stream clocks of a step, G groups of lanes, F fraction bits, W bits of a word, U units.
+Letters: T steps, W bits of a word.
 """
 
 from collections.abc import Iterator

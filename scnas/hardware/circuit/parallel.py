@@ -3,7 +3,7 @@
 Threshold signals [m > R], one per magnitude m in use, are shared by all its synapses; `circuit.tree` adds
 what they let through.
 
-Letters: T steps, L stream clocks of a step, G groups of lanes, F fraction bits, W bits of a word, U units.
+Letters: T steps, W bits of a word.
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ each in a clock with `in_valid & in_ready`. Scores appear one per clock with `sc
 `done` stays high, with `class_index`, until the next start. Every layer is started by a pulse `go` and
 passes one on (`next`) in the clock before its new spikes are visible.
 
-Letters: T steps, L stream clocks of a step, G groups of lanes, F fraction bits, W bits of a word, U units.
+Letters: T steps, F fraction bits.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,6 @@
 """How many of each circuit block every layer needs, and what a block costs by hand on each family.
 
-Letters: N layers of all networks in a batch, T timesteps, L clocks of a stream, M largest magnitude,
-W bits of a word, D largest delay, F fraction bits, G groups of lanes.
+Letters: N layers of all networks in a batch, W bits of a word.
 """
 
 from collections.abc import Mapping

@@ -249,7 +249,7 @@ def fit(rows: Sequence[dict], target: str) -> Fit:
 def refit(fitted: Mapping, counts: Sequence[Mapping[str, float]], luts: Sequence[float]) -> dict[str, float]:
     """Figures fitted to all designs of a published fit and these as well, exactly as if in one fit.
 
-    fitted: a family's record in figures.json. counts: `price.logic_blocks` of each new design; luts: what
+    fitted: a family's record in blocks.json. counts: `price.logic_blocks` of each new design; luts: what
     they really take.
     """
     names = fitted["blocks"]
@@ -263,7 +263,7 @@ def refit(fitted: Mapping, counts: Sequence[Mapping[str, float]], luts: Sequence
 
 
 def speed(rows: Sequence[dict], target: str) -> dict:
-    """How many times as fast as the chip that its family was fitted on `target` is: for figures.json.
+    """How many times as fast as the chip that its family was fitted on `target` is: for blocks.json.
 
     The factor that makes the modelled clocks right on average, from the routed rows of `target`, and how
     far off they are if each is modelled by the factor of the others. Raises ValueError where none is routed.
@@ -294,7 +294,7 @@ def speed(rows: Sequence[dict], target: str) -> dict:
 
 
 def record(found: Fit, rows: Sequence[dict]) -> dict:
-    """What figures.json keeps of a fit: figures, errors, the tools they hold for, what a refit needs."""
+    """What blocks.json keeps of a fit: figures, errors, the tools they hold for, what a refit needs."""
     of_target = [row for row in rows if row["target"] == found.target]
     kept = {
         "target": found.target,
@@ -316,7 +316,7 @@ def record(found: Fit, rows: Sequence[dict]) -> dict:
 
 
 def publish(found: Fit, rows: Sequence[dict], path: str | Path = price.FIGURES_FILE) -> None:
-    """Put a fit into figures.json, where the cost model reads it at its next start."""
+    """Put a fit into `path`, by default the blocks.json where the cost model reads it at its next start."""
     path = Path(path)
     known = json.loads(path.read_text()) if path.exists() else {}
     family = targets.target(found.target).family
@@ -326,7 +326,7 @@ def publish(found: Fit, rows: Sequence[dict], path: str | Path = price.FIGURES_F
 
 
 def publish_speed(rows: Sequence[dict], target: str, path: str | Path = price.FIGURES_FILE) -> None:
-    """Put the speed of another chip of a fitted family into figures.json, and how far off its logic is."""
+    """Put the speed of another chip of a fitted family into blocks.json, and how far off its logic is."""
     path = Path(path)
     known = json.loads(path.read_text())
     luts = errors([compare(row, network_of(row), target) for row in rows])["luts"]
@@ -336,7 +336,7 @@ def publish_speed(rows: Sequence[dict], target: str, path: str | Path = price.FI
 
 
 def write_figures(known: Mapping, path: str | Path) -> None:
-    """Write figures.json: a line per entry of a family, long lists and tables on one."""
+    """Write blocks.json: a line per entry of a family, long lists and tables on one."""
     lines = []
     for family in sorted(known):
         entries = [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(known[family].items())]
@@ -375,7 +375,7 @@ def error_table(found: Fit) -> str:
 
 def parity_plot(found: Fit, path: str | Path) -> None:
     """Real against modelled LUTs, flip-flops and Fmax of every design, as a PNG."""
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # takes most of a second to load; only to draw
 
     chip = targets.target(found.target)
     labels = {"luts": f"{chip.lut_unit}s", "ffs": "flip-flops", "fmax_mhz": "Fmax, MHz"}

@@ -1,4 +1,7 @@
-"""The structure of a trained network, counted as `scnas.hardware.circuit` will write it."""
+"""The structure of a trained network, counted as `scnas.hardware.circuit` will write it.
+
+Letters: T timesteps.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -29,7 +32,7 @@ from scnas.snn.network import Layer, Network
 
 
 def of_network(network: Network, activity: Sequence[float] | None = None, input_clocks: int = 0) -> Structure:
-    """The structure of the design that circuit.write_design makes of `network`.
+    """The structure of the design that circuit.top.write_design makes of `network`.
 
     activity: mean input spikes per step of each layer, 0..n_in; DEFAULT_ACTIVITY * n_in if None.
     input_clocks: in which a byte-serial input takes a step, else 0.

@@ -1,4 +1,7 @@
-"""The structure of a network that is expected from its genes, before training."""
+"""The structure of a network that is expected from its genes, before training.
+
+Letters: N layers of all networks in a batch, M largest magnitude, D largest delay, F fraction bits.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

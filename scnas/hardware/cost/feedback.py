@@ -25,7 +25,7 @@ class Feedback:
     """The designs that a run has synthesised, and the cost model refitted to them when it is off.
 
     They are kept in `calibration.csv` of the run's folder, each with its blocks, so that a run that is
-    taken up again has them. figures: LUTs per block for cost.estimate and cost.measure, of a fit to the
+    taken up again has them. figures: LUTs per block for price.estimate and price.measure, of a fit to the
     published designs and to these; None as long as the published figures are no further off on these than
     was published of held-out designs, and where a family was never fitted. note: one line on that, ""
     without a design or a fit.

@@ -1,4 +1,7 @@
-"""Sizes that only folded layers have, and the block RAMs that a memory takes."""
+"""Sizes that only folded layers have, and the block RAMs that a memory takes.
+
+Letters: N layers of all networks in a batch.
+"""
 
 from dataclasses import dataclass
 

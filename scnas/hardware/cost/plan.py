@@ -20,8 +20,6 @@ HELD_OUT = (2, 4, 6)
 FIRST = 100
 
 
-# -- what to build -------------------------------------------------------------------------------
-
 # LUTs per bit of a neuron, roughly.
 _NEURON_SIZE = {"if": 4, "lif": 5, "stochastic_lif": 6, "homeostatic_lif": 12, "izhikevich": 50}
 

@@ -16,8 +16,7 @@ figures that are fitted to synthesis for the families in FITTED (which says how 
 designs it had not seen) and counted by hand, uncalibrated, for the others. So are the delays that Fmax
 follows from: `scnas.hardware.cost.timing`. Energy: `scnas.hardware.cost.energy`.
 
-Letters: N layers of all networks in a batch, T timesteps, L clocks of a stream, M largest magnitude,
-W bits of a word, D largest delay, F fraction bits, G groups of lanes.
+Letters: N layers of all networks in a batch, T timesteps, D largest delay.
 """
 
 import json
@@ -84,9 +83,6 @@ DELAYS: Mapping[str, Mapping[str, float]] = ByFamily(
 SPEEDS: Mapping[str, float] = {
     name: speed["factor"] for fitted in FITTED.values() for name, speed in fitted.get("speeds", {}).items()
 }
-
-
-# -- the model -----------------------------------------------------------------------------------
 
 
 def _costs(

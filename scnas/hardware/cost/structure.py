@@ -1,11 +1,8 @@
-"""The structure of a network that its cost follows from: read off a trained one, or expected from its genes.
+"""The structure of a network that its cost follows from, one row per layer, and facts that it is filled with.
 
-`of_network` counts what `scnas.hardware.circuit` will write: registers, adders, memories. `of_architectures`
-knows the genes only and puts the expected value in the place of everything that training decides. Both fill
-the same `Structure`, one row per layer, from which `scnas.hardware.cost`, `timing` and `energy` go on.
+`counted` fills it from a trained network, `expected` from genes; `blocks`, `timing` and `energy` read it.
 
-Letters: N layers of all networks in a batch, T timesteps, L clocks of a stream, M largest magnitude,
-W bits of a word, D largest delay, F fraction bits, G groups of lanes, U units of a folded layer.
+Letters: N layers of all networks in a batch, M largest magnitude.
 """
 
 from bisect import insort
@@ -286,9 +283,6 @@ def signed_digits(k: int) -> int:
     """Non-zero digits of k in the non-adjacent form: shifted terms of a product by k."""
     k = abs(int(k))
     return (k ^ 3 * k).bit_count()
-
-
-# -- sizes of folded layers ------------------------------------------------------------------------
 
 
 def bits_of(n: np.ndarray) -> np.ndarray:

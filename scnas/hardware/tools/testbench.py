@@ -2,6 +2,8 @@
 
 The testbench plays whole inferences, one after another without a reset, and compares scores, class and
 clocks. It runs in Icarus Verilog and in Verilator.
+
+Letters: N samples.
 """
 
 from pathlib import Path
