@@ -6,7 +6,6 @@ import torch
 
 from scnas.snn import groups, training
 from scnas.snn.budget import Budget
-from scnas.snn.cpu import kernels
 from scnas.snn.cpu.passes import CpuPass
 from scnas.snn.population import PopulationStack
 from scnas.snn.reference.passes import TorchPass
@@ -143,7 +142,7 @@ def test_sums_beyond_sixteen_bits_agree(length, by, delays, encoder):
     cpu, x, torch_pass, spikes, labels = passes(2, encoder, **changes)
     full([cpu.stack, torch_pass.stack], by)
     ours, theirs = cpu.scores(x), torch_pass.scores(spikes)
-    narrow = cpu._room.layers[:, 1, kernels.NARROW]
+    narrow = cpu._room.layers[:, 1]["narrow"]
     assert narrow.all() if length == 64 else not narrow.any()
     assert (ours[0] == theirs[0].double()).all()
     assert (ours[1] == theirs[1]).all()
@@ -161,7 +160,7 @@ def test_currents_that_saturate_and_such_that_cannot_agree(word, model):
     cpu, x, torch_pass, spikes, labels = passes(2, "rate", **changes)
     full([cpu.stack, torch_pass.stack], 0.6)
     ours, theirs = cpu.scores(x), torch_pass.scores(spikes)
-    assert (cpu._room.layers[:, 1, kernels.OPEN] == (word == 16)).all()
+    assert (cpu._room.layers[:, 1]["unsaturated"] == (word == 16)).all()
     assert (ours[0] == theirs[0].double()).all()
     assert (ours[1] == theirs[1]).all()
     assert_gradients_agree(cpu, x, torch_pass, spikes, labels, 0.5)

@@ -19,9 +19,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from scnas.snn.cpu.kernels import ALPHA
 from scnas.snn.reference.neurons import Constants, Part
 from scnas.snn.reference.synapses import ROWS, Given, back_through_synapses, columns_of, tile
+from scnas.snn.surrogate import ALPHA
 
 BLOCK = 256  # neurons of one program
 # Bits of what is remembered of a step: the membrane was not clamped, the neuron waits, the recovery was not

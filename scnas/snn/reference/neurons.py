@@ -19,8 +19,8 @@ from torch import Tensor
 
 from scnas.snn import derive
 from scnas.snn.backends import has_kernels
-from scnas.snn.cpu.kernels import ALPHA
 from scnas.snn.models import Format, Node, model_of
+from scnas.snn.surrogate import ALPHA
 
 
 class Constants(NamedTuple):
