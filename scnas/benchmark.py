@@ -362,12 +362,13 @@ def training_cost(
     train, validation: samples; after the epochs both are evaluated. A tensor is written once, and read once
     by each product or scan that needs it; spikes, currents and gradients have four bytes, what a scan
     remembers four, of neurons that adapt eight, an entry of a matrix two where bfloat16 holds it. A layer
-    that is fused (synapses.fuses) has no currents in memory. Where those of a last layer are summed up at
+    that is fused (fusion.fuses) has no currents in memory. Where those of a last layer are summed up at
     once (synapses.sums_up), nothing of it is there for every step: spikes before it are read once, and their
     gradient is one for all steps. A synapse belongs to one delay going forward and to all of them in the
     gradient of its delay. Steps of neurons are not counted as operations.
     """
-    from scnas.snn.reference.synapses import Kind, exact_in_bf16, fuses, sums_up
+    from scnas.snn.fusion import fuses
+    from scnas.snn.reference.synapses import Kind, exact_in_bf16, sums_up
 
     steps = epochs * math.ceil(train / batch_size)
     seen, shown = epochs * train, train + validation  # samples learned from, samples evaluated

@@ -6,23 +6,16 @@ from typing import NamedTuple
 import torch
 
 from scnas.contract import Refused, is_power_of_two
-from scnas.snn import derive
-from scnas.snn.backends import WIDTH_STEP, has_kernels
+from scnas.snn import backends, derive
 from scnas.snn.budget import GIB, Budget
 from scnas.snn.cpu.passes import CACHE_BYTES
+from scnas.snn.fusion import fuses
 from scnas.snn.models import model_of
 from scnas.snn.population import padded
-from scnas.snn.reference.neurons import scan_bytes
-from scnas.snn.reference.synapses import Kind, exact_in_bf16, fuses, sums_up
+from scnas.snn.reference.synapses import Kind, exact_in_bf16, sums_up
 from scnas.space import Architecture
 from scnas.tasks import Task
 
-KERNEL_DEVICES = ("cpu",)  # where the compiled kernels work; torch works anywhere
-# What one step of one more group costs, in the operations of work_of(), by type of device. CUDA: a step is a
-# hundred or two commands of about two microseconds each, in which a large card does some 1e9 of them (six
-# floating-point operations each, at 20 TFLOP/s). Reckoned, not measured.
-GROUP_OVERHEAD = {"cuda": 1e9}
-GROUP_OVERHEAD_ELSEWHERE = 1e7
 MOST_IN_A_GROUP = 65_535  # candidates lie along an axis that CUDA limits to as many
 PARTS = 16  # groups that a batch is cut into where nothing else asks for more, for as many workers
 EVALUATED = 256  # samples of a batch that is only evaluated
@@ -68,8 +61,8 @@ def plan_groups(
     kinds: dict[tuple, list[Architecture]] = {}
     for a in dict.fromkeys(a.training_key for a in architectures):
         kinds.setdefault((a.n_layers, a.timesteps, a.fraction, a.readout, a.word <= 16), []).append(a)
-    on_kernels = torch.device(device).type in KERNEL_DEVICES
-    overhead = GROUP_OVERHEAD.get(torch.device(device).type, GROUP_OVERHEAD_ELSEWHERE) / budget.batch_size
+    backend = backends.backend_on(device)
+    overhead = backend.group_overhead / budget.batch_size
     room = _room_bytes(budget, device)
     share = max(sum(work_of(a) for kind in kinds.values() for a in kind) / parts, 20 * overhead)
     groups = []
@@ -79,7 +72,7 @@ def plan_groups(
         for a in members:
             wider, more = _widened(envelope, a), useful + work_of(a)
             fits = _memory(wider, budget.batch_size, device) <= room and wider.count <= MOST_IN_A_GROUP
-            worth = more <= share if on_kernels else wider.count * work_of(wider) <= 1.6 * more + overhead
+            worth = more <= share if backend.arrays else wider.count * work_of(wider) <= 1.6 * more + overhead
             if group and not (fits and worth):
                 groups.append(group)
                 group, wider, more = [], _widened(None, a), work_of(a)
@@ -160,16 +153,15 @@ def _memory(a: _Envelope, batch_size: int, device: str | torch.device) -> int:
     operands of a product, matrices of a delay; and to choose among the synapses of a layer it sorts them. On
     CUDA a training step is a graph that holds its memory, gradients included. Where the batches of a training
     are small, evaluation takes more: it keeps the spikes of all layers."""
-    if has_kernels(torch.device(device).type):
-        depth = len(a.layer_sizes)
-        sizes = tuple(padded([size], i, depth, WIDTH_STEP) for i, size in enumerate(a.layer_sizes))
-        a = a._replace(layer_sizes=sizes)
+    backend, depth = backends.backend_on(device), len(a.layer_sizes)
+    step, kernels = backend.operations.width_step, backend.operations.layer is not None
+    sizes = tuple(padded([size], i, depth, step) for i, size in enumerate(a.layer_sizes))
+    a = a._replace(layer_sizes=sizes)
     synapses = sum(n_in * n_out * (1 + (max(a.delay_ranges) > 0)) for n_in, n_out in a.layer_sizes)
     parameters = 22 * a.count * synapses
     streams = [a.timesteps if lfsr else 1 for lfsr in a.lfsr]
     layers = list(zip(a.layer_sizes, a.delay_ranges, streams, strict=True))
-    kind = torch.device(device).type
-    if kind in KERNEL_DEVICES:
+    if backend.arrays:
         matrices = sum((8 * s + 4) * (d + 1) * n_in * n_out for (n_in, n_out), d, s in layers)
         states = max(CACHE_BYTES, 8 * 32 * a.timesteps * sum(n for _, n in a.layer_sizes))
         inputs = max(batch_size, EVALUATED) * a.timesteps * a.layer_sizes[0][0] * 8
@@ -178,15 +170,15 @@ def _memory(a: _Envelope, batch_size: int, device: str | torch.device) -> int:
     broadest = max((n_in for n_in, _ in a.layer_sizes[1:]), default=0)
     for i, ((n_in, n), d, _) in enumerate(layers):
         fused = fuses(Kind("lfsr" if a.lfsr[i] else "sobol", not a.long[i]), n_in, n, d, i == 0)
-        each, besides = scan_bytes(kind, fused, a.adapts[i])
+        each, besides = backend.scan_bytes(fused, a.adapts[i])
         kept += n * each
-    if a.summed and has_kernels(kind):  # neither currents of the last layer, nor spikes of the one before
+    if a.summed and kernels:  # neither currents of the last layer, nor spikes of the one before
         kept -= 12 * layers[-1][0][1] + 4 * layers[-1][0][0] * (len(layers) > 1)
         broadest = max((n_in for n_in, _ in a.layer_sizes[1:-1]), default=0)
     neurons, widest = sum(n for _, n in a.layer_sizes), max(n for _, n in a.layer_sizes)
     tables = 4 * 257 * a.timesteps * sum(a.lfsr)
     # A slice for every delay of sobol layers, a matrix for every step of others, in bfloat16 where exact.
-    size = [4 if long or not has_kernels(kind) else 2 for long in a.long]
+    size = [4 if long or not kernels else 2 for long in a.long]
     matrices = sum(
         size[i] * n_in * n_out * (s if a.lfsr[i] else d + 1) for i, ((n_in, n_out), d, s) in enumerate(layers)
     )
@@ -203,6 +195,5 @@ def _memory(a: _Envelope, batch_size: int, device: str | torch.device) -> int:
 
 def _room_bytes(budget: Budget, device: str | torch.device) -> float:
     """What a group is planned to take at most: most of a GPU, or on a CPU the setting."""
-    if torch.device(device).type == "cuda" and torch.cuda.is_available():
-        return 0.8 * torch.cuda.mem_get_info(device)[1]
-    return budget.memory_gib * GIB
+    planned = backends.backend_on(device).memory.planned(torch.device(device))
+    return budget.memory_gib * GIB if planned is None else planned

@@ -11,21 +11,20 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
 from scnas.randomness import integer, rng
-from scnas.snn import backends, derive
+from scnas.snn import derive
+from scnas.snn.fusion import fuses
 from scnas.snn.models import Format, model_of
 from scnas.snn.network import Layer, Network
-from scnas.snn.reference.neurons import Constants, Part, exact_dtype, scan_reference, together
+from scnas.snn.reference.neurons import Constants, Part, exact_dtype, together
+from scnas.snn.reference.operations import REFERENCE, Operations
 from scnas.snn.reference.synapses import (
     Given,
     Kind,
     Synapses,
     exact_in_bf16,
-    fuses,
-    matrices,
     operand_dtype,
     stream_matrix,
     sums_up,
@@ -66,10 +65,15 @@ class LayerStack:
     """
 
     def __init__(
-        self, architectures: Sequence[Architecture], index: int, seed: int, powers_of_two: bool, step: int = 1
+        self,
+        architectures: Sequence[Architecture],
+        index: int,
+        seed: int,
+        powers_of_two: bool,
+        operations: Operations = REFERENCE,
     ):
-        """step: what the widths of hidden layers are padded to multiples of; see devices.width_step."""
-        self.index, self.powers_of_two = index, powers_of_two
+        """operations: what it is computed with, on the device that it is brought to."""
+        self.index, self.powers_of_two, self.operations = index, powers_of_two, operations
         self.sizes = [a.layer_sizes[index] for a in architectures]
         self.models = [a.neuron_types[index] for a in architectures]
         self.generators = [a.generators[index] for a in architectures]
@@ -96,7 +100,7 @@ class LayerStack:
         self.seeds = [integer(seed, "generator", key, index) for key in self.keys]
         self.noise_seeds = [integer(seed, "noise", key, index) for key in self.keys]
         self.count = count = len(architectures)
-        n_in, n_out = padded(self.sizes, index, architectures[0].n_layers, step)
+        n_in, n_out = padded(self.sizes, index, architectures[0].n_layers, operations.width_step)
         one = 2**self.fraction
 
         weight = np.zeros((count, n_in, n_out), dtype=np.float32)
@@ -211,12 +215,10 @@ class LayerStack:
         return hard.detach() + (soft - soft.detach())
 
     def neuron_constants(self) -> Constants:
-        b, kernels = self.buffers, backends.kernels_on(self.tensors["weight"].device.type)
-        if kernels is not None and self.powers_of_two:
+        b, integers = self.buffers, self.operations.learned
+        if integers is not None and self.powers_of_two:
             learned = [self.tensors[name] for name in ("threshold", "gain", "leak")]
-            threshold, gain_k, leak_k = kernels.learned(
-                *learned, b["base"], b["bound"], b["neurons"], self.fraction
-            )
+            threshold, gain_k, leak_k = integers(*learned, b["base"], b["bound"], b["neurons"], self.fraction)
         else:
             # Noise can drive a padded neuron over any threshold but this.
             threshold = torch.where(b["neurons"], self.thresholds(), math.inf)
@@ -264,23 +266,22 @@ class LayerStack:
         def pick(x: Tensor) -> Tensor:
             return x if len(members) == self.count else x.index_select(0, members)
 
-        device, shared = spikes.device.type, len(spikes) == 1
-        kernels, fused = backends.kernels_on(device), False
-        if kernels is not None:
-            sizes = self.tensors["weight"].shape[1:]
-            fused = self.fires and fuses(kind, *sizes, self.span, shared)
-        dtype = torch.bfloat16 if fused else operand_dtype(device, kind.exact)
+        shared, operations, layer = len(spikes) == 1, self.operations, None
+        n_in, n_out = self.tensors["weight"].shape[1:]
+        if self.fires and fuses(kind, n_in, n_out, self.span, shared):
+            layer = operations.layer
+        dtype = operand_dtype(layer is not None or operations.bf16, kind.exact)
         weights, one = pick(self.tensors["weight"]), float(2**self.fraction)
         positions = pick(self.tensors["position"]) if "position" in self.tensors else None
         if kind.generator == "sobol":
-            entries = matrices(
+            entries = operations.matrices(
                 weights.detach(), pick(self.buffers["keep"]), pick(self.buffers["magnitudes"]),
                 pick(self.buffers["units"]), None if positions is None else positions.detach(),
-                min(self.span, self.timesteps - 1) + 1, dtype, shared and not fused,
+                min(self.span, self.timesteps - 1) + 1, dtype, shared and layer is None,
             )  # fmt: skip
         else:
             tables = self._tables(kind, members)
-            entries = stream_matrix(pick(self.integer_weights()), tables, dtype, shared)
+            entries = stream_matrix(pick(self.integer_weights()), tables, dtype, shared, operations.fill)
         widths = (self.buffers["limit"] * softness / 2).clamp(min=0.5) if self.span else self.buffers["limit"]
         given = Given(
             weights, positions, entries, pick(self.buffers["limit"]), pick(widths), one, self.span,
@@ -288,7 +289,7 @@ class LayerStack:
         )  # fmt: skip
         spikes = spikes if shared else pick(spikes)
         if constants is None:
-            current = Synapses.apply(spikes, weights, positions, given, kind.summed)
+            current = Synapses.apply(spikes, weights, positions, given, kind.summed, operations.collect)
             if kind.summed:
                 return current
             half = pick(self.buffers["bound"]).float()[:, None]
@@ -296,12 +297,10 @@ class LayerStack:
         if len(members) < self.count:
             constants = constants.select(members)
         parts = self._neurons(kind)
-        if fused:
-            return kernels.layer(spikes, given, constants, parts)
-        scan = scan_reference if kernels is None else kernels.scan
-        return scan(
-            Synapses.apply(spikes, weights, positions, given, False), constants, parts, self.fraction, False
-        )
+        if layer is not None:
+            return layer(spikes, given, constants, parts)
+        current = Synapses.apply(spikes, weights, positions, given, False, operations.collect)
+        return operations.scan(current, constants, parts, self.fraction, False)
 
     def _neurons(self, kind: Kind) -> list[Part]:
         """The models of the candidates of a kind, each with its places among them."""
@@ -470,12 +469,16 @@ class PopulationStack:
         seed: int,
         device: torch.device,
         powers_of_two: bool = True,
+        operations: Operations = REFERENCE,
     ):
+        """operations: what it is computed with on the device."""
         first = architectures[0]
         self.architectures, self.count = list(architectures), len(architectures)
         self.readout, self.fraction = first.readout, first.fraction
-        step = backends.width_step(device.type)
-        self.layers = [LayerStack(architectures, i, seed, powers_of_two, step) for i in range(first.n_layers)]
+        self.operations = operations
+        self.layers = [
+            LayerStack(architectures, i, seed, powers_of_two, operations) for i in range(first.n_layers)
+        ]
         for layer in self.layers:
             layer.to(device)
         fan_in = torch.tensor([max(1.0, a.kept_synapses[-1] / a.n_outputs) for a in architectures])
@@ -515,18 +518,7 @@ class PopulationStack:
     def losses(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of each candidate, [P], of scores [P, B, n_classes] and labels [B]; samples with
         the label -1 do not count."""
-        kernels = backends.kernels_on(scores.device.type)
-        if kernels is not None and scores.shape[2] <= kernels.MOST_CLASSES:
-            return kernels.losses(scores, self.scale, labels, self._unit)
-        count, batch, classes = scores.shape
-        logits = scores * self.factors().to(scores.dtype)[:, None, None]
-        flat = functional.cross_entropy(
-            logits.reshape(-1, classes),
-            labels.expand(count, -1).reshape(-1),
-            ignore_index=-1,
-            reduction="none",
-        )
-        return flat.view(count, batch).sum(1) / (labels >= 0).sum()
+        return self.operations.losses(scores, self.scale, labels, self._unit)
 
     def bounds(self, kind: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """The range that a parameter is kept in, from..to, each [P or 1, 1, 1]."""

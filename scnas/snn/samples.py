@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scnas.snn.groups import KERNEL_DEVICES
+from scnas.snn import backends
 from scnas.snn.streams import van_der_corput
 from scnas.tasks import Split
 
@@ -20,7 +20,7 @@ ENCODED = 1024  # samples that are encoded at a time: their values take eight by
 class Samples:
     """A split as a pass takes it, encoded when asked. labels: [N] on the device.
 
-    For the kernels arrays: levels 0..T, [B, 1, n] uint8, with their `ramp` R_T(t), or spikes [B, T, n]
+    Where a backend takes arrays: levels 0..T, [B, 1, n] uint8, with their `ramp` R_T(t), or spikes [B, T, n]
     uint8. For torch spikes [T, B, n] float32.
     """
 
@@ -36,8 +36,8 @@ class Samples:
                 some = slice(start, start + ENCODED)
                 levels[some, 0] = np.rint(data[some].astype(np.float64) * timesteps)
             data = levels
-        self.on_kernels = device.type in KERNEL_DEVICES
-        self.data = data if self.on_kernels else torch.tensor(data, device=device)
+        self.arrays = backends.backend_on(device).arrays
+        self.data = data if self.arrays else torch.tensor(data, device=device)
         self._ramp = None if self.ramp is None else torch.tensor(self.ramp, device=device)
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ class Samples:
     def in_order(self, order: np.ndarray, size: int) -> np.ndarray | Tensor:
         """Numbers of samples where `batch` takes slices of `size` of them without waiting for the device. For
         torch the last slice is filled up with none, -1, so that all batches are of one shape."""
-        if self.on_kernels:
+        if self.arrays:
             return order
         missing = -len(order) % size if len(order) > size else 0
         return torch.tensor(np.append(order, np.full(missing, -1)), device=self.device)
@@ -54,7 +54,7 @@ class Samples:
     def batch(self, index: np.ndarray | Tensor | slice) -> tuple[np.ndarray | Tensor, np.ndarray | Tensor]:
         """Inputs and labels of some samples; index: a slice, or some of what in_order returned, where of none
         the label is -1."""
-        if self.on_kernels:
+        if self.arrays:
             return self.data[index], self.labels.numpy()[index]
         x, labels = self.data[index], self.labels[index]  # of -1 what the last sample has
         if not isinstance(index, slice):
@@ -76,7 +76,7 @@ class Samples:
     @cached_property
     def spikes_per_step(self) -> float:
         """Mean number of input spikes in a step."""
-        return float(self.data.sum(dtype=np.int64 if self.on_kernels else torch.int64)) / (
+        return float(self.data.sum(dtype=np.int64 if self.arrays else torch.int64)) / (
             len(self) * self.timesteps
         )
 
@@ -87,7 +87,7 @@ _held: dict[tuple, tuple[Split, Samples]] = {}
 
 def encoded(split: Split, encoder: str, timesteps: int, device: torch.device) -> Samples:
     """Samples of a split, those of an earlier call where they are still held; HELD used last are."""
-    key = id(split), encoder, timesteps, str(device), device.type in KERNEL_DEVICES
+    key = id(split), encoder, timesteps, str(device), backends.backend_on(device).arrays
     found = _held.pop(key, None)
     if found is None or found[0] is not split:
         found = split, Samples(split, encoder, timesteps, device)

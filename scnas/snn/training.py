@@ -7,7 +7,6 @@ the exported network, of its Verilog and of the chip.
 import math
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,15 +16,11 @@ import torch
 from scnas import genes
 from scnas.contract import Refused
 from scnas.randomness import rng
-from scnas.snn.backends import COMPILED, has_kernels
+from scnas.snn import backends
 from scnas.snn.budget import Budget
-from scnas.snn.cpu.adam import CpuAdam
-from scnas.snn.cpu.passes import CpuPass
 from scnas.snn.groups import EVALUATED, memory_bytes, plan_groups
 from scnas.snn.network import Network
 from scnas.snn.population import PopulationStack
-from scnas.snn.reference.adam import TorchAdam
-from scnas.snn.reference.passes import TorchPass, open_step
 from scnas.snn.samples import Samples, encoded
 from scnas.snn.sparsity import MASK_UPDATES, REGROW_EVERY, REGROW_TO, _prune, _regrow
 from scnas.space import Architecture
@@ -93,22 +88,23 @@ def remapped(trained: Trained, architecture: Architecture) -> Trained:
     return trained._replace(architecture=architecture, network=network)
 
 
-def open_pass(stack: PopulationStack, samples: Samples) -> CpuPass | TorchPass:
-    """What computes gradients and scores on the device of `samples`. ValueError for a neuron that is none of
-    those that its kernels are written for."""
-    strangers = {model for layer in stack.layers for model in layer.models} - set(COMPILED)
-    if strangers and (samples.on_kernels or has_kernels(samples.device.type)):
+def open_pass(stack: PopulationStack, samples: Samples) -> backends.Pass:
+    """What computes gradients and scores on the device of `samples`; Refused for a neuron that cannot be
+    trained there."""
+    backend = backends.backend_on(samples.device)
+    strangers = {model for layer in stack.layers for model in layer.models} - set(backend.neurons or ())
+    if strangers and backend.neurons is not None:
         raise Refused(
-            f"neurons trained on {samples.device} must be among {', '.join(COMPILED)}, "
+            f"neurons trained on {samples.device} must be among {', '.join(backend.neurons)}, "
             f"got {min(strangers)}, which has no kernel"
         )
-    return CpuPass(stack, samples.ramp) if samples.on_kernels else TorchPass(stack)
+    return backend.pass_of(stack, samples.ramp)
 
 
-def open_adam(stack: PopulationStack, samples: Samples, budget: "Budget") -> CpuAdam | TorchAdam:
+def open_adam(stack: PopulationStack, samples: Samples, budget: Budget) -> backends.Adam:
     """What turns gradients into a step of all parameters on the device of `samples`."""
     rates = {kind: budget.learning_rate * rate for kind, rate in RATES.items()}
-    return (CpuAdam if samples.on_kernels else TorchAdam)(stack, rates, budget.clip)
+    return backends.backend_on(samples.device).adam_of(stack, rates, budget.clip)
 
 
 # -- training -----------------------------------------------------------------------------------
@@ -126,11 +122,11 @@ def train_group(
 ) -> list[Trained]:
     """Train candidates of one kind together; each half on its own if memory runs out, or did before on a
     group as large, or is known to be too little now."""
-    started = time.perf_counter()
+    started, backend = time.perf_counter(), backends.backend_on(device)
     needed = memory_bytes(group, budget.batch_size, device)
     if len(group) == 1 or needed < min(too_much.get(str(device), math.inf), _free_bytes(device)):
         try:
-            with torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext():
+            with backend.using(torch.device(device)):
                 return _train_stack(group, task, budget, seed, torch.device(device))
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
@@ -138,8 +134,7 @@ def train_group(
         if len(group) == 1:
             return [_failure(group[0], "out of memory", time.perf_counter() - started)]
         too_much[str(device)] = min(too_much.get(str(device), math.inf), needed)
-        if torch.device(device).type == "cuda":
-            torch.cuda.empty_cache()
+        backend.memory.release()
     half = len(group) // 2
     return [
         trained
@@ -150,9 +145,7 @@ def train_group(
 
 def _free_bytes(device: str | torch.device) -> float:
     """What a group may take on a device at this moment; a CPU has its setting, at planning."""
-    if torch.device(device).type != "cuda":
-        return math.inf
-    return 0.9 * (torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+    return backends.backend_on(device).memory.free(torch.device(device))
 
 
 def _out_of_memory(error: BaseException) -> bool:
@@ -164,14 +157,14 @@ def _out_of_memory(error: BaseException) -> bool:
 def _train_stack(
     group: Sequence[Architecture], task: Task, budget: Budget, seed: int, device: torch.device
 ) -> list[Trained]:
-    started = time.perf_counter()
-    stack = PopulationStack(group, seed, device, budget.powers_of_two)
+    started, backend = time.perf_counter(), backends.backend_on(device)
+    stack = PopulationStack(group, seed, device, budget.powers_of_two, backend.operations)
     timesteps = group[0].timesteps
     train = encoded(task.train, task.encoder, timesteps, device)
     validation = encoded(task.validation, task.encoder, timesteps, device)
     learner = open_pass(stack, train)
     adam = open_adam(stack, train, budget)
-    step = open_step(learner, adam)
+    step = backend.step_of(learner, adam)
     sparse = any(
         kept < math.prod(n) for a in group for kept, n in zip(a.kept_synapses, a.layer_sizes, strict=True)
     )
@@ -254,11 +247,11 @@ class Evaluated(NamedTuple):
 
 @torch.no_grad()
 def evaluate(
-    learner: CpuPass | TorchPass, samples: Samples, batch_size: int = EVALUATED, few: np.ndarray | None = None
+    learner: backends.Pass, samples: Samples, batch_size: int = EVALUATED, few: np.ndarray | None = None
 ) -> Evaluated:
     """The exact forward pass of every candidate on all samples, or on those whose numbers are in `few`."""
     stack, many = learner.stack, len(samples) if few is None else len(few)
-    device = torch.device("cpu") if samples.on_kernels else samples.device
+    device = samples.device
     loss = torch.zeros(stack.count, dtype=torch.float64, device=device)
     right = torch.zeros(stack.count, dtype=torch.int64, device=device)
     spikes = torch.zeros(stack.count, len(stack.layers), dtype=torch.float64, device=device)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from scnas.snn import groups, training
+from scnas.snn import backends, training
 from scnas.snn.budget import Budget
 from scnas.snn.cpu.passes import CpuPass
 from scnas.snn.population import PopulationStack
+from scnas.snn.reference.operations import REFERENCE
 from scnas.snn.reference.passes import TorchPass
 from scnas.snn.streams import rate_encode, van_der_corput
 from scnas.space import SearchSpace
@@ -30,11 +31,12 @@ def population(seed, **changes):
     return [space.random_architecture(dice) for _ in range(6)]
 
 
-def stacks(seed, powers_of_two=True, **changes):
+def stacks(seed, powers_of_two=True, operations=REFERENCE, **changes):
     """The same population twice, with thresholds, gains and leaks moved off their start."""
     made = []
     for _ in range(2):
-        stack = PopulationStack(population(seed, **changes), seed, torch.device("cpu"), powers_of_two)
+        group, device = population(seed, **changes), torch.device("cpu")
+        stack = PopulationStack(group, seed, device, powers_of_two, operations)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for layer in stack.layers:
@@ -195,7 +197,7 @@ def task(encoder):
 def test_training_goes_the_same_way_with_either_pass(encoder, monkeypatch):
     budget = Budget(epochs=2, learning_rate=0.005)
     ours = training.train_population(population(1), task(encoder), budget, seed=3)
-    monkeypatch.setattr(groups, "KERNEL_DEVICES", ())
+    monkeypatch.setattr(backends, "CPU", backends.TORCH)
     theirs = training.train_population(population(1), task(encoder), budget, seed=3)
     assert any(trained.failed is None for trained in ours)
     for a, b in zip(ours, theirs, strict=True):

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from oracle import infer
 
 from scnas.contract import GENERATORS, NEURONS
+from scnas.snn import backends, population, sparsity, training
 from scnas.snn import groups as grouping
-from scnas.snn import population, sparsity, training
 from scnas.snn import samples as sampling
 from scnas.snn.budget import Budget
 from scnas.snn.cpu.adam import CpuAdam
@@ -131,7 +131,7 @@ GPU = pytest.param(
 def way(request, monkeypatch) -> str:
     """A CPU trains with its kernels; whatever else trains with torch, which a CPU can do as well."""
     if request.param == "torch":
-        monkeypatch.setattr(grouping, "KERNEL_DEVICES", ())
+        monkeypatch.setattr(backends, "CPU", backends.TORCH)
     return request.param
 
 

@@ -23,7 +23,9 @@ from numba import config, njit
 from scnas import resources
 from scnas.contract import one_line
 
-SOURCES = ("snn/cpu", "snn/surrogate.py")  # what compiled code is made of, below the package
+# What compiled code is made of, below the package: all of snn/cpu but what only calls it.
+SOURCES = ("snn/cpu", "snn/surrogate.py")
+CALLERS = ("passes.py", "adam.py")
 PREFIX = "scnas-"
 KEPT = 8  # folders that stay, those used last
 UNUSED_S = 2 * 24 * 3600.0  # how long a further one was not used when it goes
@@ -31,7 +33,8 @@ UNUSED_S = 2 * 24 * 3600.0  # how long a further one was not used when it goes
 
 def sources() -> list[Path]:
     """The files that compiled code is made of."""
-    return [file for name in SOURCES for file in resources.python_files(name)]
+    files = [file for name in SOURCES for file in resources.python_files(name)]
+    return [file for file in files if file.name not in CALLERS]
 
 
 def base() -> Path:
@@ -103,8 +106,8 @@ def compiled(**settings: Any) -> Callable[[Callable], Callable]:
 # Results to the last bit as written down, and such whose sums may be taken in another order.
 exact = compiled(error_model="numpy")
 loose = compiled(error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-# The same for what is called from compiled code alone, and never from Python, which would crash: a wrapper for
-# Python takes as long to compile as a small function.
+# The same for the private functions of a file: compiled without a wrapper for Python, which for arguments
+# such as layout.Buffers takes longer than the function. Called from Python they would crash.
 inner = compiled(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 inner_loose = compiled(
     error_model="numpy",

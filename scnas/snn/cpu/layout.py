@@ -134,7 +134,7 @@ class Candidate(NamedTuple):
 class Results(NamedTuple):
     """What a batch leads to. to_threshold: [P, layers, widest]. to_k: [P, layers, 2], gradients to gain_k and
     leak_k. scores: [P, B, classes], or [1, B, classes], those of the last candidate. fired: [P, layers],
-    spikes, where there are no labels. losses, to_factor: [P], the mean loss and the gradient to the logarithm
+    spikes, of a batch without labels. losses, to_factor: [P], the mean loss and the gradient to the logarithm
     of the factor."""
 
     to_threshold: np.ndarray

@@ -6,7 +6,7 @@ floating-point sums, the gradients: tests hold the two together.
 Letters: P candidates, T steps, B samples, n_in and n_out of a layer.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from scnas.snn.cpu.loss import judge
 from scnas.snn.cpu.run import run
 from scnas.snn.cpu.spikes import list_spikes, place_levels, sort_levels
 from scnas.snn.cpu.vectors import FOUR, WIDTH
+from scnas.snn.population import LayerStack, PopulationStack
 from scnas.snn.reference.neurons import exact_dtype
-
-if TYPE_CHECKING:
-    from scnas.snn.population import LayerStack, PopulationStack
 
 # Constants that training leaves alone, by their place in the vector of the layout.
 _FIELDS = {
@@ -60,7 +58,7 @@ class _Room:
     layers: [P, layers] of layout.LAYER. block: [P], samples that are taken through all layers at a time.
     """
 
-    def __init__(self, stack: "PopulationStack", timesteps: int, rated: bool):
+    def __init__(self, stack: PopulationStack, timesteps: int, rated: bool):
         self.layers = np.zeros((stack.count, len(stack.layers)), layout.LAYER)
         self.block = np.zeros(stack.count, np.int64)
         largest = _Sizes()
@@ -93,7 +91,7 @@ class _Room:
 
 
 def _plan(
-    plan: np.void, stack: "PopulationStack", layer: "LayerStack", p: int, timesteps: int, rated: bool
+    plan: np.void, stack: PopulationStack, layer: LayerStack, p: int, timesteps: int, rated: bool
 ) -> None:
     """Fill in what the plan of a layer of candidate p says of its shape and form. rated: inputs are
     levels."""
@@ -110,7 +108,7 @@ def _plan(
     plan["interleaved"] = hidden and _can_interleave(layer, p)
 
 
-def _can_interleave(layer: "LayerStack", p: int) -> bool:
+def _can_interleave(layer: LayerStack, p: int) -> bool:
     """Whether candidate p may have its samples interleaved in this layer."""
     return layer.fires and layer.generators[p] == "sobol"
 
@@ -189,7 +187,7 @@ class _Fixed(NamedTuple):
     leak_learned: np.ndarray
 
     @classmethod
-    def of(cls, layer: "LayerStack") -> "_Fixed":
+    def of(cls, layer: LayerStack) -> "_Fixed":
         base, bound = (layer.buffers[name].numpy()[:, 0] for name in ("base", "bound"))
         real = layer.buffers["neurons"].numpy()[:, 0]
         used, learned = (
@@ -205,7 +203,7 @@ class CpuPass:
     Inputs are levels 0..T, [B, 1, n_inputs] with `ramp` = R_T(t), or spikes [B, T, n_inputs].
     """
 
-    def __init__(self, stack: "PopulationStack", ramp: np.ndarray | None):
+    def __init__(self, stack: PopulationStack, ramp: np.ndarray | None):
         self.stack, self.ramp = stack, ramp
         self.timesteps = stack.layers[0].timesteps
         self._room = _Room(stack, self.timesteps, ramp is not None)
@@ -386,7 +384,7 @@ class CpuPass:
         return results
 
 
-def _needs_float64(layer: "LayerStack", p: int) -> bool:
+def _needs_float64(layer: LayerStack, p: int) -> bool:
     """Whether the neurons of candidate p need float64. Izhikevich's square does not, see cpu.neurons: then
     what is true of the other models is enough, with constants a and b that are short."""
     model = layer.models[p]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scnas.snn.cpu import counted, currents, gradients, spikes
-from scnas.snn.cpu.cache import exact, loose
+from scnas.snn.cpu.cache import exact, inner, inner_loose
 from scnas.snn.cpu.layout import (
     BOUND,
     CURRENT,
@@ -69,7 +69,7 @@ class Work(NamedTuple):
     to_weights: np.ndarray
 
 
-@exact
+@inner
 def _work(candidate, classes):
     """Work of a candidate, with its thresholds."""
     layers, block = candidate.layers, candidate.block
@@ -107,14 +107,14 @@ def _work(candidate, classes):
 # -- forward --------------------------------------------------------------------------------------
 
 
-@exact
+@inner
 def _totals(work, layer, block):
     """Spikes of the inputs of a last layer that is summed up, [D + 1, S, n_in]."""
     size = layer.slices * block * layer.n_in
     return work.total[:size].reshape(layer.slices, block, layer.n_in)
 
 
-@exact
+@inner
 def _forward_summed(candidate, i, inputs, first, size, buffers, work, scores):
     """Scores of a last layer that is summed up; returns the spikes of its inputs where they are neurons."""
     layer, found = candidate.layers[i], 0
@@ -132,7 +132,7 @@ def _forward_summed(candidate, i, inputs, first, size, buffers, work, scores):
     return found
 
 
-@exact
+@inner
 def _currents_of_levels(candidate, i, inputs, first, size, buffers):
     """Currents of layer i, whose inputs are rate-coded."""
     layer, block, timesteps = candidate.layers[i], candidate.block, candidate.timesteps
@@ -152,7 +152,7 @@ def _currents_of_levels(candidate, i, inputs, first, size, buffers):
         interleave(buffers.spare, timesteps, n, size, buffers.states, at)
 
 
-@exact
+@inner
 def _currents_of_masks(candidate, i, inputs, first, size, buffers, work):
     """Currents of layer i, which is interleaved; returns the spikes of its inputs where they are neurons of
     an interleaved layer."""
@@ -184,7 +184,7 @@ def _currents_of_masks(candidate, i, inputs, first, size, buffers, work):
     return found
 
 
-@exact
+@inner
 def _currents_of_lists(candidate, i, inputs, first, size, buffers):
     """Currents of layer i from lists of spikes."""
     layer, block, timesteps = candidate.layers[i], candidate.block, candidate.timesteps
@@ -198,7 +198,7 @@ def _currents_of_lists(candidate, i, inputs, first, size, buffers):
         currents.of_lists(active, counts, at + s, matrix, current, s)
 
 
-@exact
+@inner
 def _forward(candidate, inputs, first, size, buffers, work, result):
     """All layers for the samples first, first + 1, ..., as many as `size`: scores, and spikes of each layer
     where they are counted anyway."""
@@ -243,7 +243,7 @@ def _forward(candidate, inputs, first, size, buffers, work, result):
 # -- backward -------------------------------------------------------------------------------------
 
 
-@exact
+@inner
 def _backward_summed(candidate, i, buffers, work):
     """Backward pass of a last layer that is summed up."""
     layer = candidate.layers[i]
@@ -255,7 +255,7 @@ def _backward_summed(candidate, i, buffers, work):
         counted.backward(work.total, buffers.transposed, layer, work.slope, work.to_weights, None)
 
 
-@exact
+@inner
 def _levels_to_weights(candidate, i, inputs, first, size, buffers):
     """Gradients to the weights of layer i, whose inputs are rate-coded."""
     layer, timesteps = candidate.layers[i], candidate.timesteps
@@ -268,7 +268,7 @@ def _levels_to_weights(candidate, i, inputs, first, size, buffers):
     gradients.of_levels(places, ends, size, inputs.ramp, target, at, layer, buffers.tiles, buffers.per_weight)
 
 
-@exact
+@inner
 def _spikes_to_weights(candidate, i, inputs, first, size, buffers, work):
     """Gradients to the weights of layer i, whose inputs are spikes."""
     layers, layer, block, timesteps = (
@@ -295,7 +295,7 @@ def _spikes_to_weights(candidate, i, inputs, first, size, buffers, work):
     gradients.of_spikes(places, ends, length, buffers.tiles, height, block, layer, buffers.per_weight)
 
 
-@exact
+@inner
 def _to_layer_before(candidate, i, size, buffers):
     """Gradients to the spikes of layer i - 1 of those to the currents of layer i, in the states of both."""
     layer, before = candidate.layers[i], candidate.layers[i - 1]
@@ -322,7 +322,7 @@ def _to_layer_before(candidate, i, size, buffers):
         interleave_few(target, size, out)
 
 
-@loose
+@inner_loose
 def _backward(candidate, inputs, first, size, buffers, work, result):
     """All layers backward, of the gradient to scores in `work.slope`: gradients to matrices, to thresholds of
     all samples, to gain_k and leak_k."""
@@ -353,7 +353,7 @@ def _backward(candidate, inputs, first, size, buffers, work, result):
             _to_layer_before(candidate, i, size, buffers)
 
 
-@loose
+@inner_loose
 def _gather(candidate, work, per_weight, to_threshold):
     """Gradients to thresholds from those of all samples, and to the matrix of a last layer that is summed
     up."""
@@ -377,7 +377,7 @@ def _gather(candidate, work, per_weight, to_threshold):
 # -- a candidate, a population --------------------------------------------------------------------
 
 
-@loose
+@inner_loose
 def _run(candidate, inputs, labels, factor, buffers, result):
     """One candidate over a batch: forward, and backward if there are labels, [B]; without any it goes forward
     alone. Returns the mean loss and the gradient to the logarithm of factor, what turns a score into a
@@ -406,7 +406,7 @@ def _run(candidate, inputs, labels, factor, buffers, result):
     return loss / batch, to_factor
 
 
-@exact
+@inner
 def _synapses(population, i, p):
     """Synapses of layer i of candidate p, in its tensors."""
     addresses, shape, real = population.addresses[i], population.shapes[i], np.float32(0)
@@ -417,7 +417,7 @@ def _synapses(population, i, p):
     )
 
 
-@exact
+@inner
 def _collect(population, p, softness, per_weight):
     """Gradients of candidate p to weights and delays, in its tensors, of those to its matrices."""
     real = np.float32(0)

@@ -6,7 +6,6 @@ blocks in their order, so that a training can be repeated.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,8 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from scnas.snn.reference.adam import Parameter
+from scnas.snn.reference.adam import Parameter
 
 BLOCK = 1024  # numbers of one program
 LINE = 64  # parameters begin at multiples of so many numbers
@@ -78,9 +76,7 @@ class FlatAdam:
     """Moves `parameters`, whose tensors, moments and masks it brings into one order in memory; whoever holds
     them goes on holding them. bounds: the range of a parameter, two tensors [P or 1, ...]."""
 
-    def __init__(
-        self, parameters: Sequence["Parameter"], bounds: Callable[["Parameter"], tuple[Tensor, Tensor]]
-    ):
+    def __init__(self, parameters: Sequence[Parameter], bounds: Callable[[Parameter], tuple[Tensor, Tensor]]):
         device = parameters[0].tensor.device
         masks = {id(p.mask): p.mask for p in parameters if p.mask is not None}
         mask_at, begins = _places(masks.values()), _places([p.tensor for p in parameters])

@@ -4,7 +4,7 @@ The same integers as neurons.scan_reference and the same gradients. A program ow
 candidate and keeps their state in registers; per neuron and step it writes a spike, and where a gradient is
 wanted four bytes more, from which the way back computes again what it needs: the membrane before it was
 reset, and a few bits (see _update). Only homeostatic_lif adds another four, its adaptation. The scan reads
-a current, as the product left it; in a layer that is fused (see synapses.fuses) it is summed up on the chip
+a current, as the product left it; in a layer that is fused (see fusion.fuses) it is summed up on the chip
 and never written. The candidates of every model are taken as they lie in the stack: nothing is copied.
 Multiplying and adding in one instruction changes nothing: every intermediate is an integer that its float
 type holds exactly (neurons.exact_dtype). Nothing is divided forward, since a GPU does not round a quotient of
@@ -19,8 +19,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from scnas.snn.fusion import ROWS, columns_of, tile
+from scnas.snn.gpu.synapses import collect
 from scnas.snn.reference.neurons import Constants, Part
-from scnas.snn.reference.synapses import ROWS, Given, back_through_synapses, columns_of, tile
+from scnas.snn.reference.synapses import Given, back_through_synapses
 from scnas.snn.surrogate import ALPHA
 
 BLOCK = 256  # neurons of one program
@@ -477,7 +479,8 @@ class _Layer(torch.autograd.Function):
             to_current = gradient.new_empty(count, steps, batch, neurons)
         sums = _back_through_scan(ctx.parts, gradient, None, kept, to_current, given.one)
         drives = gradient.new_zeros(count, dtype=torch.float64)
-        found = back_through_synapses(to_current, spikes, given, ctx.needs_input_grad[1], drives)
+        wanted = ctx.needs_input_grad[1]
+        found = back_through_synapses(to_current, spikes, given, wanted, drives, gather=collect)
         return None, *found, None, None, None, *_to_learned(sums, kept[1], drives)
 
 

@@ -7,10 +7,10 @@ pass over each tensor, because the many small operations of torch cost more than
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 
-from scnas.snn import backends
 from scnas.snn.population import PopulationStack
 
 BETAS, EPSILON = (0.9, 0.99), 1e-8
@@ -42,17 +42,17 @@ class TorchAdam:
     """On any device, without waiting for it. rates: peak learning rate of every kind of parameter.
 
     What changes from step to step lies on the device, so that a move can be recorded once and repeated. Where
-    there are kernels, they move all parameters at once.
+    there are kernels, they move all parameters at once: see Operations.adam.
     """
 
-    def __init__(self, stack: PopulationStack, rates: dict[str, float], clip: float):
+    def __init__(
+        self, stack: PopulationStack, rates: dict[str, float], clip: float, flat: Callable | None = None
+    ):
         self.stack, self.clip, self.taken = stack, clip, 0
         self.parameters = _parameters(stack, rates)
         device = self.parameters[0].tensor.device
         self._pace, self._root = torch.ones((), device=device), torch.ones((), device=device)
-        kernels, self._flat = backends.kernels_on(device.type), None
-        if kernels is not None:
-            self._flat = kernels.FlatAdam(self.parameters, lambda p: stack.bounds(p.kind, p.tensor))
+        self._flat = flat and flat(self.parameters, lambda p: stack.bounds(p.kind, p.tensor))
 
     def step(self, factor: float) -> torch.Tensor:
         """Move all parameters by their gradients, at `factor` times their peak rates; returns the norms of
