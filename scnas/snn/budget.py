@@ -15,9 +15,10 @@ class Budget:
     None for all. batch_size: samples a step. learning_rate: peak of a cosine schedule for weights;
     thresholds, gains, leaks and delays have their own share of it.
     prune_from, prune_to: share of the training between which the density falls to its target.
-    prune_by: what is kept, the largest `magnitude` or `sensitivity` (see _saliencies). prune_per: what a
-    density is of, `layer` or `neuron`. regrow: share of the kept synapses of a sparse layer that moves to
-    where the gradient is largest (see _regrow), 0 for none. powers_of_two: gain and leak as shifts.
+    prune_by: what is kept, the largest `magnitude` or `sensitivity` (see sparsity.saliencies). prune_per:
+    what a density is of, `layer` or `neuron`. regrow: share of the kept synapses of a sparse layer that moves
+    to where the gradient is largest (see sparsity.rewire), 0 for none. powers_of_two: gain and leak as
+    shifts.
     clip: largest gradient norm of a candidate. memory_gib: what one group may take; larger groups are split.
     """
 
@@ -42,9 +43,13 @@ class Budget:
         one_of("prune_by", self.prune_by, PRUNE_BY)
         one_of("prune_per", self.prune_per, PRUNE_PER)
         for name, high in (
-            ("learning_rate", 10), ("clip", 1e9), ("memory_gib", 1e6), ("prune_from", 1), ("prune_to", 1),
+            ("learning_rate", 10),
+            ("clip", 1e9),
+            ("memory_gib", 1e6),
+            ("prune_from", 1),
+            ("prune_to", 1),
             ("regrow", 1),
-        ):  # fmt: skip
+        ):
             value, share = getattr(self, name), name not in ("learning_rate", "clip", "memory_gib")
             good = isinstance(value, int | float) and not isinstance(value, bool)
             if not good or not 0 <= value <= high or (value == 0 and not share):

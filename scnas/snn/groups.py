@@ -46,7 +46,11 @@ def check_fits(architecture: Architecture, task: Task) -> None:
 
 
 def plan_groups(
-    architectures: Sequence[Architecture], task: Task, budget: Budget, device: str = "cpu", parts: int = PARTS
+    architectures: Sequence[Architecture],
+    task: Task,
+    budget: Budget,
+    device: str | torch.device = "cpu",
+    parts: int = PARTS,
 ) -> list[list[Architecture]]:
     """The distinct trainings that `architectures` need, in groups that are trained together.
 
@@ -68,7 +72,9 @@ def plan_groups(
     groups = []
     for kind in sorted(kinds, key=repr):
         members = sorted(kinds[kind], key=lambda a: (max(a.delay_ranges), work_of(a), a.name))
-        group, envelope, useful = [], None, 0
+        group: list[Architecture] = []
+        envelope: _Envelope | None = None
+        useful = 0
         for a in members:
             wider, more = _widened(envelope, a), useful + work_of(a)
             fits = _memory(wider, budget.batch_size, device) <= room and wider.count <= MOST_IN_A_GROUP
@@ -141,7 +147,7 @@ def work(group: Sequence[Architecture]) -> int:
     return len(group) * work_of(_envelope(group))
 
 
-def memory_bytes(group: Sequence[Architecture], batch_size: int, device: str = "cpu") -> int:
+def memory_bytes(group: Sequence[Architecture], batch_size: int, device: str | torch.device = "cpu") -> int:
     """About the peak memory of training a group on `device`, data and libraries not included."""
     return _memory(_envelope(group), batch_size, device)
 

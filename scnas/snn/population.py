@@ -7,10 +7,11 @@ behind it. Padding never fires, never counts and never learns.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from scnas.randomness import integer, rng
@@ -37,12 +38,14 @@ RATE_GUESS = 0.25  # spikes per input and step that the initial gain assumes
 
 
 class _Round(torch.autograd.Function):
+    """Rounding, straight through which the gradient goes."""
+
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         return torch.round(x)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient
 
 
@@ -125,7 +128,7 @@ class LayerStack:
         half = np.array([2 ** (word - 1) for word in self.words])
         base = np.array([start.threshold for start in starts])
 
-        def column(values, dtype=torch.float32) -> Tensor:
+        def column(values: ArrayLike, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.tensor(np.asarray(values, dtype=np.float64), dtype=dtype).view(count, 1, 1)
 
         # A gain under which an average input of `RATE_GUESS` drives a neuron about to its threshold.
@@ -191,8 +194,8 @@ class LayerStack:
     def to(self, device: torch.device) -> None:
         self.tensors = {name: t.to(device).requires_grad_() for name, t in self.tensors.items()}
         self.buffers = {name: t.to(device) for name, t in self.buffers.items()}
-        self.gain_range = tuple(t.to(device) for t in self.gain_range)
-        self.leak_range = tuple(t.to(device) for t in self.leak_range)
+        self.gain_range = self.gain_range[0].to(device), self.gain_range[1].to(device)
+        self.leak_range = self.leak_range[0].to(device), self.leak_range[1].to(device)
         self._members, self._orders, self._lookups = {}, {}, {}
 
     # -- integers -------------------------------------------------------------------------------
@@ -275,18 +278,29 @@ class LayerStack:
         positions = pick(self.tensors["position"]) if "position" in self.tensors else None
         if kind.generator == "sobol":
             entries = operations.matrices(
-                weights.detach(), pick(self.buffers["keep"]), pick(self.buffers["magnitudes"]),
-                pick(self.buffers["units"]), None if positions is None else positions.detach(),
-                min(self.span, self.timesteps - 1) + 1, dtype, shared and layer is None,
-            )  # fmt: skip
+                weights.detach(),
+                pick(self.buffers["keep"]),
+                pick(self.buffers["magnitudes"]),
+                pick(self.buffers["units"]),
+                None if positions is None else positions.detach(),
+                min(self.span, self.timesteps - 1) + 1,
+                dtype,
+                shared and layer is None,
+            )
         else:
             tables = self._tables(kind, members)
             entries = stream_matrix(pick(self.integer_weights()), tables, dtype, shared, operations.fill)
         widths = (self.buffers["limit"] * softness / 2).clamp(min=0.5) if self.span else self.buffers["limit"]
         given = Given(
-            weights, positions, entries, pick(self.buffers["limit"]), pick(widths), one, self.span,
+            weights,
+            positions,
+            entries,
+            pick(self.buffers["limit"]),
+            pick(widths),
+            one,
+            self.span,
             kind.generator != "sobol",
-        )  # fmt: skip
+        )
         spikes = spikes if shared else pick(spikes)
         if constants is None:
             current = Synapses.apply(spikes, weights, positions, given, kind.summed, operations.collect)
@@ -324,7 +338,8 @@ class LayerStack:
         limit = self.buffers["limit"]
         fixed = {"weight": (-1.0, 1.0), "threshold": (1e-3, 8.0)}
         if name in fixed:
-            return tuple(limit.new_full((1, 1, 1), end) for end in fixed[name])
+            low, high = fixed[name]
+            return limit.new_full((1, 1, 1), low), limit.new_full((1, 1, 1), high)
         return {"gain": self.gain_range, "leak": self.leak_range}.get(name, (torch.zeros_like(limit), limit))
 
     @torch.no_grad()
@@ -334,69 +349,16 @@ class LayerStack:
             low, high = self.bounds(name)
             torch.minimum(torch.maximum(tensor, low), high, out=tensor)
 
-    def allowed(self, share: float, per: str) -> Tensor:
-        """Synapses that every candidate may keep at a `share` of its density: of the layer, [P, 1], or of
-        every neuron, [P, n_out], where the first ones get what is left over."""
-        (n_in, n_out), kept = np.array(self.sizes).T, np.array(self.kept)
-        density = 1 - (1 - kept / (n_in * n_out)) * share
-        count = np.maximum(1, np.rint(density * n_in * n_out)).astype(np.int64)[:, None]
-        if per == "neuron":
-            n_out, number = n_out[:, None], np.arange(self.tensors["weight"].shape[2])
-            count = np.where(number < n_out, count // n_out + (number < count % n_out), 0)
-        return torch.tensor(count, device=self.buffers["keep"].device)
-
-    def _in_groups(self, values: Tensor, per: str) -> Tensor:
-        """values [P, n_in, n_out] as [P, members, groups]."""
-        return values.reshape(self.count, -1, 1) if per == "layer" else values
-
-    @torch.no_grad()
-    def prune(self, progress: float, per: str, saliency: Tensor | None = None) -> None:
-        """Keep the most salient of the synapses that are left.
-
-        Letting pruned weights learn on and return was tried: behind the rounding they drift without
-        any effect on the loss, and digits at 10% of the synapses fell from 90% to 42%.
-        progress: 0 (all kept) to 1 (the density of the architecture). per: `layer` or `neuron`.
-        saliency: [P, n_in, n_out], not negative; None for the magnitudes of the weights.
-        """
-        if not self.sparse:
-            return
-        keep = self.buffers["keep"]
-        salient = self.tensors["weight"].abs() if saliency is None else saliency
-        left = self._in_groups(torch.where(keep, salient, -math.inf), per)
-        keep.copy_(_largest(left, self.allowed(progress, per)).view_as(keep) & keep)
-
-    @torch.no_grad()
-    def regrow(self, share: float, per: str, gradient: Tensor) -> Tensor:
-        """A `share` of the kept synapses, those with the smallest weights, gives way to as many pruned ones,
-        those with the largest gradients; what goes and what comes has weight 0. per: see prune.
-
-        gradient: [P, n_in, n_out], of the loss to all weights, pruned ones too, each at the delay that it
-        has: with that delay a synapse comes back. returns: [P, n_in, n_out], what went or came.
-        """
-        weight, keep = self.tensors["weight"], self.buffers["keep"]
-        if not self.sparse:
-            return torch.zeros_like(keep)
-        pruned = self.buffers["real"] & ~keep
-        count = torch.minimum(
-            (share * self._in_groups(keep, per).sum(1)).long(), self._in_groups(pruned, per).sum(1)
-        )
-        small = self._in_groups(torch.where(keep, -weight.abs(), -math.inf), per)
-        pull = self._in_groups(torch.where(pruned, gradient.abs(), -math.inf), per)
-        goes, comes = (_largest(values, count).view_as(keep) for values in (small, pull))
-        keep.copy_(keep & ~goes | comes)
-        moved = goes | comes
-        weight.masked_fill_(moved, 0.0)
-        return moved
-
     @torch.no_grad()
     def on_host(self) -> "OnHost":
         """What export needs of all candidates, brought from the device at once."""
-        learned = self.tensors["weight"], self.buffers["keep"], self.tensors.get("position")
-        synapses = [None if x is None else x.cpu().numpy() for x in learned]
+        weight, keep = self.tensors["weight"].cpu().numpy(), self.buffers["keep"].cpu().numpy()
+        position = self.tensors["position"].cpu().numpy() if "position" in self.tensors else None
         if not self.fires:
-            return OnHost(*synapses)
+            return OnHost(weight, keep, position)
         c = self.neuron_constants()  # the very numbers that spikes come from
-        return OnHost(*synapses, *(x.cpu().numpy()[:, 0] for x in (c.threshold, c.gain_k, c.leak_k)))
+        learned = (x.cpu().numpy()[:, 0] for x in (c.threshold, c.gain_k, c.leak_k))
+        return OnHost(weight, keep, position, *learned)
 
     def export(self, p: int, architecture: Architecture, host: "OnHost") -> Layer:
         """The integer layer of candidate p; mapping, lanes and units come from `architecture`."""
@@ -414,13 +376,19 @@ class LayerStack:
             threshold = host.threshold[p, :b].astype(np.int64)
             used = derive.used_constants(model_of(model))
         return Layer(
-            neuron=model, generator=self.generators[p], length=self.lengths[p], seed=self.seeds[p],
-            noise_seed=self.noise_seeds[p], mapping=architecture.mappings[index],
-            lanes=architecture.lanes[index], weights=weights,
-            delays=np.where(weights != 0, delays, 0), threshold=threshold,
+            neuron=model,
+            generator=self.generators[p],
+            length=self.lengths[p],
+            seed=self.seeds[p],
+            noise_seed=self.noise_seeds[p],
+            mapping=architecture.mappings[index],
+            lanes=architecture.lanes[index],
+            weights=weights,
+            delays=np.where(weights != 0, delays, 0),
+            threshold=threshold,
             constants={k: values[k] if k in used else 0 for k in derive.constants_of(model_of(model))},
             units=architecture.units[index],
-        )  # fmt: skip
+        )
 
 
 class OnHost(NamedTuple):
@@ -433,26 +401,6 @@ class OnHost(NamedTuple):
     threshold: np.ndarray | None = None
     gain_k: np.ndarray | None = None
     leak_k: np.ndarray | None = None
-
-
-SORTED = 2**25  # numbers that are put in order at once, which takes some thirty bytes for each
-
-
-def _largest(values: Tensor, counts: Tensor) -> Tensor:
-    """Where the `counts` [P, m] largest of every column of `values` [P, n, m] are; of equals the first. What
-    is no number counts as the largest."""
-    several = max(1, SORTED // values[0].numel())
-    parts = zip(values.split(several), counts.split(several), strict=True)
-    return torch.cat([_largest_of_few(few, own) for few, own in parts])
-
-
-def _largest_of_few(values: Tensor, counts: Tensor) -> Tensor:
-    values = values.nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)
-    ordered, counts = values.sort(dim=1, descending=True).values, counts[:, None]
-    last = ordered.gather(1, (counts - 1).clamp(min=0))
-    above, tied = values > last, values == last
-    first = tied.cumsum(1) <= counts - above.sum(1, keepdim=True)
-    return above | tied & first
 
 
 class PopulationStack:
@@ -525,7 +473,7 @@ class PopulationStack:
         for layer in self.layers:
             if layer.tensors.get(kind) is tensor:
                 return layer.bounds(kind)
-        return tuple(self.scale.new_full((1, 1, 1), end) for end in (-math.inf, math.inf))
+        return self.scale.new_full((1, 1, 1), -math.inf), self.scale.new_full((1, 1, 1), math.inf)
 
     def own_sizes(self, tensor: Tensor) -> np.ndarray:
         """Rows and columns of a parameter that are no padding, [P, 2]."""
@@ -540,11 +488,6 @@ class PopulationStack:
     def clamp(self) -> None:
         for layer in self.layers:
             layer.clamp()
-
-    def prune(self, progress: float, per: str, saliencies: Sequence[Tensor | None] | None = None) -> None:
-        """See LayerStack.prune. saliencies: of each layer; None for the magnitudes of the weights."""
-        for layer, saliency in zip(self.layers, saliencies or [None] * len(self.layers), strict=True):
-            layer.prune(progress, per, saliency)
 
     def on_host(self) -> list[OnHost]:
         """What export needs of all candidates, by layer."""

@@ -48,10 +48,10 @@ class Replay(Protocol):
 class Recorder(Protocol):
     """Records what a function of no arguments does to the device, without doing it."""
 
-    def aside(self, run: Callable[[], None]) -> None:
+    def aside(self, run: Callable[[], object]) -> None:
         """Run it, unrecorded, where it would be recorded."""
 
-    def record(self, run: Callable[[], None]) -> Replay: ...
+    def record(self, run: Callable[[], object]) -> Replay: ...
 
 
 class CudaRecorder:
@@ -60,13 +60,13 @@ class CudaRecorder:
     def __init__(self, device: torch.device):
         self.stream, self.pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
 
-    def aside(self, run: Callable[[], None]) -> None:
+    def aside(self, run: Callable[[], object]) -> None:
         self.stream.wait_stream(torch.cuda.current_stream(self.stream.device))
         with torch.cuda.stream(self.stream):
             run()
         torch.cuda.current_stream(self.stream.device).wait_stream(self.stream)
 
-    def record(self, run: Callable[[], None]) -> Replay:
+    def record(self, run: Callable[[], object]) -> Replay:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
             run()

@@ -16,13 +16,12 @@ import torch
 from scnas import genes
 from scnas.contract import Refused
 from scnas.randomness import rng
-from scnas.snn import backends
+from scnas.snn import backends, sparsity
 from scnas.snn.budget import Budget
 from scnas.snn.groups import EVALUATED, memory_bytes, plan_groups
 from scnas.snn.network import Network
 from scnas.snn.population import PopulationStack
 from scnas.snn.samples import Samples, encoded
-from scnas.snn.sparsity import MASK_UPDATES, REGROW_EVERY, REGROW_TO, _prune, _regrow
 from scnas.space import Architecture
 from scnas.tasks import Task
 
@@ -172,8 +171,8 @@ def _train_stack(
     failed_in = torch.full((len(group),), -1, device=device)
     samples = min(len(train), budget.samples or len(train))
     steps = math.ceil(samples / budget.batch_size)
-    interval = max(1, math.ceil(budget.epochs * steps / MASK_UPDATES))
-    regrowing = interval * math.ceil(REGROW_EVERY / interval)
+    interval = max(1, math.ceil(budget.epochs * steps / sparsity.MASK_UPDATES))
+    regrowing = interval * math.ceil(sparsity.REGROW_EVERY / interval)
     for epoch in range(budget.epochs):
         softness = max(0.0, 1 - epoch / budget.epochs / 0.7)  # of delays: broad first, sharp at the end
         order = rng(seed, "minibatch", epoch).permutation(len(train))[:samples]
@@ -184,15 +183,15 @@ def _train_stack(
             progress = taken / (budget.epochs * steps)
             batch = train.batch(index)
             if sparse and taken % interval == 0:
-                _prune(stack, adam, progress, budget)
-                if budget.regrow and taken and taken % regrowing == 0 and progress < REGROW_TO:
+                sparsity.thin(stack, adam, progress, budget)
+                if budget.regrow and taken and taken % regrowing == 0 and progress < sparsity.REGROW_TO:
                     step.gradients(*batch, softness)
-                    _regrow(stack, adam, progress, budget)
+                    sparsity.rewire(stack, adam, progress, budget)
             norms = step(*batch, softness, rate(progress))
             failed_in = torch.where((failed_in < 0) & ~torch.isfinite(norms), epoch, failed_in)
     step.close()
     if sparse:
-        _prune(stack, adam, 1.0, budget)
+        sparsity.thin(stack, adam, 1.0, budget)
     seconds = (time.perf_counter() - started) / len(group)
     seen = evaluate(learner, validation)
     few = None if samples == len(train) else np.sort(rng(seed, "seen").permutation(len(train))[:samples])
@@ -207,9 +206,7 @@ def _train_stack(
     finite = torch.stack(numbers).all(0).tolist()
     results, host = [], stack.on_host()
     for p, architecture in enumerate(group):
-        figures = (
-            trained_on.loss[p], trained_on.accuracy[p], seen.loss[p], seen.accuracy[p],
-        )  # fmt: skip
+        figures = trained_on.loss[p], trained_on.accuracy[p], seen.loss[p], seen.accuracy[p]
         silent = [i for i, rate in enumerate(seen.activity[p]) if rate == 0]
         if p in diverged:
             results.append(_failure(architecture, diverged[p], seconds))

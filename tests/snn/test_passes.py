@@ -10,6 +10,7 @@ from scnas.snn.cpu.passes import CpuPass
 from scnas.snn.population import PopulationStack
 from scnas.snn.reference.operations import REFERENCE
 from scnas.snn.reference.passes import TorchPass
+from scnas.snn.sparsity import prune_all
 from scnas.snn.streams import rate_encode, van_der_corput
 from scnas.space import SearchSpace
 from scnas.tasks import Split, Task
@@ -44,7 +45,7 @@ def stacks(seed, powers_of_two=True, operations=REFERENCE, **changes):
                     tensor = layer.tensors[name]
                     tensor += 0.7 * torch.randn(tensor.shape, generator=generator)
                 layer.clamp()
-            stack.prune(1.0, "layer")
+            prune_all(stack, 1.0, "layer")
         made.append(stack)
     return made
 

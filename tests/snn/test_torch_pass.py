@@ -507,7 +507,7 @@ def trajectory(seed: int, make, steps: int = 16) -> list[list[torch.Tensor]]:
     step, seen = make(learner, adam), []
     for i in range(steps):
         if i % 5 == 0:
-            learner.stack.prune(i / steps, "layer")
+            sparsity.prune_all(learner.stack, i / steps, "layer")
         x, labels = minibatch(100 + i, samples=5 if i % 3 == 2 else 9)
         norms = step(x, labels, 1 - i / steps, training.rate(i / steps))
         tensors = [t for kind in learner.stack.parameters.values() for t in kind]
@@ -636,8 +636,8 @@ def test_a_training_that_regrows_never_differentiates_beside_its_graph(monkeypat
     monkeypatch.setattr(sparsity, "REGROW_EVERY", 2)
     group = [arch(hidden=(h,), delay=2, density=0.4) for h in (5, 7)]
     budget = replace(QUICK, epochs=6, batch_size=24)  # four batches of 24 samples an epoch
-    regrown, regrow = [], sparsity._regrow
-    monkeypatch.setattr(sparsity, "_regrow", lambda *args: (regrown.append(args), regrow(*args)))
+    regrown, regrow = [], sparsity.rewire
+    monkeypatch.setattr(sparsity, "rewire", lambda *args: (regrown.append(args), regrow(*args)))
     eager = training.train_group(group, VALUES, budget, 0, "cpu")
     tapes, calls, differentiate = [], [], TorchPass.differentiate
     monkeypatch.setattr(
@@ -658,7 +658,7 @@ def test_a_training_that_regrows_never_differentiates_beside_its_graph(monkeypat
 def test_pruning_changes_the_masks_that_a_recorded_step_reads():
     stack = PopulationStack([arch(density=0.3)], 0, CPU)
     masks = [layer.buffers["keep"] for layer in stack.layers]
-    stack.prune(1.0, "layer")
+    sparsity.prune_all(stack, 1.0, "layer")
     for layer, mask in zip(stack.layers, masks, strict=True):
         assert layer.buffers["keep"].data_ptr() == mask.data_ptr() and not mask.all()
 

@@ -25,11 +25,13 @@ class CpuAdam:
         self._masks = [everything if p.mask is None else _rows(p.mask) for p in self.parameters]
         self._views = [
             (
-                _rows(p.tensor), _rows(p.first), _rows(p.second),
+                _rows(p.tensor),
+                _rows(p.first),
+                _rows(p.second),
                 *(_rows(bound) for bound in stack.bounds(p.kind, p.tensor)),
             )
             for p in self.parameters
-        ]  # fmt: skip
+        ]
 
     def step(self, factor: float) -> torch.Tensor:
         """Move all parameters by their gradients; see TorchAdam.step."""

@@ -49,9 +49,15 @@ class Kind(NamedTuple):
 
 
 def matrices(
-    weights: Tensor, keep: Tensor, magnitudes: Tensor, units: Tensor, positions: Tensor | None, slices: int,
-    dtype: torch.dtype, shared: bool,
-) -> Tensor:  # fmt: skip
+    weights: Tensor,
+    keep: Tensor,
+    magnitudes: Tensor,
+    units: Tensor,
+    positions: Tensor | None,
+    slices: int,
+    dtype: torch.dtype,
+    shared: bool,
+) -> Tensor:
     """What a spike brings to a neuron over each synapse of a sobol layer, [P, slices, n_in, n_out]: the
     signed ones of a stream in current units, in the slice of its delay.
 
@@ -115,9 +121,8 @@ def full_float32() -> Iterator[None]:
     sets both.
     """
     switch, elsewhere = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
-    before, beside, reduced = (
-        switch.fp32_precision, elsewhere.fp32_precision, switch.allow_bf16_reduced_precision_reduction
-    )  # fmt: skip
+    before, beside = switch.fp32_precision, elsewhere.fp32_precision
+    reduced = switch.allow_bf16_reduced_precision_reduction
     try:
         word = torch.get_float32_matmul_precision()
     except RuntimeError:  # the two disagree: the newer was set, the older was not
@@ -255,10 +260,8 @@ def sums_up(generator: str, inputs: int, timesteps: int, fraction: int, word: in
     in the types of a product.
     """
     largest = inputs * 2**fraction
-    return (
-        generator == "sobol" and largest < 2 ** (word - 1) and timesteps * largest < 2**24
-        and timesteps <= BF16_INTEGERS
-    )  # fmt: skip
+    exact = timesteps * largest < 2**24 and timesteps <= BF16_INTEGERS
+    return generator == "sobol" and largest < 2 ** (word - 1) and exact
 
 
 def back_through_synapses(
