@@ -91,7 +91,7 @@ class Backend(NamedTuple):
     arrays: bool
     pass_of: Callable[[PopulationStack, np.ndarray | None], Pass]
     adam_of: Callable[[PopulationStack, dict[str, float], float], Adam]
-    step_of: Callable[[Pass, Adam], Step]
+    step_of: Callable[..., Step]
     group_overhead: float = 1e7
     scan_bytes: Callable[[bool, bool], tuple[int, int]] = _scan_bytes
     memory: Memory = Memory()

@@ -35,7 +35,7 @@ class Budget:
     clip: float = 1.0
     memory_gib: float = 2.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         whole("epochs", self.epochs, 0, 100_000)
         if self.samples is not None:
             whole("samples", self.samples, 1, 2**31)

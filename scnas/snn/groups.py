@@ -77,8 +77,10 @@ def plan_groups(
         useful = 0
         for a in members:
             wider, more = _widened(envelope, a), useful + work_of(a)
-            fits = _memory(wider, budget.batch_size, device) <= room and wider.count <= MOST_IN_A_GROUP
-            worth = more <= share if backend.arrays else wider.count * work_of(wider) <= 1.6 * more + overhead
+            fits = _memory(wider, budget.batch_size, device) <= room and wider.members <= MOST_IN_A_GROUP
+            worth = (
+                more <= share if backend.arrays else wider.members * work_of(wider) <= 1.6 * more + overhead
+            )
             if group and not (fits and worth):
                 groups.append(group)
                 group, wider, more = [], _widened(None, a), work_of(a)
@@ -89,12 +91,12 @@ def plan_groups(
 
 
 class _Envelope(NamedTuple):
-    """What a group of `count` is padded to: the widest layers and longest delays of all, and whether any
+    """What a group of `members` is padded to: the widest layers and longest delays of all, and whether any
     layer of that place has lfsr streams, streams too long for bfloat16, or neurons that adapt; and whether
     the currents of all last layers are summed up at once. It may hold layers too large for any architecture.
     """
 
-    count: int
+    members: int
     timesteps: int
     layer_sizes: tuple[tuple[int, int], ...]
     delay_ranges: tuple[int, ...]
@@ -115,7 +117,7 @@ def _widened(envelope: _Envelope | None, a: Architecture) -> _Envelope:
     if envelope is None:
         return _Envelope(1, a.timesteps, sizes, a.delay_ranges, lfsr, long, adapts, summed)
     return _Envelope(
-        envelope.count + 1,
+        envelope.members + 1,
         a.timesteps,
         tuple((max(x, n), max(y, m)) for (x, y), (n, m) in zip(envelope.layer_sizes, sizes, strict=True)),
         tuple(map(max, envelope.delay_ranges, a.delay_ranges)),
@@ -164,7 +166,7 @@ def _memory(a: _Envelope, batch_size: int, device: str | torch.device) -> int:
     sizes = tuple(padded([size], i, depth, step) for i, size in enumerate(a.layer_sizes))
     a = a._replace(layer_sizes=sizes)
     synapses = sum(n_in * n_out * (1 + (max(a.delay_ranges) > 0)) for n_in, n_out in a.layer_sizes)
-    parameters = 22 * a.count * synapses
+    parameters = 22 * a.members * synapses
     streams = [a.timesteps if lfsr else 1 for lfsr in a.lfsr]
     layers = list(zip(a.layer_sizes, a.delay_ranges, streams, strict=True))
     if backend.arrays:
@@ -196,7 +198,7 @@ def _memory(a: _Envelope, batch_size: int, device: str | torch.device) -> int:
     trained = a.timesteps * batch_size * (kept + besides * widest + 10 * broadest)
     evaluated = a.timesteps * EVALUATED * (4 * neurons + besides * widest + 2 * broadest)
     inputs = 12 * a.timesteps * max(batch_size, EVALUATED) * a.layer_sizes[0][0]
-    return parameters + a.count * (tables + matrices + passing + sorting + max(trained, evaluated)) + inputs
+    return parameters + a.members * (tables + matrices + passing + sorting + max(trained, evaluated)) + inputs
 
 
 def _room_bytes(budget: Budget, device: str | torch.device) -> float:

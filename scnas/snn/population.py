@@ -120,7 +120,7 @@ class LayerStack:
             for model, word in zip(self.models, self.words, strict=True)
         ]
         self.constants = [
-            dict.fromkeys(derive.constants_of(model_of(model)), 0) | start.constants
+            dict.fromkeys(derive.constants_of(model_of(model)), 0) | dict(start.constants)
             for model, start in zip(self.models, starts, strict=True)
         ]
         # Of models that were registered from outside the package.
@@ -371,7 +371,7 @@ class LayerStack:
             delays = np.rint(host.position[own]).astype(np.int64)
         values = dict(self.constants[p])
         threshold, used = np.zeros(b, dtype=np.int64), frozenset[str]()
-        if self.fires:
+        if host.threshold is not None and host.gain_k is not None and host.leak_k is not None:  # it fires
             values["leak_k"], values["gain_k"] = int(host.leak_k[p, 0]), int(host.gain_k[p, 0])
             threshold = host.threshold[p, :b].astype(np.int64)
             used = derive.used_constants(model_of(model))

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from scnas.snn import backends
 from scnas.snn.streams import van_der_corput
 from scnas.tasks import Split
 
+Rows = Any  # an array or a tensor, as the pass of the backend takes it
 ENCODED = 1024  # samples that are encoded at a time: their values take eight bytes each meanwhile
 
 
@@ -37,13 +38,13 @@ class Samples:
                 levels[some, 0] = np.rint(data[some].astype(np.float64) * timesteps)
             data = levels
         self.arrays = backends.backend_on(device).arrays
-        self.data = data if self.arrays else torch.tensor(data, device=device)
+        self.data: Rows = data if self.arrays else torch.tensor(data, device=device)
         self._ramp = None if self.ramp is None else torch.tensor(self.ramp, device=device)
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def in_order(self, order: np.ndarray, size: int) -> np.ndarray | Tensor:
+    def in_order(self, order: np.ndarray, size: int) -> Rows:
         """Numbers of samples where `batch` takes slices of `size` of them without waiting for the device. For
         torch the last slice is filled up with none, -1, so that all batches are of one shape."""
         if self.arrays:
@@ -51,7 +52,7 @@ class Samples:
         missing = -len(order) % size if len(order) > size else 0
         return torch.tensor(np.append(order, np.full(missing, -1)), device=self.device)
 
-    def batch(self, index: np.ndarray | Tensor | slice) -> tuple[np.ndarray | Tensor, np.ndarray | Tensor]:
+    def batch(self, index: Rows | slice) -> tuple[Rows, Rows]:
         """Inputs and labels of some samples; index: a slice, or some of what in_order returned, where of none
         the label is -1."""
         if self.arrays:
@@ -59,14 +60,12 @@ class Samples:
         x, labels = self.data[index], self.labels[index]  # of -1 what the last sample has
         if not isinstance(index, slice):
             labels = torch.where(index < 0, -1, labels)
-        if self.ramp is not None:
+        if self._ramp is not None:
             x = x > self._ramp[None, :, None]
         spikes = x.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
         return spikes, labels
 
-    def batches(
-        self, size: int, few: np.ndarray | None = None
-    ) -> Iterator[tuple[np.ndarray | Tensor, np.ndarray | Tensor]]:
+    def batches(self, size: int, few: np.ndarray | None = None) -> Iterator[tuple[Rows, Rows]]:
         """All samples in order, or those whose numbers are in `few`."""
         order = None if few is None else self.in_order(few, 1)
         for start in range(0, len(self) if few is None else len(few), size):

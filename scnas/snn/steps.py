@@ -6,7 +6,7 @@ Letters: P candidates.
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -26,11 +26,11 @@ class EagerStep:
     def __init__(self, learner: CpuPass | TorchPass, adam: CpuAdam | TorchAdam):
         self.learner, self.adam = learner, adam
 
-    def gradients(self, x: Tensor, labels: Tensor, softness: float) -> None:
-        """Those of a minibatch into the tensors, and nothing else."""
+    def gradients(self, x: Any, labels: Any, softness: float) -> None:
+        """Those of a minibatch, as the pass takes it, into the tensors, and nothing else."""
         self.learner.gradients(x, labels, softness)
 
-    def __call__(self, x: Tensor, labels: Tensor, softness: float, factor: float) -> Tensor:
+    def __call__(self, x: Any, labels: Any, softness: float, factor: float) -> Tensor:
         """Norms of the gradients before clipping, [P]. factor: share of the peak learning rates."""
         self.gradients(x, labels, softness)
         return self.adam.step(factor)

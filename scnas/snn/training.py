@@ -175,8 +175,8 @@ def _train_stack(
     regrowing = interval * math.ceil(sparsity.REGROW_EVERY / interval)
     for epoch in range(budget.epochs):
         softness = max(0.0, 1 - epoch / budget.epochs / 0.7)  # of delays: broad first, sharp at the end
-        order = rng(seed, "minibatch", epoch).permutation(len(train))[:samples]
-        order = train.in_order(order, budget.batch_size)
+        shuffled = rng(seed, "minibatch", epoch).permutation(len(train))[:samples]
+        order = train.in_order(shuffled, budget.batch_size)
         for i in range(steps):
             index = order[i * budget.batch_size : (i + 1) * budget.batch_size]
             taken = epoch * steps + i

@@ -27,6 +27,7 @@ from scnas.contract import one_line
 SOURCES = ("snn/cpu", "snn/surrogate.py")
 CALLERS = ("passes.py", "adam.py")
 PREFIX = "scnas-"
+_config: Any = config  # whose settings are there by name from the moment that it is loaded
 KEPT = 8  # folders that stay, those used last
 UNUSED_S = 2 * 24 * 3600.0  # how long a further one was not used when it goes
 
@@ -39,8 +40,8 @@ def sources() -> list[Path]:
 
 def base() -> Path:
     """The folder of the caches of all versions. RuntimeError where the user has no home."""
-    if config.CACHE_DIR:
-        return Path(config.CACHE_DIR)
+    if _config.CACHE_DIR:
+        return Path(_config.CACHE_DIR)
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (given if given.is_absolute() else Path.home() / ".cache") / "scnas"
 
@@ -92,11 +93,11 @@ def compiled(**settings: Any) -> Callable[[Callable], Callable]:
         where = folder()
         if where is None:
             return njit(**settings)(function)
-        before, config.CACHE_DIR = config.CACHE_DIR, str(where)  # read by the decorator, and never again
+        before, _config.CACHE_DIR = _config.CACHE_DIR, str(where)  # read by the decorator, and never again
         try:
             made = njit(cache=True, **settings)(function)
         finally:
-            config.CACHE_DIR = before
+            _config.CACHE_DIR = before
         # Numba takes the folder of the source instead where it cannot write, which would keep stale callees.
         return made if made.stats.cache_path.startswith(str(where)) else njit(**settings)(function)
 

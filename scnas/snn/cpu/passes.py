@@ -161,7 +161,7 @@ def _placed(plans: np.ndarray, timesteps: int, block: int) -> _Sizes:
 
 def _aligned(size: int, kind: type) -> np.ndarray:
     """Zeros that begin with a line of the cache, 64 bytes: as many numbers are one access."""
-    room = np.zeros(size + 64, kind)
+    room: np.ndarray = np.zeros(size + 64, kind)
     return room[-room.ctypes.data % 64 // room.itemsize :][:size]
 
 
@@ -287,7 +287,8 @@ class CpuPass:
         self._k = np.zeros((*shape, layout.TOP + 1))
         self._threshold = np.zeros((*shape, self._widest))
         self._noise = np.zeros((*shape, self.timesteps))
-        self._views, self._rounded = [], [np.empty(0)] * len(stack.layers)
+        self._views: list[dict[str, np.ndarray]] = []
+        self._rounded: list[np.ndarray] = [np.empty((0, 0))] * len(stack.layers)
         self._fixed = [_Fixed.of(layer) for layer in stack.layers]
         for i, layer in enumerate(stack.layers):
             views = {name: tensor.detach().numpy() for name, tensor in layer.tensors.items()}

@@ -8,6 +8,7 @@ pass over each tensor, because the many small operations of torch cost more than
 
 import math
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 
@@ -72,16 +73,16 @@ class TorchAdam:
         """What step does, after pace."""
         if self._flat is not None:
             return self._flat.move(self._pace, self._root, self.clip, BETAS, EPSILON)
-        used = [p for p in self.parameters if p.tensor.grad is not None]
-        for p in used:
+        used = [(p, p.tensor.grad) for p in self.parameters if p.tensor.grad is not None]
+        for p, gradient in used:
             if p.mask is not None:
-                p.tensor.grad.masked_fill_(~p.mask, 0.0)
-        norms = torch.sqrt(sum(p.tensor.grad.reshape(len(p.tensor), -1).square().sum(1) for p in used))
+                gradient.masked_fill_(~p.mask, 0.0)
+        squares = [gradient.reshape(len(gradient), -1).square().sum(1) for _, gradient in used]
+        norms = torch.sqrt(reduce(torch.add, squares))
         finite = torch.isfinite(norms)
         scale = torch.where(finite, (self.clip / (norms + 1e-12)).clamp(max=1.0), 0.0)
-        for p in used:
+        for p, gradient in used:
             shape = (-1, *[1] * (p.tensor.ndim - 1))
-            gradient = p.tensor.grad
             gradient.copy_(torch.where(finite.view(shape), gradient * scale.view(shape), 0.0))
             p.first.lerp_(gradient, 1 - BETAS[0])
             p.second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])

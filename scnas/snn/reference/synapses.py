@@ -6,7 +6,7 @@ L clocks of a stream.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -120,7 +120,8 @@ def full_float32() -> Iterator[None]:
     torch has an older and a newer switch for it and refuses to multiply while they disagree; the older one
     sets both.
     """
-    switch, elsewhere = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    switch = torch.backends.cuda.matmul
+    elsewhere = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # is there, but not in its types
     before, beside = switch.fp32_precision, elsewhere.fp32_precision
     reduced = switch.allow_bf16_reduced_precision_reduction
     try:
@@ -215,6 +216,10 @@ class Given(NamedTuple):
         return found if dtype is None else found.to(dtype)
 
 
+# What carries gradients to matrices on to weights and positions; see collect.
+Gather = Callable[[Tensor, Given, Tensor | None], tuple[Tensor, Tensor | None]]
+
+
 class Synapses(torch.autograd.Function):
     """Currents of a layer from its input spikes, exact; gradients to spikes, weights and delays.
 
@@ -227,18 +232,25 @@ class Synapses(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, spikes, weights, positions, given, summed, gather=None):
+    def forward(
+        ctx: Any,
+        spikes: Tensor,
+        weights: Tensor,
+        positions: Tensor | None,
+        given: Given,
+        summed: bool,
+        gather: Gather | None = None,
+    ) -> Tensor:
         timesteps = spikes.shape[1]
         last = min(given.span, timesteps - 1)  # what is later never arrives
         if summed:
             early = [spikes[:, : timesteps - d].sum(1, keepdim=True) for d in range(last + 1)]
             spikes = early[0] if last == 0 else torch.cat(early, 1)
-        rows, out = spikes.to(given.matrices.dtype), None
-        for d in range(last + 1):
+        rows = spikes.to(given.matrices.dtype)
+        out = product(rows[:, :1] if summed else rows, given.at(0))
+        for d in range(1, last + 1):
             part = product(rows[:, d : d + 1] if summed else rows[:, : timesteps - d], given.at(d))
-            if out is None:
-                out = part
-            elif summed:
+            if summed:
                 out += part
             else:
                 out[:, d:] += part
@@ -247,7 +259,7 @@ class Synapses(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         spikes, *tensors = ctx.saved_tensors
         given, wanted = Given(*tensors, *ctx.rest), ctx.needs_input_grad[0]
         found = back_through_synapses(gradient, spikes, given, wanted, steps=ctx.steps, gather=ctx.gather)
@@ -271,7 +283,7 @@ def back_through_synapses(
     wanted: bool,
     drives: Tensor | None = None,
     steps: int = 0,
-    gather: Callable[[Tensor, Given, Tensor | None], tuple[Tensor, Tensor | None]] | None = None,
+    gather: Gather | None = None,
 ) -> tuple[Tensor | None, Tensor, Tensor | None]:
     """Gradients to spikes, if wanted, weights and positions of that to the currents; see Synapses.
 
