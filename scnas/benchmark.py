@@ -67,10 +67,19 @@ def uniform(size: int, timesteps: int) -> list[Architecture]:
 def ragged(size: int, timesteps: int) -> list[Architecture]:
     """1 to 3 hidden layers of 8 to 256 neurons, any model, L 4 to 256, delays to 4; sobol, no pruning."""
     space = SearchSpace(
-        64, 10, 2, 4, width_choices=WIDTHS, L_choices=(4, 8, 16, 32, 64, 128, 256),
-        delay_choices=(0, 1, 2, 3, 4), density_choices=(1.0,), generator_choices=("sobol",),
-        mapping_choices=("parallel",), timesteps_choices=(timesteps,), word_choices=(16,),
-    )  # fmt: skip
+        64,
+        10,
+        2,
+        4,
+        width_choices=WIDTHS,
+        L_choices=(4, 8, 16, 32, 64, 128, 256),
+        delay_choices=(0, 1, 2, 3, 4),
+        density_choices=(1.0,),
+        generator_choices=("sobol",),
+        mapping_choices=("parallel",),
+        timesteps_choices=(timesteps,),
+        word_choices=(16,),
+    )
     dice, found = rng(0, "benchmark"), {}
     while len(found) < size:
         found.setdefault(space.random_architecture(dice).training_key)
@@ -116,9 +125,13 @@ class Side:
         self._errors = tempfile.TemporaryFile("w+")
         try:
             self._process = subprocess.Popen(
-                [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=self._errors, text=True, env={**os.environ, **_ONE_THREAD},
-            )  # fmt: skip
+                [str(word) for word in command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                env={**os.environ, **_ONE_THREAD},
+            )
         except OSError as error:
             self.missing = f"{command[0]}: {error.strerror} (make peers)"
             return
@@ -217,9 +230,18 @@ class Measured:
 
 
 def compare(
-    names: Sequence[str], python: Path, size: int, sample: int, timesteps: int, epochs: int, batch_size: int,
-    learning_rate: dict[str, float], repeats: int, say: Callable[[str], None] = print, device: str = "cpu",
-) -> tuple[list[Measured], dict[str, str], dict[str, dict[str, str]]]:  # fmt: skip
+    names: Sequence[str],
+    python: Path,
+    size: int,
+    sample: int,
+    timesteps: int,
+    epochs: int,
+    batch_size: int,
+    learning_rate: dict[str, float],
+    repeats: int,
+    say: Callable[[str], None] = print,
+    device: str = "cpu",
+) -> tuple[list[Measured], dict[str, str], dict[str, dict[str, str]]]:
     """All sides on all populations in turns.
 
     names: of peers. python: the interpreter that has them. sample: networks of a population that a peer
@@ -283,7 +305,7 @@ def compare(
                         len(rows[0].get("failed", [])),
                         device,
                         tuple(longer) if name == OURS else (),
-                    )  # fmt: skip
+                    )
                 )
     return measured, missing, versions
 
@@ -547,9 +569,18 @@ def benchmark(
     """
     rates = {"ours": settings.learning_rate, "peers": settings.peers_learning_rate}
     measured, missing, versions = compare(
-        settings.peers, Path(settings.python), settings.population, settings.sample, settings.timesteps,
-        settings.epochs, settings.batch_size, rates, settings.repeats, say, device,
-    )  # fmt: skip
+        settings.peers,
+        Path(settings.python),
+        settings.population,
+        settings.sample,
+        settings.timesteps,
+        settings.epochs,
+        settings.batch_size,
+        rates,
+        settings.repeats,
+        say,
+        device,
+    )
     if settings.peers and len(missing) == len(settings.peers):
         raise Refused(
             f"benchmark.python must be an interpreter with the peers (make peers), got {settings.python}: "
@@ -557,9 +588,13 @@ def benchmark(
         )
     folder.mkdir(parents=True, exist_ok=True)
     facts = {
-        "settings": asdict(settings), "versions": versions, "missing": missing,
-        "processor": _processor(), "system": platform.platform(), "load": os.getloadavg(),
-    }  # fmt: skip
+        "settings": asdict(settings),
+        "versions": versions,
+        "missing": missing,
+        "processor": _processor(),
+        "system": platform.platform(),
+        "load": os.getloadavg(),
+    }
     lines = [table(measured), *verdicts(measured)]
     if device == "cuda":
         import torch
@@ -574,9 +609,10 @@ def benchmark(
             )
             costs[name] = here, Cost(*(b - a for a, b in zip(here, more, strict=True)))
         facts |= {
-            "card": torch.cuda.get_device_name(), "rates": card._asdict(),
+            "card": torch.cuda.get_device_name(),
+            "rates": card._asdict(),
             "costs": {name: cost._asdict() for name, (cost, _) in costs.items()},
-        }  # fmt: skip
+        }
         lines += floors(measured, costs, card, settings.epochs)
     write_whole(folder / "benchmark.json", json.dumps(facts, indent=1) + "\n")
     rows = [asdict(m) | {"per_network": m.per_network} for m in measured]

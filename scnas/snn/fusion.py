@@ -13,14 +13,14 @@ def fuses(kind: Kind, inputs: int, neurons: int, span: int, shared: bool) -> boo
     span: its longest delay. shared: all candidates have the same input. Of a sample and step, in two kernels:
     spikes are read, 4 bytes, written as bfloat16 and read again, 2 and 2, for every delay copied and read
     once more, 6; if shared, that is nothing for one candidate. Currents are written and read by the scan and
-    by the way back, 12, and for every delay a part is written, read and added to what is read and written
-    again, 16. In one kernel, every block of neurons reads all spikes anew for each delay, 4, and, where the
-    matrices are several, every block of samples those, 2 a synapse. What is read again most often comes from
-    a cache and is counted as if it did not. The products are the same in both.
+    by the backward pass, 12, and for every delay a part is written, read and added to what is read and
+    written again, 16. In one kernel, every block of neurons reads all spikes anew for each delay, 4, and,
+    where the matrices are several, every block of samples those, 2 a synapse. What is read again most often
+    comes from a cache and is counted as if it did not. The products are the same in both.
 
     lfsr layers stay apart: their matrix differs from step to step, so that every block of samples would read
-    it anew, 2 bytes an input for each of 32 samples; and the way back would need the current, which only a
-    matrix that stays can replace (see back_through_synapses).
+    it anew, 2 bytes an input for each of 32 samples; and the backward pass would need the current, which only
+    a matrix that stays can replace (see back_through_synapses).
     """
     apart = neurons * (12 + 16 * span) + (0 if shared else inputs * (8 + 6 * span))
     blocks, matrices = -(-neurons // columns_of(inputs, neurons, span)), span + 1

@@ -157,7 +157,7 @@ def memory_bytes(group: Sequence[Architecture], batch_size: int, device: str | t
 def _memory(a: _Envelope, batch_size: int, device: str | torch.device) -> int:
     """See memory_bytes. Every synapse has a weight, its gradient, two moments and two masks, and the same
     again for a delay. The kernels need besides the room of one candidate (cpu._Room). torch needs of all
-    what is kept for the way back, and of one layer at a time what is only passed on: gradients, spikes as
+    what is saved for backward, and of one layer at a time what is only passed on: gradients, spikes as
     operands of a product, matrices of a delay; and to choose among the synapses of a layer it sorts them. On
     CUDA a training step is a graph that holds its memory, gradients included. Where the batches of a training
     are small, evaluation takes more: it keeps the spikes of all layers."""

@@ -167,7 +167,7 @@ def _train_stack(
     sparse = any(
         kept < math.prod(n) for a in group for kept, n in zip(a.kept_synapses, a.layer_sizes, strict=True)
     )
-    # Epoch in which a gradient was no number, [P] on the device; -1: in none.
+    # Epoch in which a gradient was not finite, [P] on the device; -1: in none.
     failed_in = torch.full((len(group),), -1, device=device)
     samples = min(len(train), budget.samples or len(train))
     steps = math.ceil(samples / budget.batch_size)

@@ -41,10 +41,24 @@ def _squares(gradient, keep, places, squares, BLOCK: tl.constexpr):
 
 @triton.jit
 def _move(
-    gradient, keep, places, ends, squares, firsts, norms, value, first, second, pace, root, clip, less, fast,
+    gradient,
+    keep,
+    places,
+    ends,
+    squares,
+    firsts,
+    norms,
+    value,
+    first,
+    second,
+    pace,
+    root,
+    clip,
+    less,
+    fast,
     tiny,
     BLOCK: tl.constexpr,
-):  # fmt: skip
+):
     """firsts: [P + 1], the first block of every candidate. norms: [P]. pace, root: [] on the device."""
     g, at, mine = _masked(gradient, keep, places, BLOCK)
     b = tl.program_id(0).to(tl.int64)
@@ -58,7 +72,7 @@ def _move(
     if b == begin:
         tl.store(norms + p, norm)
     scale = tl.minimum(clip / (norm + 1e-12), 1.0)
-    g = tl.where(norm < float("inf"), g * scale, 0.0)  # false for what is no number, too
+    g = tl.where(norm < float("inf"), g * scale, 0.0)  # false for NaN, too
     ends += b * _ENDS
     low, high = tl.load(ends + 1), tl.load(ends + 2)
     m = tl.load(first + at, mine, other=0)
@@ -68,7 +82,7 @@ def _move(
     x += m * (tl.load(ends) * tl.load(pace)) / (tl.sqrt_rn(v) / tl.load(root) + tiny)
     tl.store(first + at, m, mine)
     tl.store(second + at, v, mine)
-    x = tl.minimum(x, high, tl.PropagateNan.ALL)  # what is no number is to be seen
+    x = tl.minimum(x, high, tl.PropagateNan.ALL)  # NaN is to be seen
     tl.store(value + at, tl.maximum(x, low, tl.PropagateNan.ALL), mine)
 
 
@@ -122,10 +136,24 @@ class FlatAdam:
         grid, keep = (len(self._squares),), self._keep.view(torch.uint8)
         _squares[grid](self._gradient, keep, self._places, self._squares, BLOCK=BLOCK)
         _move[grid](
-            self._gradient, keep, self._places, self._ends, self._squares, self._firsts, self._norms,
-            self._value, self._first, self._second, pace, root, clip, 1 - betas[0], 1 - betas[1], tiny,
+            self._gradient,
+            keep,
+            self._places,
+            self._ends,
+            self._squares,
+            self._firsts,
+            self._norms,
+            self._value,
+            self._first,
+            self._second,
+            pace,
+            root,
+            clip,
+            1 - betas[0],
+            1 - betas[1],
+            tiny,
             BLOCK=BLOCK,
-        )  # fmt: skip
+        )
         return self._norms
 
 

@@ -13,9 +13,18 @@ MOST_CLASSES = NUMBERS  # of which there is one sample a turn
 
 @triton.jit
 def _losses(
-    scores, scale, labels, losses, slopes, to_scale, batch, classes, unit,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
+    scores,
+    scale,
+    labels,
+    losses,
+    slopes,
+    to_scale,
+    batch,
+    classes,
+    unit,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     """A candidate. scores, slopes: [P, batch, classes]. labels: [batch], -1 of samples that do not count.
     scale, losses, to_scale: [P]."""
     p = tl.program_id(0).to(tl.int64)
