@@ -116,8 +116,8 @@ def _totals(work, layer, block):
 
 @inner
 def _forward_summed(candidate, i, inputs, first, size, buffers, work, scores):
-    """Scores of a last layer that is summed up; returns the spikes of its inputs where they are neurons."""
-    layer, found = candidate.layers[i], 0
+    """Scores of a last layer that is summed up."""
+    layer = candidate.layers[i]
     total, transposed = _totals(work, layer, candidate.block), transposed_of(buffers.transposed, layer)
     for s in range(size if i == 0 else 0):
         counted.count_listed(inputs.active, inputs.counts, first + s, total, s)
@@ -125,10 +125,15 @@ def _forward_summed(candidate, i, inputs, first, size, buffers, work, scores):
         counted.arrange(work.found, layer, candidate.layers[i - 1].interleaved, size, total)
     for s in range(size):
         counted.scores_of(total, s, transposed, scores, first + s)
-    if i > 0:
-        for s in range(size):
-            for j in range(layer.n_in):
-                found += int(total[0, s, j])
+
+
+@inner
+def _counted(work, layer, size, block):
+    """How many spikes the inputs of a last layer that is summed up have."""
+    total, found = _totals(work, layer, block), 0
+    for s in range(size):
+        for j in range(layer.n_in):
+            found += int(total[0, s, j])
     return found
 
 
@@ -199,17 +204,17 @@ def _currents_of_lists(candidate, i, inputs, first, size, buffers):
 
 
 @inner
-def _forward(candidate, inputs, first, size, buffers, work, result):
-    """All layers for the samples first, first + 1, ..., as many as `size`: scores, and spikes of each layer
-    where they are counted anyway."""
+def _forward(candidate, inputs, first, size, buffers, work, result, counts_spikes):
+    """All layers for the samples first, first + 1, ..., as many as `size`: scores, and if `counts_spikes` how
+    many spikes each layer fired."""
     layers, block, timesteps = candidate.layers, candidate.block, candidate.timesteps
     depth, fired, scores = len(layers), result.fired, result.scores
     for i in range(depth):
         layer = layers[i]
         if layer.summed:
-            found = _forward_summed(candidate, i, inputs, first, size, buffers, work, scores)
-            if i > 0:
-                fired[i - 1] += found
+            _forward_summed(candidate, i, inputs, first, size, buffers, work, scores)
+            if counts_spikes and i > 0:
+                fired[i - 1] += _counted(work, layer, size, block)
             continue
         if layer.rate_coded:
             _currents_of_levels(candidate, i, inputs, first, size, buffers)
@@ -237,7 +242,8 @@ def _forward(candidate, inputs, first, size, buffers, work, result):
             active, counts = lists_of(buffers.lists, layer, block, timesteps)
             for s in range(size):
                 spikes.list_neurons(state, work.level[i], layer.interleaved, s, active, counts)
-            fired[i] += counts[:size].sum()
+            if counts_spikes:
+                fired[i] += counts[:size].sum()
 
 
 # -- backward -------------------------------------------------------------------------------------
@@ -392,7 +398,7 @@ def _run(candidate, inputs, labels, factor, buffers, result):
     loss = to_factor = 0.0
     for first in range(0, batch, block):
         size = min(block, batch - first)
-        _forward(candidate, inputs, first, size, buffers, work, result)
+        _forward(candidate, inputs, first, size, buffers, work, result, not training)
         if not training:
             continue
         work.slope[:] = 0
