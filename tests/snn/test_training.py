@@ -827,7 +827,7 @@ def test_a_trained_network_is_as_sparse_as_asked(per, how, monkeypatch):
 
 def test_pruning_follows_the_cubic_schedule(monkeypatch):
     shares = []
-    monkeypatch.setattr(PopulationStack, "prune", lambda self, progress, per, _: shares.append(progress))
+    monkeypatch.setattr(sparsity, "prune_all", lambda self, progress, per, _: shares.append(progress))
     budget = Budget(epochs=10, batch_size=96, prune_from=0.2, prune_to=0.7)
     train_population([arch(density=0.5)], VALUES, budget)
     expected = [1 - (1 - min(1, max(0, (e / 10 - 0.2) / 0.5))) ** 3 for e in range(11)]
@@ -838,20 +838,20 @@ def test_pruning_follows_the_cubic_schedule(monkeypatch):
 def test_pruning_at_once_waits_until_its_time(at, expected, monkeypatch):
     """Where it begins and ends at one moment there is no schedule between."""
     shares = []
-    monkeypatch.setattr(PopulationStack, "prune", lambda self, progress, per, _: shares.append(progress))
+    monkeypatch.setattr(sparsity, "prune_all", lambda self, progress, per, _: shares.append(progress))
     budget = Budget(epochs=10, batch_size=96, prune_from=at, prune_to=at)
     train_population([arch(density=0.5)], VALUES, budget)
     assert shares == expected
 
 
 def test_the_density_falls_in_many_small_steps(monkeypatch):
-    at, prune = [], PopulationStack.prune
+    at, prune = [], sparsity.prune_all
 
     def watched(self, progress, *rest):
         at.append(progress)
         prune(self, progress, *rest)
 
-    monkeypatch.setattr(PopulationStack, "prune", watched)
+    monkeypatch.setattr(sparsity, "prune_all", watched)
     budget = Budget(epochs=10, batch_size=6, prune_from=0.0, prune_to=1.0)  # 160 steps
     train_population([arch(density=0.5)], VALUES, budget)
     assert at == pytest.approx([*(1 - (1 - np.arange(0, 160, 3) / 160) ** 3), 1])
