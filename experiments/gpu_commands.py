@@ -14,7 +14,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / "tests" / folder) for folder in ("helpers", "snn")]
 
-from interpreter import launch_nothing, on_kernels
+from interpreter import launch_nothing
 from test_gpu_layers import Commands, opened_for
 
 from scnas.benchmark import POPULATIONS, training_cost
@@ -31,7 +31,6 @@ def main() -> None:
     batch, kernels compiled, memory predicted, bytes and operations of five epochs at least."""
     task, rows = digits(), []
     with pytest.MonkeyPatch.context() as patch:
-        on_kernels(patch)
         launched = launch_nothing(patch)
         for name, make in POPULATIONS.items():
             groups = plan_groups(make(SIZE, TIMESTEPS), task, BUDGET, "cuda", 1)

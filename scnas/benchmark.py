@@ -35,7 +35,7 @@ from scnas.randomness import rng
 from scnas.settings.schema import Benchmark
 from scnas.snn import training
 from scnas.snn.budget import Budget
-from scnas.snn.reference.synapses import Kind, exact_in_bf16, full_float32, fuses, sums_up
+from scnas.snn.reference.synapses import full_float32
 from scnas.snn.streams import rate_encode
 from scnas.space import Architecture, SearchSpace
 from scnas.tasks import Task
@@ -69,10 +69,19 @@ def uniform(size: int, timesteps: int) -> list[Architecture]:
 def ragged(size: int, timesteps: int) -> list[Architecture]:
     """1 to 3 hidden layers of 8 to 256 neurons, any model, L 4 to 256, delays to 4; sobol, no pruning."""
     space = SearchSpace(
-        64, 10, 2, 4, width_choices=WIDTHS, L_choices=(4, 8, 16, 32, 64, 128, 256),
-        delay_choices=(0, 1, 2, 3, 4), density_choices=(1.0,), generator_choices=("sobol",),
-        mapping_choices=("parallel",), timesteps_choices=(timesteps,), word_choices=(16,),
-    )  # fmt: skip
+        64,
+        10,
+        2,
+        4,
+        width_choices=WIDTHS,
+        L_choices=(4, 8, 16, 32, 64, 128, 256),
+        delay_choices=(0, 1, 2, 3, 4),
+        density_choices=(1.0,),
+        generator_choices=("sobol",),
+        mapping_choices=("parallel",),
+        timesteps_choices=(timesteps,),
+        word_choices=(16,),
+    )
     dice, found = rng(0, "benchmark"), {}
     while len(found) < size:
         found.setdefault(space.random_architecture(dice).training_key)
@@ -118,9 +127,13 @@ class Side:
         self._errors = tempfile.TemporaryFile("w+")
         try:
             self._process = subprocess.Popen(
-                [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=self._errors, text=True, env={**os.environ, **_ONE_THREAD},
-            )  # fmt: skip
+                [str(word) for word in command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                env={**os.environ, **_ONE_THREAD},
+            )
         except OSError as error:
             self.missing = f"{command[0]}: {error.strerror} (make peers)"
             return
@@ -216,9 +229,18 @@ class Measured:
 
 
 def compare(
-    names: Sequence[str], python: Path, size: int, sample: int, timesteps: int, epochs: int, batch_size: int,
-    learning_rate: dict[str, float], repeats: int, say: Callable[[str], None] = print, device: str = "cpu",
-) -> tuple[list[Measured], dict[str, str], dict[str, dict[str, str]]]:  # fmt: skip
+    names: Sequence[str],
+    python: Path,
+    size: int,
+    sample: int,
+    timesteps: int,
+    epochs: int,
+    batch_size: int,
+    learning_rate: dict[str, float],
+    repeats: int,
+    say: Callable[[str], None] = print,
+    device: str = "cpu",
+) -> tuple[list[Measured], dict[str, str], dict[str, dict[str, str]]]:
     """All sides on all populations in turns.
 
     names: of peers. python: the interpreter that has them. sample: networks of a population that a peer
@@ -282,7 +304,7 @@ def compare(
                         len(rows[0].get("failed", [])),
                         device,
                         tuple(longer) if name == OURS else (),
-                    )  # fmt: skip
+                    )
                 )
     return measured, missing, versions
 
@@ -361,11 +383,14 @@ def training_cost(
     train, validation: samples; after the epochs both are evaluated. A tensor is written once, and read once
     by each product or scan that needs it; spikes, currents and gradients have four bytes, what a scan
     remembers four, of neurons that adapt eight, an entry of a matrix two where bfloat16 holds it. A layer
-    that is fused (synapses.fuses) has no currents in memory. Where those of a last layer are summed up at
+    that is fused (fusion.fuses) has no currents in memory. Where those of a last layer are summed up at
     once (synapses.sums_up), nothing of it is there for every step: spikes before it are read once, and their
     gradient is one for all steps. A synapse belongs to one delay going forward and to all of them in the
     gradient of its delay. Steps of neurons are not counted as operations.
     """
+    from scnas.snn.fusion import fuses
+    from scnas.snn.reference.synapses import Kind, exact_in_bf16, sums_up
+
     steps = epochs * math.ceil(train / batch_size)
     seen, shown = epochs * train, train + validation  # samples learned from, samples evaluated
     moved = bf16 = float32 = 0
@@ -537,9 +562,18 @@ def benchmark(
     """
     rates = {"ours": settings.learning_rate, "peers": settings.peers_learning_rate}
     measured, missing, versions = compare(
-        settings.peers, Path(settings.python), settings.population, settings.sample, settings.timesteps,
-        settings.epochs, settings.batch_size, rates, settings.repeats, say, device,
-    )  # fmt: skip
+        settings.peers,
+        Path(settings.python),
+        settings.population,
+        settings.sample,
+        settings.timesteps,
+        settings.epochs,
+        settings.batch_size,
+        rates,
+        settings.repeats,
+        say,
+        device,
+    )
     if settings.peers and len(missing) == len(settings.peers):
         raise Refused(
             f"benchmark.python must be an interpreter with the peers (make peers), got {settings.python}: "
@@ -547,9 +581,13 @@ def benchmark(
         )
     folder.mkdir(parents=True, exist_ok=True)
     facts = {
-        "settings": asdict(settings), "versions": versions, "missing": missing,
-        "processor": _processor(), "system": platform.platform(), "load": os.getloadavg(),
-    }  # fmt: skip
+        "settings": asdict(settings),
+        "versions": versions,
+        "missing": missing,
+        "processor": _processor(),
+        "system": platform.platform(),
+        "load": os.getloadavg(),
+    }
     lines = [table(measured), *verdicts(measured)]
     if device == "cuda":
         task, card = digits(), card_rates()
@@ -562,9 +600,10 @@ def benchmark(
             )
             costs[name] = here, Cost(*(b - a for a, b in zip(here, more, strict=True)))
         facts |= {
-            "card": torch.cuda.get_device_name(), "rates": card._asdict(),
+            "card": torch.cuda.get_device_name(),
+            "rates": card._asdict(),
             "costs": {name: cost._asdict() for name, (cost, _) in costs.items()},
-        }  # fmt: skip
+        }
         lines += floors(measured, costs, card, settings.epochs)
     write_whole(folder / "benchmark.json", json.dumps(facts, indent=1) + "\n")
     rows = [asdict(m) | {"per_network": m.per_network} for m in measured]

@@ -1,5 +1,7 @@
 """Where the files of scnas lie: the package, conf/ and hdl/."""
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from scnas.contract import Refused
@@ -25,6 +27,20 @@ def conf() -> Path:
 def hdl() -> Path:
     """The folder of the hand-written Verilog; Refused if the installation lost it."""
     return _folder("hdl")
+
+
+def python_files(name: str) -> list[Path]:
+    """The Python files of the package at `name`, a file or a folder with all below it."""
+    path = package() / name
+    return [path] if path.suffix == ".py" else list(path.rglob("*.py"))
+
+
+def digest(files: Iterable[Path]) -> str:
+    """SHA-256 of files of the package: their names within it, and their contents."""
+    found = hashlib.sha256()
+    for path in sorted(files):
+        found.update(f"{path.relative_to(package()).as_posix()}\n".encode() + path.read_bytes())
+    return found.hexdigest()
 
 
 def _folder(name: str) -> Path:

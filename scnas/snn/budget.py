@@ -15,9 +15,9 @@ class Budget:
     None for all. batch_size: samples a step. learning_rate: peak of a cosine schedule for weights;
     thresholds, gains, leaks and delays have their own share of it.
     prune_from, prune_to: share of the training between which the density falls to its target.
-    prune_by: what is kept, the largest `magnitude` or `sensitivity` (see sparsity._saliencies). prune_per:
+    prune_by: what is kept, the largest `magnitude` or `sensitivity` (see sparsity.saliencies). prune_per:
     what a density is of, `layer` or `neuron`. regrow: share of the kept synapses of a sparse layer that moves
-    to where the gradient is largest (see sparsity._regrow), 0 for none. powers_of_two: gain and leak as
+    to where the gradient is largest (see sparsity.rewire), 0 for none. powers_of_two: gain and leak as
     shifts.
     clip: largest gradient norm of a candidate. memory_gib: what one group may take; larger groups are split.
     """
@@ -35,7 +35,7 @@ class Budget:
     clip: float = 1.0
     memory_gib: float = 2.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         whole("epochs", self.epochs, 0, 100_000)
         if self.samples is not None:
             whole("samples", self.samples, 1, 2**31)
@@ -43,9 +43,13 @@ class Budget:
         one_of("prune_by", self.prune_by, PRUNE_BY)
         one_of("prune_per", self.prune_per, PRUNE_PER)
         for name, high in (
-            ("learning_rate", 10), ("clip", 1e9), ("memory_gib", 1e6), ("prune_from", 1), ("prune_to", 1),
+            ("learning_rate", 10),
+            ("clip", 1e9),
+            ("memory_gib", 1e6),
+            ("prune_from", 1),
+            ("prune_to", 1),
             ("regrow", 1),
-        ):  # fmt: skip
+        ):
             value, share = getattr(self, name), name not in ("learning_rate", "clip", "memory_gib")
             good = isinstance(value, int | float) and not isinstance(value, bool)
             if not good or not 0 <= value <= high or (value == 0 and not share):

@@ -6,23 +6,16 @@ from typing import NamedTuple
 import torch
 
 from scnas.contract import Refused, is_power_of_two
-from scnas.snn import derive
-from scnas.snn.backends import WIDTH_STEP, compiled, has_kernels
+from scnas.snn import backends, derive
 from scnas.snn.budget import GIB, Budget
 from scnas.snn.cpu.passes import CACHE_BYTES
+from scnas.snn.fusion import fuses
 from scnas.snn.models import model_of
 from scnas.snn.population import padded
-from scnas.snn.reference.neurons import scan_bytes
-from scnas.snn.reference.synapses import Kind, exact_in_bf16, fuses, sums_up
+from scnas.snn.reference.synapses import Kind, exact_in_bf16, sums_up
 from scnas.space import Architecture
 from scnas.tasks import Task
 
-KERNEL_DEVICES = ("cpu",)  # where the compiled kernels work; torch works anywhere
-# What one step of one more group costs, in the operations of work_of(), by type of device. CUDA: a step is a
-# hundred or two commands of about two microseconds each, in which a large card does some 1e9 of them (six
-# floating-point operations each, at 20 TFLOP/s). Reckoned, not measured.
-GROUP_OVERHEAD = {"cuda": 1e9}
-GROUP_OVERHEAD_ELSEWHERE = 1e7
 MOST_IN_A_GROUP = 65_535  # candidates lie along an axis that CUDA limits to as many
 PARTS = 16  # groups that a batch is cut into where nothing else asks for more, for as many workers
 EVALUATED = 256  # samples of a batch that is only evaluated
@@ -50,7 +43,11 @@ def check_fits(architecture: Architecture, task: Task) -> None:
 
 
 def plan_groups(
-    architectures: Sequence[Architecture], task: Task, budget: Budget, device: str = "cpu", parts: int = PARTS
+    architectures: Sequence[Architecture],
+    task: Task,
+    budget: Budget,
+    device: str | torch.device = "cpu",
+    parts: int = PARTS,
 ) -> list[list[Architecture]]:
     """The distinct trainings that `architectures` need, in groups that are trained together.
 
@@ -65,22 +62,25 @@ def plan_groups(
     for architecture in architectures:
         check_fits(architecture, task)
     kinds: dict[tuple, list[Architecture]] = {}
+    backend = backends.backend_on(device)
     for a in dict.fromkeys(a.training_key for a in architectures):
         kind = (a.n_layers, a.timesteps, a.fraction, a.readout, a.word <= 16)
-        kinds.setdefault(kind if compiled(a.neuron_types) else (*kind, "torch"), []).append(a)
-    overhead = GROUP_OVERHEAD.get(torch.device(device).type, GROUP_OVERHEAD_ELSEWHERE) / budget.batch_size
+        own = backends.backend_on(device, a.neuron_types)
+        kinds.setdefault(kind if own == backend else (*kind, "torch"), []).append(a)
+    overhead = backend.group_overhead / budget.batch_size
     room = _room_bytes(budget, device)
     share = max(sum(work_of(a) for kind in kinds.values() for a in kind) / parts, 20 * overhead)
     groups = []
     for kind in sorted(kinds, key=repr):
-        on_kernels = torch.device(device).type in KERNEL_DEVICES and "torch" not in kind
+        own = backends.backend_on(device, (neuron for a in kinds[kind] for neuron in a.neuron_types))
         members = sorted(kinds[kind], key=lambda a: (max(a.delay_ranges), work_of(a), a.name))
-        group, envelope, useful = [], None, 0
+        group: list[Architecture] = []
+        envelope: _Envelope | None = None
+        useful = 0
         for a in members:
             wider, more = _widened(envelope, a), useful + work_of(a)
-            fits = wider.count <= MOST_IN_A_GROUP
-            fits = fits and _memory(wider, budget.batch_size, device, on_kernels) <= room
-            worth = more <= share if on_kernels else wider.count * work_of(wider) <= 1.6 * more + overhead
+            fits = wider.members <= MOST_IN_A_GROUP and _memory(wider, budget.batch_size, own) <= room
+            worth = more <= share if own.arrays else wider.members * work_of(wider) <= 1.6 * more + overhead
             if group and not (fits and worth):
                 groups.append(group)
                 group, wider, more = [], _widened(None, a), work_of(a)
@@ -91,12 +91,12 @@ def plan_groups(
 
 
 class _Envelope(NamedTuple):
-    """What a group of `count` is padded to: the widest layers and longest delays of all, and whether any
+    """What a group of `members` is padded to: the widest layers and longest delays of all, and whether any
     layer of that place has lfsr streams, streams too long for bfloat16, or neurons that adapt; and whether
     the currents of all last layers are summed up at once. It may hold layers too large for any architecture.
     """
 
-    count: int
+    members: int
     timesteps: int
     layer_sizes: tuple[tuple[int, int], ...]
     delay_ranges: tuple[int, ...]
@@ -117,7 +117,7 @@ def _widened(envelope: _Envelope | None, a: Architecture) -> _Envelope:
     if envelope is None:
         return _Envelope(1, a.timesteps, sizes, a.delay_ranges, lfsr, long, adapts, summed)
     return _Envelope(
-        envelope.count + 1,
+        envelope.members + 1,
         a.timesteps,
         tuple((max(x, n), max(y, m)) for (x, y), (n, m) in zip(envelope.layer_sizes, sizes, strict=True)),
         tuple(map(max, envelope.delay_ranges, a.delay_ranges)),
@@ -149,29 +149,28 @@ def work(group: Sequence[Architecture]) -> int:
     return len(group) * work_of(_envelope(group))
 
 
-def memory_bytes(group: Sequence[Architecture], batch_size: int, device: str = "cpu") -> int:
+def memory_bytes(group: Sequence[Architecture], batch_size: int, device: str | torch.device = "cpu") -> int:
     """About the peak memory of training a group on `device`, data and libraries not included."""
-    on_kernels = torch.device(device).type in KERNEL_DEVICES and all(compiled(a.neuron_types) for a in group)
-    return _memory(_envelope(group), batch_size, device, on_kernels)
+    backend = backends.backend_on(device, (neuron for a in group for neuron in a.neuron_types))
+    return _memory(_envelope(group), batch_size, backend)
 
 
-def _memory(a: _Envelope, batch_size: int, device: str | torch.device, on_kernels: bool) -> int:
+def _memory(a: _Envelope, batch_size: int, backend: backends.Backend) -> int:
     """See memory_bytes. Every synapse has a weight, its gradient, two moments and two masks, and the same
     again for a delay. The kernels need besides the room of one candidate (cpu.passes._Room). torch needs of
-    all what is kept for the way back, and of one layer at a time what is only passed on: gradients, spikes as
+    all what is saved for backward, and of one layer at a time what is only passed on: gradients, spikes as
     operands of a product, matrices of a delay; and to choose among the synapses of a layer it sorts them. On
     CUDA a training step is a graph that holds its memory, gradients included. Where the batches of a training
     are small, evaluation takes more: it keeps the spikes of all layers."""
-    if has_kernels(torch.device(device).type):
-        depth = len(a.layer_sizes)
-        sizes = tuple(padded([size], i, depth, WIDTH_STEP) for i, size in enumerate(a.layer_sizes))
-        a = a._replace(layer_sizes=sizes)
+    depth = len(a.layer_sizes)
+    step, kernels = backend.operations.width_step, backend.operations.layer is not None
+    sizes = tuple(padded([size], i, depth, step) for i, size in enumerate(a.layer_sizes))
+    a = a._replace(layer_sizes=sizes)
     synapses = sum(n_in * n_out * (1 + (max(a.delay_ranges) > 0)) for n_in, n_out in a.layer_sizes)
-    parameters = 22 * a.count * synapses
+    parameters = 22 * a.members * synapses
     streams = [a.timesteps if lfsr else 1 for lfsr in a.lfsr]
     layers = list(zip(a.layer_sizes, a.delay_ranges, streams, strict=True))
-    kind = torch.device(device).type
-    if on_kernels:
+    if backend.arrays:
         matrices = sum((8 * s + 4) * (d + 1) * n_in * n_out for (n_in, n_out), d, s in layers)
         states = max(CACHE_BYTES, 8 * 32 * a.timesteps * sum(n for _, n in a.layer_sizes))
         inputs = max(batch_size, EVALUATED) * a.timesteps * a.layer_sizes[0][0] * 8
@@ -180,15 +179,15 @@ def _memory(a: _Envelope, batch_size: int, device: str | torch.device, on_kernel
     broadest = max((n_in for n_in, _ in a.layer_sizes[1:]), default=0)
     for i, ((n_in, n), d, _) in enumerate(layers):
         fused = fuses(Kind("lfsr" if a.lfsr[i] else "sobol", not a.long[i]), n_in, n, d, i == 0)
-        each, besides = scan_bytes(kind, fused, a.adapts[i])
+        each, besides = backend.scan_bytes(fused, a.adapts[i])
         kept += n * each
-    if a.summed and has_kernels(kind):  # neither currents of the last layer, nor spikes of the one before
+    if a.summed and kernels:  # neither currents of the last layer, nor spikes of the one before
         kept -= 12 * layers[-1][0][1] + 4 * layers[-1][0][0] * (len(layers) > 1)
         broadest = max((n_in for n_in, _ in a.layer_sizes[1:-1]), default=0)
     neurons, widest = sum(n for _, n in a.layer_sizes), max(n for _, n in a.layer_sizes)
     tables = 4 * 257 * a.timesteps * sum(a.lfsr)
     # A slice for every delay of sobol layers, a matrix for every step of others, in bfloat16 where exact.
-    size = [4 if long or not has_kernels(kind) else 2 for long in a.long]
+    size = [4 if long or not kernels else 2 for long in a.long]
     matrices = sum(
         size[i] * n_in * n_out * (s if a.lfsr[i] else d + 1) for i, ((n_in, n_out), d, s) in enumerate(layers)
     )
@@ -200,11 +199,10 @@ def _memory(a: _Envelope, batch_size: int, device: str | torch.device, on_kernel
     trained = a.timesteps * batch_size * (kept + besides * widest + 10 * broadest)
     evaluated = a.timesteps * EVALUATED * (4 * neurons + besides * widest + 2 * broadest)
     inputs = 12 * a.timesteps * max(batch_size, EVALUATED) * a.layer_sizes[0][0]
-    return parameters + a.count * (tables + matrices + passing + sorting + max(trained, evaluated)) + inputs
+    return parameters + a.members * (tables + matrices + passing + sorting + max(trained, evaluated)) + inputs
 
 
 def _room_bytes(budget: Budget, device: str | torch.device) -> float:
     """What a group is planned to take at most: most of a GPU, or on a CPU the setting."""
-    if torch.device(device).type == "cuda" and torch.cuda.is_available():
-        return 0.8 * torch.cuda.mem_get_info(device)[1]
-    return budget.memory_gib * GIB
+    planned = backends.backend_on(device).memory.planned(torch.device(device))
+    return budget.memory_gib * GIB if planned is None else planned

@@ -283,6 +283,16 @@ def _checked_layer(layer: Layer, name: str, n_in: int, network: Network) -> Laye
             f"{name}.units must share out the {n_out} neurons of the layer, two or more each, got {units}"
         )
     return Layer(
-        layer.neuron, layer.generator, length, seed, noise_seed, layer.mapping, lanes,
-        weights, delays, threshold, constants, units,
-    )  # fmt: skip
+        layer.neuron,
+        layer.generator,
+        length,
+        seed,
+        noise_seed,
+        layer.mapping,
+        lanes,
+        weights,
+        delays,
+        threshold,
+        constants,
+        units,
+    )

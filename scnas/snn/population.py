@@ -7,25 +7,25 @@ behind it. Padding never fires, never counts and never learns.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from scnas.randomness import integer, rng
-from scnas.snn import backends, derive
+from scnas.snn import derive
+from scnas.snn.fusion import fuses
 from scnas.snn.models import Format, model_of
 from scnas.snn.network import Layer, Network
-from scnas.snn.reference.neurons import Constants, Part, exact_dtype, scan_reference, together
+from scnas.snn.reference.neurons import Constants, Part, exact_dtype, together
+from scnas.snn.reference.operations import REFERENCE, Operations
 from scnas.snn.reference.synapses import (
     Given,
     Kind,
     Synapses,
     exact_in_bf16,
-    fuses,
-    matrices,
     operand_dtype,
     stream_matrix,
     sums_up,
@@ -38,12 +38,14 @@ RATE_GUESS = 0.25  # spikes per input and step that the initial gain assumes
 
 
 class _Round(torch.autograd.Function):
+    """Rounding, straight through which the gradient goes."""
+
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         return torch.round(x)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient
 
 
@@ -66,10 +68,15 @@ class LayerStack:
     """
 
     def __init__(
-        self, architectures: Sequence[Architecture], index: int, seed: int, powers_of_two: bool, step: int = 1
+        self,
+        architectures: Sequence[Architecture],
+        index: int,
+        seed: int,
+        powers_of_two: bool,
+        operations: Operations = REFERENCE,
     ):
-        """step: what the widths of hidden layers are padded to multiples of; see devices.width_step."""
-        self.index, self.powers_of_two = index, powers_of_two
+        """operations: what it is computed with, on the device that it is brought to."""
+        self.index, self.powers_of_two, self.operations = index, powers_of_two, operations
         self.sizes = [a.layer_sizes[index] for a in architectures]
         self.models = [a.neuron_types[index] for a in architectures]
         self.generators = [a.generators[index] for a in architectures]
@@ -96,7 +103,7 @@ class LayerStack:
         self.seeds = [integer(seed, "generator", key, index) for key in self.keys]
         self.noise_seeds = [integer(seed, "noise", key, index) for key in self.keys]
         self.count = count = len(architectures)
-        n_in, n_out = padded(self.sizes, index, architectures[0].n_layers, step)
+        n_in, n_out = padded(self.sizes, index, architectures[0].n_layers, operations.width_step)
         one = 2**self.fraction
 
         weight = np.zeros((count, n_in, n_out), dtype=np.float32)
@@ -113,7 +120,7 @@ class LayerStack:
             for model, word in zip(self.models, self.words, strict=True)
         ]
         self.constants = [
-            dict.fromkeys(derive.constants_of(model_of(model)), 0) | start.constants
+            dict.fromkeys(derive.constants_of(model_of(model)), 0) | dict(start.constants)
             for model, start in zip(self.models, starts, strict=True)
         ]
         # Of models that were registered from outside the package.
@@ -121,7 +128,7 @@ class LayerStack:
         half = np.array([2 ** (word - 1) for word in self.words])
         base = np.array([start.threshold for start in starts])
 
-        def column(values, dtype=torch.float32) -> Tensor:
+        def column(values: ArrayLike, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.tensor(np.asarray(values, dtype=np.float64), dtype=dtype).view(count, 1, 1)
 
         # A gain under which an average input of `RATE_GUESS` drives a neuron about to its threshold.
@@ -187,8 +194,8 @@ class LayerStack:
     def to(self, device: torch.device) -> None:
         self.tensors = {name: t.to(device).requires_grad_() for name, t in self.tensors.items()}
         self.buffers = {name: t.to(device) for name, t in self.buffers.items()}
-        self.gain_range = tuple(t.to(device) for t in self.gain_range)
-        self.leak_range = tuple(t.to(device) for t in self.leak_range)
+        self.gain_range = self.gain_range[0].to(device), self.gain_range[1].to(device)
+        self.leak_range = self.leak_range[0].to(device), self.leak_range[1].to(device)
         self._members, self._orders, self._lookups = {}, {}, {}
 
     # -- integers -------------------------------------------------------------------------------
@@ -211,12 +218,10 @@ class LayerStack:
         return hard.detach() + (soft - soft.detach())
 
     def neuron_constants(self) -> Constants:
-        b, kernels = self.buffers, backends.kernels_on(self.tensors["weight"].device.type)
-        if kernels is not None and self.powers_of_two:
+        b, integers = self.buffers, self.operations.learned
+        if integers is not None and self.powers_of_two:
             learned = [self.tensors[name] for name in ("threshold", "gain", "leak")]
-            threshold, gain_k, leak_k = kernels.learned(
-                *learned, b["base"], b["bound"], b["neurons"], self.fraction
-            )
+            threshold, gain_k, leak_k = integers(*learned, b["base"], b["bound"], b["neurons"], self.fraction)
         else:
             # Noise can drive a padded neuron over any threshold but this.
             threshold = torch.where(b["neurons"], self.thresholds(), math.inf)
@@ -264,31 +269,41 @@ class LayerStack:
         def pick(x: Tensor) -> Tensor:
             return x if len(members) == self.count else x.index_select(0, members)
 
-        device, shared = spikes.device.type, len(spikes) == 1
-        kernels, fused = backends.kernels_on(device), False
-        if kernels is not None:
-            sizes = self.tensors["weight"].shape[1:]
-            fused = self.fires and fuses(kind, *sizes, self.span, shared)
-        dtype = torch.bfloat16 if fused else operand_dtype(device, kind.exact)
+        shared, operations, layer = len(spikes) == 1, self.operations, None
+        n_in, n_out = self.tensors["weight"].shape[1:]
+        if self.fires and fuses(kind, n_in, n_out, self.span, shared):
+            layer = operations.layer
+        dtype = operand_dtype(layer is not None or operations.bf16, kind.exact)
         weights, one = pick(self.tensors["weight"]), float(2**self.fraction)
         positions = pick(self.tensors["position"]) if "position" in self.tensors else None
         if kind.generator == "sobol":
-            entries = matrices(
-                weights.detach(), pick(self.buffers["keep"]), pick(self.buffers["magnitudes"]),
-                pick(self.buffers["units"]), None if positions is None else positions.detach(),
-                min(self.span, self.timesteps - 1) + 1, dtype, shared and not fused,
-            )  # fmt: skip
+            entries = operations.matrices(
+                weights.detach(),
+                pick(self.buffers["keep"]),
+                pick(self.buffers["magnitudes"]),
+                pick(self.buffers["units"]),
+                None if positions is None else positions.detach(),
+                min(self.span, self.timesteps - 1) + 1,
+                dtype,
+                shared and layer is None,
+            )
         else:
             tables = self._tables(kind, members)
-            entries = stream_matrix(pick(self.integer_weights()), tables, dtype, shared)
+            entries = stream_matrix(pick(self.integer_weights()), tables, dtype, shared, operations.fill)
         widths = (self.buffers["limit"] * softness / 2).clamp(min=0.5) if self.span else self.buffers["limit"]
         given = Given(
-            weights, positions, entries, pick(self.buffers["limit"]), pick(widths), one, self.span,
+            weights,
+            positions,
+            entries,
+            pick(self.buffers["limit"]),
+            pick(widths),
+            one,
+            self.span,
             kind.generator != "sobol",
-        )  # fmt: skip
+        )
         spikes = spikes if shared else pick(spikes)
         if constants is None:
-            current = Synapses.apply(spikes, weights, positions, given, kind.summed)
+            current = Synapses.apply(spikes, weights, positions, given, kind.summed, operations.collect)
             if kind.summed:
                 return current
             half = pick(self.buffers["bound"]).float()[:, None]
@@ -296,12 +311,10 @@ class LayerStack:
         if len(members) < self.count:
             constants = constants.select(members)
         parts = self._neurons(kind)
-        if fused:
-            return kernels.layer(spikes, given, constants, parts)
-        scan = scan_reference if kernels is None else kernels.scan
-        return scan(
-            Synapses.apply(spikes, weights, positions, given, False), constants, parts, self.fraction, False
-        )
+        if layer is not None:
+            return layer(spikes, given, constants, parts)
+        current = Synapses.apply(spikes, weights, positions, given, False, operations.collect)
+        return operations.scan(current, constants, parts, self.fraction, False)
 
     def _neurons(self, kind: Kind) -> list[Part]:
         """The models of the candidates of a kind, each with its places among them."""
@@ -325,7 +338,8 @@ class LayerStack:
         limit = self.buffers["limit"]
         fixed = {"weight": (-1.0, 1.0), "threshold": (1e-3, 8.0)}
         if name in fixed:
-            return tuple(limit.new_full((1, 1, 1), end) for end in fixed[name])
+            low, high = fixed[name]
+            return limit.new_full((1, 1, 1), low), limit.new_full((1, 1, 1), high)
         return {"gain": self.gain_range, "leak": self.leak_range}.get(name, (torch.zeros_like(limit), limit))
 
     @torch.no_grad()
@@ -335,69 +349,16 @@ class LayerStack:
             low, high = self.bounds(name)
             torch.minimum(torch.maximum(tensor, low), high, out=tensor)
 
-    def allowed(self, share: float, per: str) -> Tensor:
-        """Synapses that every candidate may keep at a `share` of its density: of the layer, [P, 1], or of
-        every neuron, [P, n_out], where the first ones get what is left over."""
-        (n_in, n_out), kept = np.array(self.sizes).T, np.array(self.kept)
-        density = 1 - (1 - kept / (n_in * n_out)) * share
-        count = np.maximum(1, np.rint(density * n_in * n_out)).astype(np.int64)[:, None]
-        if per == "neuron":
-            n_out, number = n_out[:, None], np.arange(self.tensors["weight"].shape[2])
-            count = np.where(number < n_out, count // n_out + (number < count % n_out), 0)
-        return torch.tensor(count, device=self.buffers["keep"].device)
-
-    def _in_groups(self, values: Tensor, per: str) -> Tensor:
-        """values [P, n_in, n_out] as [P, members, groups]."""
-        return values.reshape(self.count, -1, 1) if per == "layer" else values
-
-    @torch.no_grad()
-    def prune(self, progress: float, per: str, saliency: Tensor | None = None) -> None:
-        """Keep the most salient of the synapses that are left.
-
-        Letting pruned weights learn on and return was tried: behind the rounding they drift without
-        any effect on the loss, and digits at 10% of the synapses fell from 90% to 42%.
-        progress: 0 (all kept) to 1 (the density of the architecture). per: `layer` or `neuron`.
-        saliency: [P, n_in, n_out], not negative; None for the magnitudes of the weights.
-        """
-        if not self.sparse:
-            return
-        keep = self.buffers["keep"]
-        salient = self.tensors["weight"].abs() if saliency is None else saliency
-        left = self._in_groups(torch.where(keep, salient, -math.inf), per)
-        keep.copy_(_largest(left, self.allowed(progress, per)).view_as(keep) & keep)
-
-    @torch.no_grad()
-    def regrow(self, share: float, per: str, gradient: Tensor) -> Tensor:
-        """A `share` of the kept synapses, those with the smallest weights, gives way to as many pruned ones,
-        those with the largest gradients; what goes and what comes has weight 0. per: see prune.
-
-        gradient: [P, n_in, n_out], of the loss to all weights, pruned ones too, each at the delay that it
-        has: with that delay a synapse comes back. returns: [P, n_in, n_out], what went or came.
-        """
-        weight, keep = self.tensors["weight"], self.buffers["keep"]
-        if not self.sparse:
-            return torch.zeros_like(keep)
-        pruned = self.buffers["real"] & ~keep
-        count = torch.minimum(
-            (share * self._in_groups(keep, per).sum(1)).long(), self._in_groups(pruned, per).sum(1)
-        )
-        small = self._in_groups(torch.where(keep, -weight.abs(), -math.inf), per)
-        pull = self._in_groups(torch.where(pruned, gradient.abs(), -math.inf), per)
-        goes, comes = (_largest(values, count).view_as(keep) for values in (small, pull))
-        keep.copy_(keep & ~goes | comes)
-        moved = goes | comes
-        weight.masked_fill_(moved, 0.0)
-        return moved
-
     @torch.no_grad()
     def on_host(self) -> "OnHost":
         """What export needs of all candidates, brought from the device at once."""
-        learned = self.tensors["weight"], self.buffers["keep"], self.tensors.get("position")
-        synapses = [None if x is None else x.cpu().numpy() for x in learned]
+        weight, keep = self.tensors["weight"].cpu().numpy(), self.buffers["keep"].cpu().numpy()
+        position = self.tensors["position"].cpu().numpy() if "position" in self.tensors else None
         if not self.fires:
-            return OnHost(*synapses)
+            return OnHost(weight, keep, position)
         c = self.neuron_constants()  # the very numbers that spikes come from
-        return OnHost(*synapses, *(x.cpu().numpy()[:, 0] for x in (c.threshold, c.gain_k, c.leak_k)))
+        learned = (x.cpu().numpy()[:, 0] for x in (c.threshold, c.gain_k, c.leak_k))
+        return OnHost(weight, keep, position, *learned)
 
     def export(self, p: int, architecture: Architecture, host: "OnHost") -> Layer:
         """The integer layer of candidate p; mapping, lanes and units come from `architecture`."""
@@ -410,18 +371,24 @@ class LayerStack:
             delays = np.rint(host.position[own]).astype(np.int64)
         values = dict(self.constants[p])
         threshold, used = np.zeros(b, dtype=np.int64), frozenset[str]()
-        if self.fires:
+        if host.threshold is not None and host.gain_k is not None and host.leak_k is not None:  # it fires
             values["leak_k"], values["gain_k"] = int(host.leak_k[p, 0]), int(host.gain_k[p, 0])
             threshold = host.threshold[p, :b].astype(np.int64)
             used = derive.used_constants(model_of(model))
         return Layer(
-            neuron=model, generator=self.generators[p], length=self.lengths[p], seed=self.seeds[p],
-            noise_seed=self.noise_seeds[p], mapping=architecture.mappings[index],
-            lanes=architecture.lanes[index], weights=weights,
-            delays=np.where(weights != 0, delays, 0), threshold=threshold,
+            neuron=model,
+            generator=self.generators[p],
+            length=self.lengths[p],
+            seed=self.seeds[p],
+            noise_seed=self.noise_seeds[p],
+            mapping=architecture.mappings[index],
+            lanes=architecture.lanes[index],
+            weights=weights,
+            delays=np.where(weights != 0, delays, 0),
+            threshold=threshold,
             constants={k: values[k] if k in used else 0 for k in derive.constants_of(model_of(model))},
             units=architecture.units[index],
-        )  # fmt: skip
+        )
 
 
 class OnHost(NamedTuple):
@@ -434,26 +401,6 @@ class OnHost(NamedTuple):
     threshold: np.ndarray | None = None
     gain_k: np.ndarray | None = None
     leak_k: np.ndarray | None = None
-
-
-SORTED = 2**25  # numbers that are put in order at once, which takes some thirty bytes for each
-
-
-def _largest(values: Tensor, counts: Tensor) -> Tensor:
-    """Where the `counts` [P, m] largest of every column of `values` [P, n, m] are; of equals the first. What
-    is no number counts as the largest."""
-    several = max(1, SORTED // values[0].numel())
-    parts = zip(values.split(several), counts.split(several), strict=True)
-    return torch.cat([_largest_of_few(few, own) for few, own in parts])
-
-
-def _largest_of_few(values: Tensor, counts: Tensor) -> Tensor:
-    values = values.nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)
-    ordered, counts = values.sort(dim=1, descending=True).values, counts[:, None]
-    last = ordered.gather(1, (counts - 1).clamp(min=0))
-    above, tied = values > last, values == last
-    first = tied.cumsum(1) <= counts - above.sum(1, keepdim=True)
-    return above | tied & first
 
 
 class PopulationStack:
@@ -470,12 +417,16 @@ class PopulationStack:
         seed: int,
         device: torch.device,
         powers_of_two: bool = True,
+        operations: Operations = REFERENCE,
     ):
+        """operations: what it is computed with on the device."""
         first = architectures[0]
         self.architectures, self.count = list(architectures), len(architectures)
         self.readout, self.fraction = first.readout, first.fraction
-        step = backends.width_step(device.type)
-        self.layers = [LayerStack(architectures, i, seed, powers_of_two, step) for i in range(first.n_layers)]
+        self.operations = operations
+        self.layers = [
+            LayerStack(architectures, i, seed, powers_of_two, operations) for i in range(first.n_layers)
+        ]
         for layer in self.layers:
             layer.to(device)
         fan_in = torch.tensor([max(1.0, a.kept_synapses[-1] / a.n_outputs) for a in architectures])
@@ -515,25 +466,14 @@ class PopulationStack:
     def losses(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of each candidate, [P], of scores [P, B, n_classes] and labels [B]; samples with
         the label -1 do not count."""
-        kernels = backends.kernels_on(scores.device.type)
-        if kernels is not None and scores.shape[2] <= kernels.MOST_CLASSES:
-            return kernels.losses(scores, self.scale, labels, self._unit)
-        count, batch, classes = scores.shape
-        logits = scores * self.factors().to(scores.dtype)[:, None, None]
-        flat = functional.cross_entropy(
-            logits.reshape(-1, classes),
-            labels.expand(count, -1).reshape(-1),
-            ignore_index=-1,
-            reduction="none",
-        )
-        return flat.view(count, batch).sum(1) / (labels >= 0).sum()
+        return self.operations.losses(scores, self.scale, labels, self._unit)
 
     def bounds(self, kind: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """The range that a parameter is kept in, from..to, each [P or 1, 1, 1]."""
         for layer in self.layers:
             if layer.tensors.get(kind) is tensor:
                 return layer.bounds(kind)
-        return tuple(self.scale.new_full((1, 1, 1), end) for end in (-math.inf, math.inf))
+        return self.scale.new_full((1, 1, 1), -math.inf), self.scale.new_full((1, 1, 1), math.inf)
 
     def own_sizes(self, tensor: Tensor) -> np.ndarray:
         """Rows and columns of a parameter that are no padding, [P, 2]."""
@@ -548,11 +488,6 @@ class PopulationStack:
     def clamp(self) -> None:
         for layer in self.layers:
             layer.clamp()
-
-    def prune(self, progress: float, per: str, saliencies: Sequence[Tensor | None] | None = None) -> None:
-        """See LayerStack.prune. saliencies: of each layer; None for the magnitudes of the weights."""
-        for layer, saliency in zip(self.layers, saliencies or [None] * len(self.layers), strict=True):
-            layer.prune(progress, per, saliency)
 
     def on_host(self) -> list[OnHost]:
         """What export needs of all candidates, by layer."""

@@ -7,7 +7,6 @@ the exported network, of its Verilog and of the chip.
 import math
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,19 +14,13 @@ import numpy as np
 import torch
 
 from scnas import genes
-from scnas.contract import Refused
 from scnas.randomness import rng
-from scnas.snn.backends import COMPILED, compiled, has_kernels
+from scnas.snn import backends, sparsity
 from scnas.snn.budget import Budget
-from scnas.snn.cpu.adam import CpuAdam
-from scnas.snn.cpu.passes import CpuPass
 from scnas.snn.groups import EVALUATED, memory_bytes, plan_groups
 from scnas.snn.network import Network
 from scnas.snn.population import PopulationStack
-from scnas.snn.reference.adam import TorchAdam
-from scnas.snn.reference.passes import TorchPass, open_step
 from scnas.snn.samples import Samples, encoded
-from scnas.snn.sparsity import MASK_UPDATES, REGROW_EVERY, REGROW_TO, _prune, _regrow
 from scnas.space import Architecture
 from scnas.tasks import Task
 
@@ -93,22 +86,22 @@ def remapped(trained: Trained, architecture: Architecture) -> Trained:
     return trained._replace(architecture=architecture, network=network)
 
 
-def open_pass(stack: PopulationStack, samples: Samples) -> CpuPass | TorchPass:
-    """What computes gradients and scores on the device of `samples`. ValueError for a neuron that is none of
-    those that its kernels are written for."""
-    strangers = {model for layer in stack.layers for model in layer.models} - set(COMPILED)
-    if strangers and (samples.on_kernels or has_kernels(samples.device.type)):
-        raise Refused(
-            f"neurons trained on {samples.device} must be among {', '.join(COMPILED)}, "
-            f"got {min(strangers)}, which has no kernel"
-        )
-    return CpuPass(stack, samples.ramp) if samples.on_kernels else TorchPass(stack)
+def open_pass(stack: PopulationStack, samples: Samples) -> backends.Pass:
+    """What computes gradients and scores of a stack on the device of `samples`."""
+    backend = _backend_of(stack, samples)
+    if backend.arrays != samples.arrays:
+        raise ValueError("samples must be encoded as the passes of their neurons take them")
+    return backend.pass_of(stack, samples.ramp)
 
 
-def open_adam(stack: PopulationStack, samples: Samples, budget: "Budget") -> CpuAdam | TorchAdam:
-    """What turns gradients into a step of all parameters on the device of `samples`."""
+def open_adam(stack: PopulationStack, samples: Samples, budget: Budget) -> backends.Adam:
+    """What turns gradients into a step of all parameters of a stack on the device of `samples`."""
     rates = {kind: budget.learning_rate * rate for kind, rate in RATES.items()}
-    return (CpuAdam if samples.on_kernels else TorchAdam)(stack, rates, budget.clip)
+    return _backend_of(stack, samples).adam_of(stack, rates, budget.clip)
+
+
+def _backend_of(stack: PopulationStack, samples: Samples) -> backends.Backend:
+    return backends.backend_on(samples.device, (model for layer in stack.layers for model in layer.models))
 
 
 # -- training -----------------------------------------------------------------------------------
@@ -127,10 +120,11 @@ def train_group(
     """Train candidates of one kind together; each half on its own if memory runs out, or did before on a
     group as large, or is known to be too little now."""
     started = time.perf_counter()
+    backend = backends.backend_on(device, (neuron for a in group for neuron in a.neuron_types))
     needed = memory_bytes(group, budget.batch_size, device)
     if len(group) == 1 or needed < min(too_much.get(str(device), math.inf), _free_bytes(device)):
         try:
-            with torch.cuda.device(device) if torch.device(device).type == "cuda" else nullcontext():
+            with backend.using(torch.device(device)):
                 return _train_stack(group, task, budget, seed, torch.device(device))
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
@@ -138,8 +132,7 @@ def train_group(
         if len(group) == 1:
             return [_failure(group[0], "out of memory", time.perf_counter() - started)]
         too_much[str(device)] = min(too_much.get(str(device), math.inf), needed)
-        if torch.device(device).type == "cuda":
-            torch.cuda.empty_cache()
+        backend.memory.release()
     half = len(group) // 2
     return [
         trained
@@ -150,9 +143,7 @@ def train_group(
 
 def _free_bytes(device: str | torch.device) -> float:
     """What a group may take on a device at this moment; a CPU has its setting, at planning."""
-    if torch.device(device).type != "cuda":
-        return math.inf
-    return 0.9 * (torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+    return backends.backend_on(device).memory.free(torch.device(device))
 
 
 def _out_of_memory(error: BaseException) -> bool:
@@ -165,42 +156,42 @@ def _train_stack(
     group: Sequence[Architecture], task: Task, budget: Budget, seed: int, device: torch.device
 ) -> list[Trained]:
     started = time.perf_counter()
-    stack = PopulationStack(group, seed, device, budget.powers_of_two)
+    backend = backends.backend_on(device, (neuron for a in group for neuron in a.neuron_types))
+    stack = PopulationStack(group, seed, device, budget.powers_of_two, backend.operations)
     timesteps = group[0].timesteps
-    kernels = compiled(neuron for a in group for neuron in a.neuron_types)
-    train = encoded(task.train, task.encoder, timesteps, device, kernels)
-    validation = encoded(task.validation, task.encoder, timesteps, device, kernels)
+    train = encoded(task.train, task.encoder, timesteps, device, backend.arrays)
+    validation = encoded(task.validation, task.encoder, timesteps, device, backend.arrays)
     learner = open_pass(stack, train)
     adam = open_adam(stack, train, budget)
-    step = open_step(learner, adam)
+    step = backend.step_of(learner, adam)
     sparse = any(
         kept < math.prod(n) for a in group for kept, n in zip(a.kept_synapses, a.layer_sizes, strict=True)
     )
-    # Epoch in which a gradient was no number, [P] on the device; -1: in none.
+    # Epoch in which a gradient was not finite, [P] on the device; -1: in none.
     failed_in = torch.full((len(group),), -1, device=device)
     samples = min(len(train), budget.samples or len(train))
     steps = math.ceil(samples / budget.batch_size)
-    interval = max(1, math.ceil(budget.epochs * steps / MASK_UPDATES))
-    regrowing = interval * math.ceil(REGROW_EVERY / interval)
+    interval = max(1, math.ceil(budget.epochs * steps / sparsity.MASK_UPDATES))
+    regrowing = interval * math.ceil(sparsity.REGROW_EVERY / interval)
     for epoch in range(budget.epochs):
         softness = max(0.0, 1 - epoch / budget.epochs / 0.7)  # of delays: broad first, sharp at the end
-        order = rng(seed, "minibatch", epoch).permutation(len(train))[:samples]
-        order = train.in_order(order, budget.batch_size)
+        shuffled = rng(seed, "minibatch", epoch).permutation(len(train))[:samples]
+        order = train.in_order(shuffled, budget.batch_size)
         for i in range(steps):
             index = order[i * budget.batch_size : (i + 1) * budget.batch_size]
             taken = epoch * steps + i
             progress = taken / (budget.epochs * steps)
             batch = train.batch(index)
             if sparse and taken % interval == 0:
-                _prune(stack, adam, progress, budget)
-                if budget.regrow and taken and taken % regrowing == 0 and progress < REGROW_TO:
+                sparsity.thin(stack, adam, progress, budget)
+                if budget.regrow and taken and taken % regrowing == 0 and progress < sparsity.REGROW_TO:
                     step.gradients(*batch, softness)
-                    _regrow(stack, adam, progress, budget)
+                    sparsity.rewire(stack, adam, progress, budget)
             norms = step(*batch, softness, rate(progress))
             failed_in = torch.where((failed_in < 0) & ~torch.isfinite(norms), epoch, failed_in)
     step.close()
     if sparse:
-        _prune(stack, adam, 1.0, budget)
+        sparsity.thin(stack, adam, 1.0, budget)
     seconds = (time.perf_counter() - started) / len(group)
     seen = evaluate(learner, validation)
     few = None if samples == len(train) else np.sort(rng(seed, "seen").permutation(len(train))[:samples])
@@ -215,9 +206,7 @@ def _train_stack(
     finite = torch.stack(numbers).all(0).tolist()
     results, host = [], stack.on_host()
     for p, architecture in enumerate(group):
-        figures = (
-            trained_on.loss[p], trained_on.accuracy[p], seen.loss[p], seen.accuracy[p],
-        )  # fmt: skip
+        figures = trained_on.loss[p], trained_on.accuracy[p], seen.loss[p], seen.accuracy[p]
         silent = [i for i, rate in enumerate(seen.activity[p]) if rate == 0]
         if p in diverged:
             results.append(_failure(architecture, diverged[p], seconds))
@@ -255,11 +244,11 @@ class Evaluated(NamedTuple):
 
 @torch.no_grad()
 def evaluate(
-    learner: CpuPass | TorchPass, samples: Samples, batch_size: int = EVALUATED, few: np.ndarray | None = None
+    learner: backends.Pass, samples: Samples, batch_size: int = EVALUATED, few: np.ndarray | None = None
 ) -> Evaluated:
     """The exact forward pass of every candidate on all samples, or on those whose numbers are in `few`."""
     stack, many = learner.stack, len(samples) if few is None else len(few)
-    device = torch.device("cpu") if samples.on_kernels else samples.device
+    device = samples.device
     loss = torch.zeros(stack.count, dtype=torch.float64, device=device)
     right = torch.zeros(stack.count, dtype=torch.int64, device=device)
     spikes = torch.zeros(stack.count, len(stack.layers), dtype=torch.float64, device=device)

@@ -32,12 +32,9 @@ def training_code() -> dict[str, str]:
 
 @cache
 def _own_code() -> dict[str, str]:
-    digest = hashlib.sha256()
-    root = resources.package()
-    deciding = [root / name for name in ("randomness.py", "genes.py", "space.py", "contract.py")]
-    for path in sorted([*(root / "snn").rglob("*.py"), *deciding]):
-        digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
-    return {"scnas.snn": digest.hexdigest()[:16]} | {p: version(p) for p in ("torch", "numpy", "numba")}
+    deciding = ("snn", "randomness.py", "genes.py", "space.py", "contract.py")
+    code = resources.digest(file for name in deciding for file in resources.python_files(name))
+    return {"scnas.snn": code[:16]} | {p: version(p) for p in ("torch", "numpy", "numba")}
 
 
 def key_of(group: Sequence[Architecture], seed: int, budget: Budget, data: str) -> str:

@@ -15,8 +15,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from scnas.contract import NEURONS
+from scnas.snn.fusion import ROWS, columns_of, tile
 from scnas.snn.gpu import adam, constants, layers, loss, synapses
-from scnas.snn.reference.synapses import ROWS, columns_of, tile
 
 # A stride that needs 64 bits; those that need 32 are the rest. Numbers of float32.
 SCALARS = dict.fromkeys(("per_candidate", "everything", "pull_candidate"), "i64") | dict.fromkeys(

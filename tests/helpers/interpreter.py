@@ -11,7 +11,7 @@ if not CUDA:
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 pytest.importorskip("triton", reason="triton is not installed")
 
-from scnas.snn import backends, gpu  # noqa: E402
+from scnas.snn import gpu  # noqa: E402
 
 DEVICE = "cuda" if CUDA else "cpu"
 TOLERANCE = 1e-5  # of the norm of a gradient: float32 here, the float type of the neuron there
@@ -23,15 +23,9 @@ without_gpu = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def references(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The references do the work, on a GPU as well, until a test asks for the kernels; for who imports it."""
-    monkeypatch.setattr(backends, "kernels_on", lambda device: None)
-
-
-def on_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernels take what they would on a GPU."""
-    monkeypatch.setattr(backends, "kernels_on", lambda device: gpu)
+# What a stack is computed with here: the kernels take what they would on a GPU, but torch multiplies bfloat16
+# to float32 on a GPU alone.
+KERNELS = gpu.OPERATIONS._replace(bf16=CUDA)
 
 
 class Launch(NamedTuple):

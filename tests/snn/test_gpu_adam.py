@@ -2,29 +2,23 @@
 
 import pytest
 import torch
-from interpreter import DEVICE, on_kernels, references, without_gpu  # noqa: F401
+from interpreter import DEVICE, without_gpu
 from test_training import RATES as RATES_OF_TWO
 from test_training import Two, arch
 
-from scnas.snn import backends, training
-from scnas.snn.gpu import adam
+from scnas.snn import training
+from scnas.snn.gpu import FlatAdam, adam
 from scnas.snn.population import PopulationStack
 from scnas.snn.reference.adam import TorchAdam
 
 RATES = {kind: 0.02 * (i + 1) for i, kind in enumerate(training.RATES)}
 
 
-@pytest.fixture(autouse=True)
-def widths_as_they_are(monkeypatch):
-    """Both sides have tensors of one shape."""
-    monkeypatch.setattr(backends, "width_step", lambda device: 1)
-
-
-def opened(clip: float) -> tuple[PopulationStack, TorchAdam]:
+def opened(clip: float, flat: type[FlatAdam] | None = FlatAdam) -> tuple[PopulationStack, TorchAdam]:
     """Candidates of several widths and words, with delays, one of more than a block of synapses."""
     group = [arch(hidden=(n,), delay=2 * (n > 5), word=w) for n, w in ((5, 8), (130, 16), (17, 16))]
     stack = PopulationStack(group, 0, torch.device(DEVICE))
-    return stack, TorchAdam(stack, RATES, clip)
+    return stack, TorchAdam(stack, RATES, clip, flat)
 
 
 def prune(stack: PopulationStack, seed: int) -> None:
@@ -34,10 +28,12 @@ def prune(stack: PopulationStack, seed: int) -> None:
         layer.buffers["keep"].logical_and_(kept.to(DEVICE))
 
 
-def trajectory(clip: float, steps: int = 4) -> list[list[torch.Tensor]]:
+def trajectory(
+    clip: float, flat: type[FlatAdam] | None = FlatAdam, steps: int = 4
+) -> list[list[torch.Tensor]]:
     """Norms, parameters and moments after every step. The second candidate gets a gradient that is no number
     in the second step and an infinite one in the third; leaks never get any."""
-    (stack, adam_), seen = opened(clip), []
+    (stack, adam_), seen = opened(clip, flat), []
     dice = torch.Generator().manual_seed(1)
     for step in range(steps):
         prune(stack, step)
@@ -54,9 +50,8 @@ def trajectory(clip: float, steps: int = 4) -> list[list[torch.Tensor]]:
 
 
 @pytest.mark.parametrize("clip", [1.0, 1e9])
-def test_a_step_is_that_of_the_reference(clip, monkeypatch):
-    theirs = trajectory(clip)
-    on_kernels(monkeypatch)
+def test_a_step_is_that_of_the_reference(clip):
+    theirs = trajectory(clip, None)
     ours = trajectory(clip)
     for step, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
         for a, b in zip(mine, other, strict=True):
@@ -68,20 +63,17 @@ def test_a_step_is_that_of_the_reference(clip, monkeypatch):
 
 def test_a_candidate_of_more_blocks_than_one_turn_holds(monkeypatch):
     """Blocks of 64 numbers, 64 at a time: those of a candidate of 4,000 numbers take two turns."""
-    theirs = trajectory(1.0)
-    on_kernels(monkeypatch)
+    theirs = trajectory(1.0, None)
     monkeypatch.setattr(adam, "BLOCK", 64)
     for mine, other in zip(trajectory(1.0), theirs, strict=True):
         for a, b in zip(mine, other, strict=True):
             torch.testing.assert_close(a, b, rtol=2e-5, atol=1e-6, equal_nan=True)
 
 
-def test_what_is_no_number_stays_none(monkeypatch):
+def test_what_is_no_number_stays_none():
     """As in the reference, so that its candidate is seen to have diverged."""
-    for kernels in (False, True):
-        if kernels:
-            on_kernels(monkeypatch)
-        stack, adam_ = opened(1.0)
+    for flat in (None, FlatAdam):
+        stack, adam_ = opened(1.0, flat)
         weight = stack.parameters["weight"][0]
         with torch.no_grad():
             weight[0, 0, 0] = torch.nan
@@ -93,22 +85,20 @@ def test_what_is_no_number_stays_none(monkeypatch):
 
 
 @without_gpu
-def test_norms_and_bounds_worked_by_hand(monkeypatch):
+def test_norms_and_bounds_worked_by_hand():
     """As of the reference, see test_training: norms 5, 0.5 and none; steps as long as the rate, one at its
     bound."""
-    on_kernels(monkeypatch)
     stack = Two()
-    norms = TorchAdam(stack, RATES_OF_TWO, 1.0).step(1.0)
+    norms = TorchAdam(stack, RATES_OF_TWO, 1.0, FlatAdam).step(1.0)
     assert norms[:2].tolist() == pytest.approx([5, 0.5]) and not torch.isfinite(norms[2])
     weight, scale = stack.parameters["weight"][0], stack.parameters["scale"][0]
     assert weight.flatten().tolist() == pytest.approx([-0.5, 0, -0.5, 0, 0, 0], abs=1e-6)
     assert scale.tolist() == pytest.approx([-0.1, -0.1, 0], abs=1e-6)
 
 
-def test_tensors_stay_those_of_the_stack(monkeypatch):
+def test_tensors_stay_those_of_the_stack():
     """Parameters and masks move in memory, once; what they are and whose they are stays."""
-    plain, _ = opened(1.0)
-    on_kernels(monkeypatch)
+    plain, _ = opened(1.0, None)
     stack, adam_ = opened(1.0)
     for mine, theirs in zip(stack.layers, plain.layers, strict=True):
         for name, tensor in mine.tensors.items():
@@ -126,8 +116,7 @@ def test_tensors_stay_those_of_the_stack(monkeypatch):
 @pytest.mark.parametrize("planted", ["squares", "mask", "owner"])
 def test_a_wrong_table_is_noticed(planted, monkeypatch):
     """The comparison above sees a block left out of a norm, a mask of a neighbour, a block of another."""
-    theirs = trajectory(1.0)
-    on_kernels(monkeypatch)
+    theirs = trajectory(1.0, None)
     make = TorchAdam.__init__
 
     def wrong(self, *args):

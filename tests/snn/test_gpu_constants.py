@@ -2,19 +2,21 @@
 
 import pytest
 import torch
-from interpreter import DEVICE, TOLERANCE, on_kernels, references  # noqa: F401
+from interpreter import DEVICE, KERNELS, TOLERANCE
 from test_training import arch
 
 from scnas.snn.population import LayerStack
+from scnas.snn.reference.operations import REFERENCE, Operations
 
+NARROW = KERNELS._replace(width_step=1)  # both sides have tensors of one shape
 NAMES = ("threshold", "gain", "leak")
 
 
-def layer(seed: int) -> LayerStack:
+def layer(seed: int, operations: Operations = NARROW) -> LayerStack:
     """Hidden layers of several widths and words, with thresholds, gains and leaks all over their ranges and
     at their ends."""
     group = [arch(hidden=(n,), word=w) for n, w in ((5, 6), (300, 16), (17, 12), (17, 24))]
-    stack = LayerStack(group, 0, 0, True)
+    stack = LayerStack(group, 0, 0, True, operations)
     dice = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name in NAMES:
@@ -42,9 +44,8 @@ def constants(stack: LayerStack) -> tuple[list[torch.Tensor], list[torch.Tensor]
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_integers_and_gradients_are_those_of_the_reference(seed, monkeypatch):
-    expected, slopes = constants(layer(seed))
-    on_kernels(monkeypatch)
+def test_integers_and_gradients_are_those_of_the_reference(seed):
+    expected, slopes = constants(layer(seed, REFERENCE))
     ours, got = constants(layer(seed))
     for a, b in zip(ours, expected, strict=True):
         assert a.dtype == b.dtype == torch.float64 and torch.equal(a, b)
@@ -55,9 +56,8 @@ def test_integers_and_gradients_are_those_of_the_reference(seed, monkeypatch):
         assert torch.equal(a == 0, b == 0)
 
 
-def test_what_is_exported_is_what_was_computed(monkeypatch):
+def test_what_is_exported_is_what_was_computed():
     """Thresholds, gain and leak of network.json are those that the kernels worked with."""
-    on_kernels(monkeypatch)
     stack = layer(0)
     (threshold, gain_k, leak_k), _ = constants(stack)
     for p, (_, width) in enumerate(stack.sizes):
@@ -66,8 +66,7 @@ def test_what_is_exported_is_what_was_computed(monkeypatch):
         assert (own.constants["gain_k"], own.constants["leak_k"]) == (int(gain_k[p]), int(leak_k[p]))
 
 
-def test_a_parameter_that_is_no_number_stays_none_and_touches_nobody(monkeypatch):
-    on_kernels(monkeypatch)
+def test_a_parameter_that_is_no_number_stays_none_and_touches_nobody():
     stack = layer(0)
     with torch.no_grad():
         stack.tensors["gain"][0], stack.tensors["threshold"][0, 0, 1] = torch.nan, torch.nan
@@ -76,13 +75,11 @@ def test_a_parameter_that_is_no_number_stays_none_and_touches_nobody(monkeypatch
     assert torch.isfinite(gain_k[1:]).all() and torch.isfinite(threshold[1, 0, :300]).all()
 
 
-def test_gradients_may_lie_anyhow(monkeypatch):
+def test_gradients_may_lie_anyhow():
     """A sum sends the same number to all, which lies in memory once."""
     slopes = []
     for kernels in (False, True):
-        if kernels:
-            on_kernels(monkeypatch)
-        stack = layer(1)
+        stack = layer(1, (NARROW if kernels else REFERENCE))
         c, names = stack.neuron_constants(), [stack.tensors[name] for name in NAMES]
         pulls = [x.new_ones(()).expand(x.shape) for x in (c.threshold, c.gain_k, c.leak_k)]
         slopes.append(torch.autograd.grad([c.threshold, c.gain_k, c.leak_k], names, pulls))

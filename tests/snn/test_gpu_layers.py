@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from interpreter import CUDA, DEVICE, TOLERANCE, launch_nothing, on_kernels, references, without_gpu  # noqa: F401
+from interpreter import CUDA, DEVICE, KERNELS, TOLERANCE, launch_nothing, without_gpu
 from test_neurons import constants, random_case
 from test_torch_pass import WITHIN, compare_with_prediction, minibatch, no_waiting, opened
 from test_training import VALUES, accuracy, arch
@@ -11,13 +11,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from scnas.benchmark import ragged, uniform
 from scnas.contract import NEURONS
-from scnas.snn import gpu, groups, population, sparsity, training
+from scnas.snn import backends, fusion, gpu, groups, population, sparsity, training
 from scnas.snn.budget import Budget
 from scnas.snn.gpu import layers
 from scnas.snn.reference import neurons, synapses
 from scnas.snn.reference.adam import TorchAdam
 from scnas.snn.reference.neurons import exact_dtype
-from scnas.snn.reference.passes import EagerStep, TorchPass
+from scnas.snn.reference.operations import REFERENCE
+from scnas.snn.reference.passes import TorchPass
+from scnas.snn.steps import EagerStep
 from scnas.snn.streams import rate_encode
 from scnas.tasks.digits import digits
 
@@ -343,7 +345,7 @@ def test_which_layers_are_fused_worked_by_hand():
     to 64 so: 4 * 64 * 5 + 2 * 64 * 64 * 5 / 32 = 2,560 against 64 * 108 = 6,912."""
 
     def fuses(*sizes, generator="sobol", exact=True):
-        return synapses.fuses(synapses.Kind(generator, exact), *sizes)
+        return fusion.fuses(synapses.Kind(generator, exact), *sizes)
 
     assert fuses(64, 64, 0, False) and fuses(64, 64, 0, True) and fuses(64, 64, 4, True)
     assert not fuses(64, 8, 0, True) and fuses(64, 8, 0, False)
@@ -353,34 +355,32 @@ def test_which_layers_are_fused_worked_by_hand():
     assert not fuses(64, 64, 0, False, generator="lfsr") and not fuses(64, 64, 0, False, exact=False)
 
 
-def test_what_is_fused_in_a_stack(monkeypatch):
+def test_what_is_fused_in_a_stack():
     """Sobol streams of at most 256 clocks in layers that fire; their neighbours in the stack are not."""
     seen = []
-    on_kernels(monkeypatch)
-
-    fused = gpu.layer
 
     def layer(*args):
         seen.append(args[1].matrices)
-        return fused(*args)
+        return gpu.layer(*args)
 
-    monkeypatch.setattr(gpu, "layer", layer)
     kinds = [dict(length=16), dict(length=512, fraction=12, word=20), dict(generator="lfsr")]
     group = [arch(**({"hidden": (20,), "fraction": 12, "word": 20} | kind)) for kind in kinds] * 2
-    stack, plain = (population.PopulationStack(group, 0, torch.device(DEVICE)) for _ in range(2))
+    stack, plain = (
+        population.PopulationStack(group, 0, torch.device(DEVICE), operations=operations)
+        for operations in (KERNELS._replace(layer=layer), REFERENCE._replace(width_step=KERNELS.width_step))
+    )
     x = (torch.rand(8, 5, 12, generator=torch.Generator().manual_seed(0)) < 0.5).float().to(DEVICE)
     scores, fired = stack.scores(x)
     assert [tuple(m.shape) for m in seen] == [(2, 1, 12, 32)] and seen[0].dtype == torch.bfloat16
-    monkeypatch.undo()
     expected, theirs = plain.scores(x)
     assert torch.equal(scores, expected) and torch.equal(fired[0], theirs[0])
     assert fired[0][..., :20].sum() > 100 and not fired[0][..., 20:].any()  # padded to what kernels are for
 
 
-def test_hidden_layers_are_padded_to_what_kernels_are_compiled_for(monkeypatch):
+def test_hidden_layers_are_padded_to_what_kernels_are_compiled_for():
     """12 inputs and 3 classes are what they are; 5 and 33 neurons become 16 and 48."""
-    on_kernels(monkeypatch)
-    stack = population.PopulationStack([arch(hidden=(5, 33))], 0, torch.device(DEVICE))
+    device = torch.device(DEVICE)
+    stack = population.PopulationStack([arch(hidden=(5, 33))], 0, device, operations=KERNELS)
     shapes = [tuple(layer.tensors["weight"].shape[1:]) for layer in stack.layers]
     assert shapes == [(12, 16), (16, 48), (48, 3)]
 
@@ -391,15 +391,13 @@ def test_hidden_layers_are_padded_to_what_kernels_are_compiled_for(monkeypatch):
 @pytest.mark.skipif(CUDA, reason="what the kernels take is the same on a GPU, where its memory is measured")
 @pytest.mark.parametrize("kind", WITHIN)
 def test_what_the_kernels_take_was_predicted(kind, monkeypatch):
-    on_kernels(monkeypatch)
-    compare_with_prediction(kind, "cuda", monkeypatch)
+    compare_with_prediction(kind, "cuda", monkeypatch, KERNELS)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_step_around_the_kernels_waits_for_nothing(seed, monkeypatch):
-    on_kernels(monkeypatch)
     launch_nothing(monkeypatch)
-    step = EagerStep(*opened(seed))
+    step = EagerStep(*opened(seed, KERNELS))
     x, labels = minibatch(seed)
     step(x, labels, 0.7, 1.0)  # what is made once
     with no_waiting():
@@ -427,8 +425,8 @@ class Commands(TorchDispatchMode):
 
 def opened_for(group, task):
     """A step for a group, after a first one, in which what is made once was made; inputs, and labels."""
-    stack = population.PopulationStack(group, 0, torch.device("cpu"))
-    adam = TorchAdam(stack, dict.fromkeys(training.RATES, 0.01), 1.0)
+    stack = population.PopulationStack(group, 0, torch.device("cpu"), operations=KERNELS)
+    adam = TorchAdam(stack, dict.fromkeys(training.RATES, 0.01), 1.0, stack.operations.adam)
     step = EagerStep(TorchPass(stack), adam)
     x = torch.tensor(rate_encode(task.train.x[:4], group[0].timesteps)).transpose(0, 1).float()
     labels = torch.tensor(task.train.y[:4])
@@ -452,7 +450,6 @@ def test_a_group_more_is_dear_on_a_gpu():
 def test_a_step_is_few_commands(make, most, monkeypatch):
     """Each costs a GPU some two microseconds, however little it does. There were 300 for the uniform
     population, and up to 1,460 for a group of the ragged one. A record: more of them needs a reason."""
-    on_kernels(monkeypatch)
     launched, task = launch_nothing(monkeypatch), digits()
     group = max(groups.plan_groups(make(64, 16), task, Budget(batch_size=128), "cuda", 1), key=len)
     step, x, labels = opened_for(group, task)
@@ -467,8 +464,7 @@ def test_a_step_is_few_commands(make, most, monkeypatch):
 def test_a_training_with_kernels_gives_the_network_that_it_scored(powers_of_two, monkeypatch):
     """The whole way: pruning, regrowth, delays, a last batch that is filled up, padded widths, export. The
     accuracies are those of the exported network, and what is pruned is 0 in it."""
-    on_kernels(monkeypatch)
-    monkeypatch.setattr(groups, "KERNEL_DEVICES", ())
+    monkeypatch.setattr(backends, "CPU", backends.TORCH._replace(operations=KERNELS))
     monkeypatch.setattr(sparsity, "REGROW_EVERY", 2)
     group = [
         arch(neuron=n, hidden=(5 + i,), delay=i % 3, density=0.5, generator=("sobol", "lfsr")[i == 3])
@@ -487,13 +483,12 @@ def test_a_training_with_kernels_gives_the_network_that_it_scored(powers_of_two,
 
 @without_gpu  # there test_torch_pass.py compares whole passes
 @pytest.mark.parametrize("seed", range(3))
-def test_a_pass_with_kernels_is_the_pass_without(seed, monkeypatch):
+def test_a_pass_with_kernels_is_the_pass_without(seed):
     """Scores and spikes of whole networks with ==, and gradients."""
-    (reference, _), (ours, _) = opened(seed), opened(seed)
+    (reference, _), (ours, _) = opened(seed), opened(seed, KERNELS._replace(width_step=1))
     x, labels = minibatch(seed, samples=5)
     expected = reference.scores(x)
     losses = reference.gradients(x, labels, 0.5)
-    on_kernels(monkeypatch)
     scores, counts = ours.scores(x)
     assert torch.equal(scores, expected[0]) and (counts == expected[1]).all()
     assert (counts.sum() > 0) == (len(ours.stack.layers) > 1)  # the last layer has no neurons

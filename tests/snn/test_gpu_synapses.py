@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from interpreter import DEVICE, TOLERANCE, on_kernels, references  # noqa: F401
+from interpreter import DEVICE, TOLERANCE
 
 from scnas.snn import gpu
 from scnas.snn.reference import synapses
@@ -36,17 +36,15 @@ def test_matrices_are_those_of_the_reference(span, shared, dtype):
     assert ours.permute(1, 2, 0, 3).is_contiguous() == shared
 
 
-def test_an_entry_worked_by_hand(monkeypatch):
+def test_an_entry_worked_by_hand():
     """w = 0.3 of L = 16 is 4.8, 5 ones of 16, 80 of 256; -0.5 / 16 rounds to the even 0 and 1.5 / 16 to 2; of
     a delay of 1.5 the even 2."""
-    for kernels in (False, True):
-        if kernels:
-            on_kernels(monkeypatch)
+    for matrices in (synapses.matrices, gpu.matrices):
         weights = torch.tensor([[[0.3, -0.5 / 16, 1.5 / 16, -1]]], device=DEVICE)
         keep = torch.tensor([[[True, True, True, False]]], device=DEVICE)
         positions = torch.tensor([[[0.0, 0, 1.5, 0]]], device=DEVICE)
         largest = torch.full((1, 1, 1), 16.0, device=DEVICE)
-        out = synapses.matrices(weights, keep, largest, 256 / largest, positions, 3, torch.float32, False)
+        out = matrices(weights, keep, largest, 256 / largest, positions, 3, torch.float32, False)
         assert out[0, :, 0].tolist() == [[80, 0, 0, 0], [0, 0, 0, 0], [0, 0, 32, 0]]
 
 
@@ -74,14 +72,13 @@ def test_gradients_are_those_of_the_reference(span, last, driven):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shared", [True, False])
-def test_streams_are_filled_as_the_reference_does(shared, dtype, monkeypatch):
+def test_streams_are_filled_as_the_reference_does(shared, dtype):
     dice = np.random.default_rng(0)
     integers = torch.tensor(dice.integers(-256, 257, (3, 5, 70)), dtype=torch.float32, device=DEVICE)
     integers[0, 0, :4] = torch.tensor([0.0, 256, -256, float("nan")])
     tables = torch.tensor(dice.integers(0, 257, (3, 6, 257)), dtype=torch.float32, device=DEVICE)
     expected = synapses.stream_matrix(integers.cpu(), tables.cpu(), dtype, shared)
-    on_kernels(monkeypatch)
-    ours = synapses.stream_matrix(integers, tables, dtype, shared)
+    ours = synapses.stream_matrix(integers, tables, dtype, shared, gpu.fill)
     assert ours.dtype == dtype and ours.stride() == expected.stride()
     assert torch.equal(ours.cpu().nan_to_num(999), expected.nan_to_num(999)) and expected.isnan().sum() == 6
     # By definition, one synapse at a time.

@@ -25,7 +25,6 @@ from scnas.equiv import generate_sby, tools
 from scnas.equiv.cells import verdict
 from scnas.hardware.circuit.datapath import datapath
 from scnas.snn import derive, models
-from scnas.snn.cpu.kernels import ALPHA
 from scnas.snn.cpu.passes import CpuPass
 from scnas.snn.derive import Floats, Whole, read
 from scnas.snn.models import CONSTANTS, MODELS, Format, Model, Word, clipped_slope, mul, name, on_spike
@@ -36,6 +35,7 @@ from scnas.snn.reference.neurons import scan
 from scnas.snn.reference.passes import TorchPass
 from scnas.snn.samples import Samples
 from scnas.snn.streams import noise_sequence, rate_encode, van_der_corput
+from scnas.snn.surrogate import ALPHA
 from scnas.snn.training import open_pass
 from scnas.space import Architecture
 from scnas.tasks import Split

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from scnas.snn import groups, training
+from scnas.snn import backends, training
 from scnas.snn.budget import Budget
-from scnas.snn.cpu import kernels
 from scnas.snn.cpu.passes import CpuPass
 from scnas.snn.population import PopulationStack
+from scnas.snn.reference.operations import REFERENCE
 from scnas.snn.reference.passes import TorchPass
+from scnas.snn.sparsity import prune_all
 from scnas.snn.streams import rate_encode, van_der_corput
 from scnas.space import SearchSpace
 from scnas.tasks import Split, Task
@@ -31,11 +32,12 @@ def population(seed, **changes):
     return [space.random_architecture(dice) for _ in range(6)]
 
 
-def stacks(seed, powers_of_two=True, **changes):
+def stacks(seed, powers_of_two=True, operations=REFERENCE, **changes):
     """The same population twice, with thresholds, gains and leaks moved off their start."""
     made = []
     for _ in range(2):
-        stack = PopulationStack(population(seed, **changes), seed, torch.device("cpu"), powers_of_two)
+        group, device = population(seed, **changes), torch.device("cpu")
+        stack = PopulationStack(group, seed, device, powers_of_two, operations)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for layer in stack.layers:
@@ -43,7 +45,7 @@ def stacks(seed, powers_of_two=True, **changes):
                     tensor = layer.tensors[name]
                     tensor += 0.7 * torch.randn(tensor.shape, generator=generator)
                 layer.clamp()
-            stack.prune(1.0, "layer")
+            prune_all(stack, 1.0, "layer")
         made.append(stack)
     return made
 
@@ -143,7 +145,7 @@ def test_sums_beyond_sixteen_bits_agree(length, by, delays, encoder):
     cpu, x, torch_pass, spikes, labels = passes(2, encoder, **changes)
     full([cpu.stack, torch_pass.stack], by)
     ours, theirs = cpu.scores(x), torch_pass.scores(spikes)
-    narrow = cpu._room.layers[:, 1, kernels.NARROW]
+    narrow = cpu._room.layers[:, 1]["narrow"]
     assert narrow.all() if length == 64 else not narrow.any()
     assert (ours[0] == theirs[0].double()).all()
     assert (ours[1] == theirs[1]).all()
@@ -161,7 +163,7 @@ def test_currents_that_saturate_and_such_that_cannot_agree(word, model):
     cpu, x, torch_pass, spikes, labels = passes(2, "rate", **changes)
     full([cpu.stack, torch_pass.stack], 0.6)
     ours, theirs = cpu.scores(x), torch_pass.scores(spikes)
-    assert (cpu._room.layers[:, 1, kernels.OPEN] == (word == 16)).all()
+    assert (cpu._room.layers[:, 1]["unsaturated"] == (word == 16)).all()
     assert (ours[0] == theirs[0].double()).all()
     assert (ours[1] == theirs[1]).all()
     assert_gradients_agree(cpu, x, torch_pass, spikes, labels, 0.5)
@@ -196,7 +198,7 @@ def task(encoder):
 def test_training_goes_the_same_way_with_either_pass(encoder, monkeypatch):
     budget = Budget(epochs=2, learning_rate=0.005)
     ours = training.train_population(population(1), task(encoder), budget, seed=3)
-    monkeypatch.setattr(groups, "KERNEL_DEVICES", ())
+    monkeypatch.setattr(backends, "CPU", backends.TORCH)
     theirs = training.train_population(population(1), task(encoder), budget, seed=3)
     assert any(trained.failed is None for trained in ours)
     for a, b in zip(ours, theirs, strict=True):

@@ -19,15 +19,17 @@ from test_training import QUICK, VALUES, arch, figures
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scnas import tasks
+from scnas.snn import backends, sparsity, steps, training
 from scnas.snn import groups as grouping
-from scnas.snn import sparsity, training
 from scnas.snn.cpu.passes import CpuPass
 from scnas.snn.population import PopulationStack
-from scnas.snn.reference import passes, synapses
+from scnas.snn.reference import synapses
 from scnas.snn.reference.adam import TorchAdam
-from scnas.snn.reference.passes import EagerStep, GraphStep, TorchPass, open_step
+from scnas.snn.reference.operations import REFERENCE, Operations
+from scnas.snn.reference.passes import TorchPass
 from scnas.snn.reference.synapses import exact_in_bf16, full_float32, operand_dtype, product
 from scnas.snn.samples import Samples
+from scnas.snn.steps import EagerStep, GraphStep, graph_step
 from scnas.snn.streams import rate_encode, van_der_corput
 from scnas.space import Architecture
 
@@ -67,7 +69,11 @@ def test_the_rule_ends_at_256_worked_by_hand():
 
 
 def test_only_cuda_gets_bfloat16_and_only_where_it_is_exact():
-    found = {(d, e): operand_dtype(d, e) for d in ("cpu", "cuda", "mps") for e in (True, False)}
+    found = {
+        (d, e): operand_dtype(backends.backend_on(d).operations.bf16, e)
+        for d in ("cpu", "cuda", "mps")
+        for e in (True, False)
+    }
     assert found.pop(("cuda", True)) == torch.bfloat16
     assert set(found.values()) == {torch.float32}
 
@@ -84,7 +90,7 @@ class Products:
         self.seen = []
         if like_cuda:
             monkeypatch.setattr(
-                "scnas.snn.population.operand_dtype", lambda device, exact: operand_dtype("cuda", exact)
+                "scnas.snn.population.operand_dtype", lambda bf16, exact: operand_dtype(True, exact)
             )
         monkeypatch.setattr(synapses, "_dot", self._dot)
 
@@ -317,9 +323,10 @@ def no_waiting():
             yield
 
 
-def opened(seed: int, **changes) -> tuple[TorchPass, TorchAdam]:
-    stack = random_stack(seed, **changes)
-    return TorchPass(stack), TorchAdam(stack, {k: 0.01 * r for k, r in training.RATES.items()}, 1.0)
+def opened(seed: int, operations: Operations = REFERENCE, **changes) -> tuple[TorchPass, TorchAdam]:
+    stack = stacks(seed, operations=operations, **changes)[0]
+    rates = {k: 0.01 * r for k, r in training.RATES.items()}
+    return TorchPass(stack), TorchAdam(stack, rates, 1.0, operations.adam)
 
 
 @pytest.mark.parametrize("like_cuda", [False, True])
@@ -339,9 +346,9 @@ def test_a_step_waits_for_nothing(seed, like_cuda, monkeypatch):
 def test_a_minibatch_is_taken_without_waiting():
     for encoder, x in (("rate", VALUES.train.x), ("events", np.ones((20, 8, 3), np.uint8))):
         samples = Samples(tasks.Split(x, np.zeros(len(x), np.int64)), encoder, 8, torch.device("meta"))
-        assert not samples.on_kernels
+        assert not samples.arrays
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grouping, "KERNEL_DEVICES", ())
+        patch.setattr(backends, "CPU", backends.TORCH)
         samples = Samples(VALUES.train, "rate", 8, CPU)
     order = samples.in_order(np.array([5, 3, 9, 0]), 3)
     with no_waiting():
@@ -500,7 +507,7 @@ def trajectory(seed: int, make, steps: int = 16) -> list[list[torch.Tensor]]:
     step, seen = make(learner, adam), []
     for i in range(steps):
         if i % 5 == 0:
-            learner.stack.prune(i / steps, "layer")
+            sparsity.prune_all(learner.stack, i / steps, "layer")
         x, labels = minibatch(100 + i, samples=5 if i % 3 == 2 else 9)
         norms = step(x, labels, 1 - i / steps, training.rate(i / steps))
         tensors = [t for kind in learner.stack.parameters.values() for t in kind]
@@ -575,7 +582,7 @@ def test_too_little_memory_to_record_is_too_little_memory(error):
 
 def test_a_training_of_recorded_steps_is_the_training(monkeypatch):
     """The whole way, with pruning, learned delays, a last batch that is filled up, and its own schedule."""
-    monkeypatch.setattr(grouping, "KERNEL_DEVICES", ())
+    monkeypatch.setattr(backends, "CPU", backends.TORCH)
     group = [arch(hidden=(h,), delay=2, density=0.4, generator=g) for h, g in ((5, "sobol"), (7, "lfsr"))]
     budget = replace(QUICK, epochs=5, batch_size=40)  # 40, 40 and 16 samples
     eager = training.train_group(group, VALUES, budget, 0, "cpu")
@@ -585,7 +592,7 @@ def test_a_training_of_recorded_steps_is_the_training(monkeypatch):
         tapes.append(Tapes(adam))
         return GraphStep(learner, adam, tapes[-1])
 
-    monkeypatch.setattr(passes, "open_step", recorded)
+    monkeypatch.setattr(backends, "CPU", backends.TORCH._replace(step_of=recorded))
     again = training.train_group(group, VALUES, budget, 0, "cpu")
     assert [figures(r) for r in again] == [figures(r) for r in eager]
     assert all(r.failed is None for r in again) and tapes[0].replayed == 24 and tapes[0].recorded == 2
@@ -596,21 +603,21 @@ def test_gradients_alone_are_the_first_half_of_a_recorded_step(seed):
     """Before it is recorded as they come, afterwards without an operation beside the graph; nothing moves."""
     (plain, _), (learner, adam) = opened(seed), opened(seed)
     step = GraphStep(learner, adam, Tapes(adam))
-    for i in range(passes.WARM_UP + 2):
+    for i in range(steps.WARM_UP + 2):
         x, labels = minibatch(50 + i)
         for ours, theirs in zip(learner.tensors, plain.tensors, strict=True):
             theirs.data.copy_(ours.data)
         before = [t.detach().clone() for t in learner.tensors]
         plain.gradients(x, labels, 0.3)
         step.gradients(x, labels, 0.3)
-        assert step.recorder.asides == min(2 * i + 1, 2 * passes.WARM_UP + 1)
-        assert step.recorder.replayed == max(0, 3 * (i - passes.WARM_UP))
+        assert step.recorder.asides == min(2 * i + 1, 2 * steps.WARM_UP + 1)
+        assert step.recorder.replayed == max(0, 3 * (i - steps.WARM_UP))
         for ours, theirs, old in zip(learner.tensors, plain.tensors, before, strict=True):
             assert torch.equal(ours, old) and (ours.grad is None) == (theirs.grad is None)
             assert ours.grad is None or torch.equal(ours.grad, theirs.grad)
         step(x, labels, 0.3, 0.5)
     assert step.recorder.recorded == 2
-    for i in range(passes.WARM_UP + 1):
+    for i in range(steps.WARM_UP + 1):
         step(*minibatch(60 + i, samples=5), 0.3, 0.5)
     assert step.recorder.recorded == 4
     for samples in (9, 5):  # of either shape where they lie, whatever was last
@@ -625,12 +632,12 @@ def test_gradients_alone_are_the_first_half_of_a_recorded_step(seed):
 
 def test_a_training_that_regrows_never_differentiates_beside_its_graph(monkeypatch):
     """Regrowth at every second step. What the CPU gives with graphs and without is the same."""
-    monkeypatch.setattr(grouping, "KERNEL_DEVICES", ())
+    monkeypatch.setattr(backends, "CPU", backends.TORCH)
     monkeypatch.setattr(sparsity, "REGROW_EVERY", 2)
     group = [arch(hidden=(h,), delay=2, density=0.4) for h in (5, 7)]
     budget = replace(QUICK, epochs=6, batch_size=24)  # four batches of 24 samples an epoch
-    regrown, regrow = [], sparsity._regrow
-    monkeypatch.setattr(sparsity, "_regrow", lambda *args: (regrown.append(args), regrow(*args)))
+    regrown, regrow = [], sparsity.rewire
+    monkeypatch.setattr(sparsity, "rewire", lambda *args: (regrown.append(args), regrow(*args)))
     eager = training.train_group(group, VALUES, budget, 0, "cpu")
     tapes, calls, differentiate = [], [], TorchPass.differentiate
     monkeypatch.setattr(
@@ -641,7 +648,7 @@ def test_a_training_that_regrows_never_differentiates_beside_its_graph(monkeypat
         tapes.append(Tapes(adam))
         return GraphStep(learner, adam, tapes[-1])
 
-    monkeypatch.setattr(passes, "open_step", recorded)
+    monkeypatch.setattr(backends, "CPU", backends.TORCH._replace(step_of=recorded))
     again = training.train_group(group, VALUES, budget, 0, "cpu")
     assert [figures(r) for r in again] == [figures(r) for r in eager] and len(regrown) >= 12
     # Three steps as they come, the gradients of a regrowth among them, and one recording.
@@ -651,13 +658,13 @@ def test_a_training_that_regrows_never_differentiates_beside_its_graph(monkeypat
 def test_pruning_changes_the_masks_that_a_recorded_step_reads():
     stack = PopulationStack([arch(density=0.3)], 0, CPU)
     masks = [layer.buffers["keep"] for layer in stack.layers]
-    stack.prune(1.0, "layer")
+    sparsity.prune_all(stack, 1.0, "layer")
     for layer, mask in zip(stack.layers, masks, strict=True):
         assert layer.buffers["keep"].data_ptr() == mask.data_ptr() and not mask.all()
 
 
 def test_a_cpu_takes_its_steps_as_they_come():
-    assert type(open_step(*opened(0))) is EagerStep
+    assert type(backends.backend_on("cpu").step_of(*opened(0))) is EagerStep
 
 
 # --- on a device ----------------------------------------------------------------------------------
@@ -668,6 +675,7 @@ def moved(seed: int, **changes) -> tuple[PopulationStack, PopulationStack]:
     here, there = stacks(seed, **changes)
     for layer in there.layers:
         with torch.no_grad():
+            layer.operations = backends.cuda().operations._replace(width_step=1)
             layer.to(torch.device("cuda"))
     there.scale = there.scale.detach().cuda().requires_grad_()
     return here, there
@@ -718,10 +726,10 @@ def test_tensor_cores_sum_as_exactly_as_they_must(n):
 def test_no_step_waits_for_the_gpu(recwarn):
     here, stack = moved(1)
     adam = TorchAdam(stack, dict.fromkeys(training.RATES, 0.01), 1.0)
-    step = open_step(TorchPass(stack), adam)
+    step = graph_step(TorchPass(stack), adam)
     assert isinstance(step, GraphStep)
     x, labels = (t.cuda() for t in minibatch(1))
-    for _ in range(passes.WARM_UP + 1):
+    for _ in range(steps.WARM_UP + 1):
         step(x, labels, 0.5, 1.0)
     eager = EagerStep(TorchPass(stack), adam)
     torch.cuda.set_sync_debug_mode("error")
@@ -739,7 +747,8 @@ def test_a_gpu_trains_the_same_with_and_without_graphs(monkeypatch, recwarn):
     budget = replace(QUICK, epochs=5, batch_size=40)
     graphs = training.train_group(group, VALUES, budget, 0, "cuda")
     assert not [w for w in recwarn if w.category is RuntimeWarning], "it was not recorded"
-    monkeypatch.setattr(passes, "open_step", EagerStep)
+    without = backends.cuda()._replace(step_of=EagerStep)
+    monkeypatch.setattr(backends, "cuda", lambda: without)
     eager = training.train_group(group, VALUES, budget, 0, "cuda")
     assert [figures(r) for r in graphs] == [figures(r) for r in eager]
     assert all(r.failed is None for r in graphs)
@@ -790,11 +799,12 @@ class Live(TorchDispatchMode):
         return out
 
 
-def peak(group: list, samples: int) -> int:
+def peak(group: list, samples: int, operations: Operations = REFERENCE) -> int:
     """The most bytes that training a group takes, step by step, inputs included."""
     with Live() as live:
-        stack = PopulationStack(group, 0, CPU)
-        step = EagerStep(TorchPass(stack), TorchAdam(stack, dict.fromkeys(training.RATES, 0.01), 1.0))
+        stack = PopulationStack(group, 0, CPU, operations=operations)
+        adam = TorchAdam(stack, dict.fromkeys(training.RATES, 0.01), 1.0, operations.adam)
+        step = EagerStep(TorchPass(stack), adam)
         x = (torch.rand(group[0].timesteps, samples, group[0].n_inputs) < 0.5).float()
         for _ in range(2):
             step(x, torch.zeros(samples, dtype=torch.int64), 0.5, 1.0)
@@ -808,15 +818,15 @@ WITHIN = {
 }  # fmt: skip
 
 
-def compare_with_prediction(kind: str, device: str, monkeypatch) -> None:
+def compare_with_prediction(kind: str, device: str, monkeypatch, operations: Operations = REFERENCE) -> None:
     """All that is there at once was predicted, and is a fair part of it; the reference of torch needs less
     for most models than for the one that it is predicted for."""
     least = {"cpu": 0.25, "cuda": 0.5}[device]
-    monkeypatch.setattr(grouping, "KERNEL_DEVICES", ())
+    monkeypatch.setattr(backends, "CPU", backends.TORCH)
     monkeypatch.setattr(grouping, "EVALUATED", 1)  # what matters is training
     group = [arch(**({"hidden": (40,)} | WITHIN[kind]))] * 2
     for samples in (32, 64) if device == "cpu" else (32,):
-        found = peak(group, samples)
+        found = peak(group, samples, operations)
         predicted = grouping.memory_bytes(group, samples, device)
         assert least * predicted < found < predicted, found / predicted
 

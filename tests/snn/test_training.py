@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from oracle import infer
 
 from scnas.contract import GENERATORS, NEURONS
+from scnas.snn import backends, sparsity, training
 from scnas.snn import groups as grouping
-from scnas.snn import population, sparsity, training
 from scnas.snn import samples as sampling
 from scnas.snn.budget import Budget
 from scnas.snn.cpu.adam import CpuAdam
 from scnas.snn.cpu.passes import CpuPass
 from scnas.snn.groups import check_fits, plan_groups
 from scnas.snn.module import IntegerNetwork
-from scnas.snn.population import LayerStack, PopulationStack, _largest
+from scnas.snn.population import LayerStack, PopulationStack
 from scnas.snn.reference import synapses
 from scnas.snn.reference.adam import TorchAdam
 from scnas.snn.reference.passes import TorchPass, lowest_best
@@ -131,7 +131,7 @@ GPU = pytest.param(
 def way(request, monkeypatch) -> str:
     """A CPU trains with its kernels; whatever else trains with torch, which a CPU can do as well."""
     if request.param == "torch":
-        monkeypatch.setattr(grouping, "KERNEL_DEVICES", ())
+        monkeypatch.setattr(backends, "CPU", backends.TORCH)
     return request.param
 
 
@@ -196,7 +196,7 @@ def extreme(stack: PopulationStack, seed: int) -> None:
                 }[name]  # fmt: skip
                 t.copy_(low + share * (high - low))
         stack.clamp()
-        stack.prune(1.0, "layer")
+        sparsity.prune_all(stack, 1.0, "layer")
 
 
 def words(*each: int, **genes) -> list[Architecture]:
@@ -768,7 +768,7 @@ def test_density_is_reached_exactly_and_the_largest_stay(seed, density, schedule
     keep = stack.buffers["keep"]
     before = keep.clone()
     for progress in [*sorted(schedule), 1.0]:
-        stack.prune(progress, "layer")
+        sparsity.prune(stack, progress, "layer")
         assert not (keep & ~before).any()  # what is gone does not come back
         before = keep.clone()
     for p, (n_in, n_out) in enumerate(stack.sizes):
@@ -784,10 +784,10 @@ def test_density_per_neuron_leaves_every_neuron_its_share():
     a = replace(arch(hidden=(9,)), densities=(0.25, 1.0))
     stack = LayerStack([a, arch(hidden=(12,))], 0, 0, True)
     stack.to(CPU)
-    stack.prune(0.5, "neuron")
+    sparsity.prune(stack, 0.5, "neuron")
     # (1 - 0.75 * 0.5) * 108 = 67.5, which is 68 = 9 * 7 + 5: the first five have one more.
     assert stack.buffers["keep"][0, :, :9].sum(0).tolist() == [8] * 5 + [7] * 4
-    stack.prune(1.0, "neuron")
+    sparsity.prune(stack, 1.0, "neuron")
     assert (stack.buffers["keep"][0, :, :9].sum(0) == 3).all()
     assert stack.buffers["keep"][1].sum() == 12 * 12
 
@@ -827,7 +827,7 @@ def test_a_trained_network_is_as_sparse_as_asked(per, how, monkeypatch):
 
 def test_pruning_follows_the_cubic_schedule(monkeypatch):
     shares = []
-    monkeypatch.setattr(PopulationStack, "prune", lambda self, progress, per, _: shares.append(progress))
+    monkeypatch.setattr(sparsity, "prune_all", lambda self, progress, per, _: shares.append(progress))
     budget = Budget(epochs=10, batch_size=96, prune_from=0.2, prune_to=0.7)
     train_population([arch(density=0.5)], VALUES, budget)
     expected = [1 - (1 - min(1, max(0, (e / 10 - 0.2) / 0.5))) ** 3 for e in range(11)]
@@ -838,20 +838,20 @@ def test_pruning_follows_the_cubic_schedule(monkeypatch):
 def test_pruning_at_once_waits_until_its_time(at, expected, monkeypatch):
     """Where it begins and ends at one moment there is no schedule between."""
     shares = []
-    monkeypatch.setattr(PopulationStack, "prune", lambda self, progress, per, _: shares.append(progress))
+    monkeypatch.setattr(sparsity, "prune_all", lambda self, progress, per, _: shares.append(progress))
     budget = Budget(epochs=10, batch_size=96, prune_from=at, prune_to=at)
     train_population([arch(density=0.5)], VALUES, budget)
     assert shares == expected
 
 
 def test_the_density_falls_in_many_small_steps(monkeypatch):
-    at, prune = [], PopulationStack.prune
+    at, prune = [], sparsity.prune_all
 
     def watched(self, progress, *rest):
         at.append(progress)
         prune(self, progress, *rest)
 
-    monkeypatch.setattr(PopulationStack, "prune", watched)
+    monkeypatch.setattr(sparsity, "prune_all", watched)
     budget = Budget(epochs=10, batch_size=6, prune_from=0.0, prune_to=1.0)  # 160 steps
     train_population([arch(density=0.5)], VALUES, budget)
     assert at == pytest.approx([*(1 - (1 - np.arange(0, 160, 3) / 160) ** 3), 1])
@@ -864,7 +864,7 @@ def test_the_density_falls_in_many_small_steps(monkeypatch):
 def test_a_synapse_has_time_to_grow(monkeypatch):
     """However often the density falls, and none moves in the last quarter of the training; gradients of what
     is pruned are there whenever one does."""
-    at, regrow = [], sparsity._regrow
+    at, regrow = [], sparsity.rewire
 
     def watched(stack, adam, progress, budget):
         at.append(progress)
@@ -872,7 +872,7 @@ def test_a_synapse_has_time_to_grow(monkeypatch):
             assert layer.tensors["weight"].grad[~layer.buffers["keep"]].any()
         regrow(stack, adam, progress, budget)
 
-    monkeypatch.setattr(sparsity, "_regrow", watched)
+    monkeypatch.setattr(sparsity, "rewire", watched)
     budget = Budget(epochs=65, batch_size=6)  # 1040 steps; the density falls every 17, so 153 are the next
     train_population([arch(density=0.5)], VALUES, budget)
     assert at == [153 * k / 1040 for k in range(1, 6)] and sparsity.REGROW_EVERY == 150
@@ -897,7 +897,7 @@ def trained_stack(
 def test_the_largest_of_every_column_worked_by_hand():
     nan, inf = math.nan, math.inf
     values = torch.tensor([[1.0, 5.0, 2.0, -inf, 1.0], [3.0, 5.0, nan, 0.0, 1.0], [2.0, 5.0, 9.0, -inf, 1.0]])
-    picked = _largest(values[None], torch.tensor([[2, 2, 2, 1, 0]]))[0]
+    picked = sparsity.largest(values[None], torch.tensor([[2, 2, 2, 1, 0]]))[0]
     assert picked.T.int().tolist() == [[0, 1, 1], [1, 1, 0], [0, 1, 1], [0, 1, 0], [0, 0, 0]]
 
 
@@ -906,7 +906,7 @@ def test_the_largest_of_every_column_worked_by_hand():
 def test_neighbours_change_no_mask(per, at_once, monkeypatch):
     """Candidates of several sizes and densities, one of them dense, pruned and regrown together or alone; in
     parts where memory is short."""
-    monkeypatch.setattr(population, "SORTED", at_once)
+    monkeypatch.setattr(sparsity, "SORTED", at_once)
     sizes, densities = ((5, 3), (17, 3), (9, 3), (4, 3)), (0.3, 0.1, 1.0, 0.55)
     group = [arch(hidden=size[:1], density=d) for size, d in zip(sizes, densities, strict=True)]
     together, alone = PopulationStack(group, 0, CPU), [PopulationStack([a], 0, CPU) for a in group]
@@ -914,13 +914,13 @@ def test_neighbours_change_no_mask(per, at_once, monkeypatch):
         dice = torch.Generator().manual_seed(i)
         gradient = torch.randn(layer.tensors["weight"].shape, generator=dice).round(decimals=1)  # with ties
         for share in (0.4, 1.0):
-            layer.prune(share, per)
-            moved = layer.regrow(0.5, per, gradient)
+            sparsity.prune(layer, share, per)
+            moved = sparsity.regrow(layer, 0.5, per, gradient)
             for p, other in enumerate(alone):
                 n_in, n_out = layer.sizes[p]
                 own = other.layers[i]
-                own.prune(share, per)
-                theirs = own.regrow(0.5, per, gradient[p : p + 1, :n_in, :n_out])
+                sparsity.prune(own, share, per)
+                theirs = sparsity.regrow(own, 0.5, per, gradient[p : p + 1, :n_in, :n_out])
                 assert (own.buffers["keep"][0] == layer.buffers["keep"][p, :n_in, :n_out]).all()
                 assert (theirs[0] == moved[p, :n_in, :n_out]).all()
                 assert int(layer.buffers["keep"][p].sum()) == int(own.buffers["keep"].sum())
@@ -938,14 +938,14 @@ def test_regrowth_worked_by_hand():
     stack.buffers["keep"].copy_(torch.tensor([[[1, 1], [1, 1], [0, 0], [0, 0]]]))
     gradient = torch.tensor([[[9.0, 9.0], [9.0, 9.0], [0.0, -4.0], [1.0, 3.0]]])
     delays = position.detach().clone()
-    moved = stack.regrow(0.5, "layer", gradient)
+    moved = sparsity.regrow(stack, 0.5, "layer", gradient)
     assert stack.buffers["keep"].int().tolist() == [[[1, 0], [0, 1], [0, 1], [0, 1]]]
     assert moved.int().tolist() == [[[0, 1], [1, 0], [0, 1], [0, 1]]]
     expected = torch.tensor([[[0.5, 0.0], [0.0, 0.9], [0.3, 0.0], [0.3, 0.0]]])
     assert torch.equal(weight, expected) and torch.equal(position, delays)
     # Per neuron: of the first, which has one, none (a half of one); of the second one of three.
     gradient = torch.tensor([[[0.0, 7.0], [9.0, 0.0], [8.0, 0.0], [7.0, 0.0]]])
-    stack.regrow(0.5, "neuron", gradient)
+    sparsity.regrow(stack, 0.5, "neuron", gradient)
     assert stack.buffers["keep"].int().tolist() == [[[1, 1], [0, 1], [0, 0], [0, 1]]]
 
 
@@ -955,10 +955,10 @@ def test_regrowth_keeps_the_count_and_takes_the_largest_gradients(seed, share, d
     a = [replace(arch(hidden=(h,)), densities=(d, 1.0)) for h, d in ((7, density), (11, density), (9, 1.0))]
     stack = LayerStack(a, 0, seed, True)
     stack.to(CPU)
-    stack.prune(1.0, per)
+    sparsity.prune(stack, 1.0, per)
     before, weight = stack.buffers["keep"].clone(), stack.tensors["weight"].detach().clone()
     gradient = torch.rand(before.shape, generator=torch.Generator().manual_seed(seed))
-    moved = stack.regrow(share, per, gradient)
+    moved = sparsity.regrow(stack, share, per, gradient)
     keep = stack.buffers["keep"]
     assert torch.equal(keep.sum((1, 2)), before.sum((1, 2))) and torch.equal(moved, keep ^ before)
     assert not (keep & ~stack.buffers["real"]).any()
@@ -983,11 +983,11 @@ def test_regrowth_keeps_the_count_and_takes_the_largest_gradients(seed, share, d
 def test_what_moved_starts_with_empty_moments_and_keeps_its_delay(delay, way):
     a = arch(delay=delay, density=0.3)
     stack, learner, adam, batch = trained_stack(a)
-    stack.prune(1.0, "layer")
+    sparsity.prune_all(stack, 1.0, "layer")
     learner.gradients(*batch, 0.5)
     before = [layer.buffers["keep"].clone() for layer in stack.layers]
     held = [[(p.first.clone(), p.second.clone(), p.tensor.detach().clone()) for p in adam.parameters]][0]
-    sparsity._regrow(stack, adam, 0.1, Budget(regrow=0.5))
+    sparsity.rewire(stack, adam, 0.1, Budget(regrow=0.5))
     for layer, was in zip(stack.layers, before, strict=True):
         moved = layer.buffers["keep"] ^ was
         assert moved[0].any() and not moved[1].any()
@@ -1009,7 +1009,7 @@ def test_what_moved_starts_with_empty_moments_and_keeps_its_delay(delay, way):
 def test_a_pruned_synapse_has_the_gradient_of_one_of_weight_0(delay, way):
     """At the delay that it has; without it regrowth would be blind."""
     stack, learner, _, batch = trained_stack(arch(delay=delay, density=0.3))
-    stack.prune(1.0, "layer")
+    sparsity.prune_all(stack, 1.0, "layer")
     learner.gradients(*batch, 0.0)
     pruned = [~layer.buffers["keep"] & layer.buffers["real"] for layer in stack.layers]
     seen = [layer.tensors["weight"].grad.clone() for layer in stack.layers]
@@ -1026,10 +1026,10 @@ def test_a_pruned_synapse_has_the_gradient_of_one_of_weight_0(delay, way):
 
 def test_sensitivity_is_weight_times_root_mean_square_of_the_gradient():
     stack, _, adam, _ = trained_stack(arch(density=0.3), steps=0)
-    assert sparsity._saliencies(stack, adam, Budget()) == [None, None]  # nothing is known yet
+    assert sparsity.saliencies(stack, adam, Budget()) == [None, None]  # nothing is known yet
     stack, _, adam, _ = trained_stack(arch(density=0.3))
-    assert sparsity._saliencies(stack, adam, Budget(prune_by="magnitude")) == [None, None]
-    for layer, saliency in zip(stack.layers, sparsity._saliencies(stack, adam, Budget()), strict=True):
+    assert sparsity.saliencies(stack, adam, Budget(prune_by="magnitude")) == [None, None]
+    for layer, saliency in zip(stack.layers, sparsity.saliencies(stack, adam, Budget()), strict=True):
         weight = layer.tensors["weight"].detach()
         (moments,) = (p for p in adam.parameters if p.tensor is layer.tensors["weight"])
         torch.testing.assert_close(saliency.square(), weight.square() * moments.second, rtol=1e-5, atol=0)
@@ -1044,10 +1044,10 @@ def test_what_is_least_sensitive_goes_first():
     stack, _, adam, _ = trained_stack(arch(density=11 / 12), task)
     with torch.no_grad():
         stack.layers[0].tensors["weight"][0, 5] = 0.9
-    sparsity._prune(stack, adam, 1.0, Budget())
+    sparsity.thin(stack, adam, 1.0, Budget())
     keep = stack.layers[0].buffers["keep"][0].clone()
     assert not keep[5].any() and keep.sum() == 11 * 8
-    sparsity._prune(stack, adam, 1.0, Budget(prune_by="magnitude"))
+    sparsity.thin(stack, adam, 1.0, Budget(prune_by="magnitude"))
     assert torch.equal(stack.layers[0].buffers["keep"][0], keep)  # what is gone does not come back
 
 

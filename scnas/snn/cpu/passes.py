@@ -1,4 +1,4 @@
-"""CpuPass: gradients and scores of a population on a CPU, candidate by candidate, with the kernels.
+"""CpuPass: gradients and scores of a population on a CPU, candidate by candidate, with the layout.
 
 The parameters are those of PopulationStack, and so are the integers and, but for the order of
 floating-point sums, the gradients: tests hold the two together.
@@ -6,129 +6,173 @@ floating-point sums, the gradients: tests hold the two together.
 Letters: P candidates, T steps, B samples, n_in and n_out of a layer.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from scnas.snn.cpu import kernels
-from scnas.snn.cpu.kernels import WIDTH
+from scnas.snn.cpu import layout
+from scnas.snn.cpu.layout import Buffers, Inputs, Population, Results
+from scnas.snn.cpu.loss import judge
+from scnas.snn.cpu.run import run
+from scnas.snn.cpu.spikes import list_spikes, place_levels, sort_levels
+from scnas.snn.cpu.vectors import FOUR, WIDTH
+from scnas.snn.population import LayerStack, PopulationStack
 from scnas.snn.reference.neurons import exact_dtype
 
-if TYPE_CHECKING:
-    from scnas.snn.population import LayerStack, PopulationStack
-
-# Constants that training leaves alone, by their place in the vector of the kernels.
+# Constants that training leaves alone, by their place in the vector of the layout.
 _FIELDS = {
-    kernels.DECAY: "decay_k", kernels.BUMP: "bump_k", kernels.A: "a_k", kernels.B: "b_k", kernels.D: "d_k",
-    kernels.REST: "v_rest", kernels.RESET: "v_reset", kernels.BOUND: "bound", kernels.SCALE: "scale",
-}  # fmt: skip
-# Flat arrays of a room in the order of the kernels.
-_FLAT = (
-    "matrices", "turned", "levels", "ahead", "ahead_at", "back", "back_at", "states", "lists", "lanes",
-    "masks", "tiles", "places", "per_weight",
-)  # fmt: skip
+    layout.DECAY: "decay_k",
+    layout.BUMP: "bump_k",
+    layout.A: "a_k",
+    layout.B: "b_k",
+    layout.D: "d_k",
+    layout.REST: "v_rest",
+    layout.RESET: "v_reset",
+    layout.BOUND: "bound",
+    layout.SCALE: "scale",
+}
 SHORT_FRACTION = 10  # up to which a product of 16 bits and a = 0.02 or b = 0.2 in Q(F) is below 2^24
 CACHE_BYTES = 2**19  # what the activations of a block of samples may take, to stay near the core
 
 
-class _Room:
-    """Flat arrays for one candidate of a population, large enough for each, with what lies where.
+class _Sizes(NamedTuple):
+    """Elements of the flat buffers."""
 
-    layers: [P, layers, 20], see kernels. block: [P], samples that are taken through all layers at a
-    time.
+    matrices: int = 0
+    levels: int = 0
+    forward: int = 0
+    backward: int = 0
+    states: int = 0
+    lists: int = 0
+    spare: int = 0
+    masks: int = 0
+    tiles: int = 0
+    places: int = 0
+    weights: int = 0
+
+
+class _Room:
+    """Buffers for one candidate of a population, large enough for each, and the plans of what lies where.
+
+    layers: [P, layers] of layout.LAYER. block: [P], samples that are taken through all layers at a time.
     """
 
-    def __init__(self, stack: "PopulationStack", timesteps: int, rated: bool):
-        self.layers = np.zeros((stack.count, len(stack.layers), kernels.AT_TABLE + 1), np.int64)
+    def __init__(self, stack: PopulationStack, timesteps: int, rated: bool):
+        self.layers = np.zeros((stack.count, len(stack.layers)), layout.LAYER)
         self.block = np.zeros(stack.count, np.int64)
-        names = (
-            "matrices", "levels", "weights", "states", "lists", "ahead", "back", "lanes", "masks", "tiles",
-            "places",
-        )  # fmt: skip
-        largest = dict.fromkeys(names, 0)
+        largest = _Sizes()
         for p in range(stack.count):
-            plan = self.layers[p]
-            neurons = 0
+            plans = self.layers[p]
             for i, layer in enumerate(stack.layers):
-                n_in, n_out = layer.sizes[p]
-                neurons += n_out
-                sobol = layer.generators[p] == "sobol"
-                by_level = i == 0 and rated and sobol
-                # Samples of rate-coded inputs lie side by side where those of the next layer do.
-                hidden = i > 0 or layer.spans[p] > 0
-                if by_level:
-                    hidden = len(stack.layers) > 1 and self._takes_lanes(stack.layers[1], p)
-                plan[i, :9] = (
-                    n_in, n_out, layer.spans[p] + 1, 1 if sobol else timesteps, by_level, layer.fires,
-                    layer.models[p] == "izhikevich", _is_wide(layer, p),
-                    hidden and self._takes_lanes(layer, p),
-                )  # fmt: skip
-                plan[i, kernels.SOBOL] = sobol
-            bytes_each = 4 * kernels.STATES * timesteps * neurons
-            most = 1 if plan[:, [kernels.LANED, kernels.RATED]].any() else 4
-            block = self.block[p] = WIDTH * max(1, min(most, CACHE_BYTES // bytes_each // WIDTH))
-            at = dict.fromkeys(largest, 0)
-            for row in plan:
-                row[kernels.AT_MATRIX], row[kernels.AT_WEIGHT] = at["matrices"], at["weights"]
-                row[kernels.AT_STATE], row[kernels.AT_LIST] = at["states"], at["lists"]
-                row[kernels.AT_AHEAD], row[kernels.AT_BACK] = at["ahead"], at["back"]
-                n_in, n_out, slices, streams = row[:4]
-                pieces = -(-n_out // WIDTH) * WIDTH
-                height, length = _whole(timesteps) + slices - 1, timesteps * block
-                state = flat = timesteps * (block + 1) * n_out
-                if row[kernels.LANED]:
-                    state = height * _whole(n_out) * WIDTH
-                if row[kernels.RATED]:
-                    at["levels"] += slices * n_in * _pieces(n_out)
-                    at["lanes"] = max(at["lanes"], flat)
-                    at["masks"] = max(at["masks"], 2 * (n_in + 1 + timesteps) * kernels.FOUR)
-                elif row[kernels.LANED]:
-                    at["ahead"] += n_in * _whole(n_out)
-                    at["back"] += _whole(n_in) * n_out
-                    at["masks"] = max(at["masks"], n_in * height * WIDTH)
-                if not row[kernels.LANED]:
-                    at["matrices"] += slices * streams * n_in * n_out
-                at["lanes"] = max(at["lanes"], _whole(timesteps) * _whole(n_in) * WIDTH, length * n_in)
-                rows = 4 * WIDTH * length if row[kernels.RATED] else pieces * (length + (slices - 1) * block)
-                at["tiles"] = max(at["tiles"], rows)
-                at["places"] = max(at["places"], n_in * length)
-                at["weights"] += slices * n_in * n_out
-                at["states"] += kernels.STATES * state
-                at["lists"] += length * (n_out + 2)
-            largest = {name: max(largest[name], at[name]) for name in largest}
+                _plan(plans[i], stack, layer, p, timesteps, rated)
+            self.block[p] = _block_of(plans, timesteps)
+            largest = _Sizes(*map(max, largest, _placed(plans, timesteps, int(self.block[p]))))
 
-        def room(name: str, kind: type = np.float32) -> np.ndarray:
-            return _aligned(largest[name] + WIDTH**2, kind)  # the kernels take up to sixteen rows at a time
+        def room(size: int, kind: type = np.float32) -> np.ndarray:
+            return _aligned(size + WIDTH**2, kind)  # the kernels take up to sixteen rows at a time
 
-        self.flat = {
-            "matrices": room("matrices"), "turned": room("matrices"), "levels": room("levels", np.int16),
-            "ahead": room("ahead", np.int16), "ahead_at": room("ahead", np.int32), "back": room("back"),
-            "back_at": room("back", np.int32), "states": room("states"), "lists": room("lists", np.int32),
-            "lanes": room("lanes"), "masks": room("masks", np.int16), "tiles": room("tiles"),
-            "places": room("places", np.int32), "per_weight": room("weights"),
-        }  # fmt: skip
+        self.buffers = Buffers(
+            matrices=room(largest.matrices),
+            transposed=room(largest.matrices),
+            levels=room(largest.levels, np.int16),
+            forward=room(largest.forward, np.int16),
+            forward_at=room(largest.forward, np.int32),
+            backward=room(largest.backward),
+            backward_at=room(largest.backward, np.int32),
+            states=room(largest.states),
+            lists=room(largest.lists, np.int32),
+            spare=room(largest.spare),
+            masks=room(largest.masks, np.int16),
+            tiles=room(largest.tiles),
+            places=room(largest.places, np.int32),
+            per_weight=room(largest.weights),
+        )
 
-    @staticmethod
-    def _takes_lanes(layer: "LayerStack", p: int) -> bool:
-        """Whether candidate p may have its samples side by side in this layer."""
-        return layer.fires and layer.generators[p] == "sobol"
+
+def _plan(
+    plan: np.void, stack: PopulationStack, layer: LayerStack, p: int, timesteps: int, rated: bool
+) -> None:
+    """Fill in what the plan of a layer of candidate p says of its shape and form. rated: inputs are
+    levels."""
+    sobol = layer.generators[p] == "sobol"
+    plan["n_in"], plan["n_out"] = layer.sizes[p]
+    plan["slices"], plan["streams"] = layer.spans[p] + 1, 1 if sobol else timesteps
+    plan["rate_coded"] = layer.index == 0 and rated and sobol
+    plan["fires"], plan["sobol"] = layer.fires, sobol
+    plan["izhikevich"], plan["float64"] = layer.models[p] == "izhikevich", _needs_float64(layer, p)
+    # Samples of rate-coded inputs are interleaved where those of the next layer are.
+    hidden = layer.index > 0 or layer.spans[p] > 0
+    if plan["rate_coded"]:
+        hidden = len(stack.layers) > 1 and _can_interleave(stack.layers[1], p)
+    plan["interleaved"] = hidden and _can_interleave(layer, p)
+
+
+def _can_interleave(layer: LayerStack, p: int) -> bool:
+    """Whether candidate p may have its samples interleaved in this layer."""
+    return layer.fires and layer.generators[p] == "sobol"
+
+
+def _block_of(plans: np.ndarray, timesteps: int) -> int:
+    """Samples of a block of a candidate: as many as stay near the core."""
+    bytes_each = 4 * layout.STATES * timesteps * int(plans["n_out"].sum())
+    most = 1 if plans["interleaved"].any() or plans["rate_coded"].any() else 4
+    return WIDTH * max(1, min(most, CACHE_BYTES // bytes_each // WIDTH))
+
+
+def _placed(plans: np.ndarray, timesteps: int, block: int) -> _Sizes:
+    """What the layers of a candidate take of the flat buffers, and in their plans where each begins."""
+    at = dict.fromkeys(_Sizes._fields, 0)
+    for plan in plans:
+        for name, place in (
+            ("at_matrix", "matrices"),
+            ("at_weight", "weights"),
+            ("at_state", "states"),
+            ("at_list", "lists"),
+            ("at_forward", "forward"),
+            ("at_backward", "backward"),
+        ):
+            plan[name] = at[place]
+        n_in, n_out, slices, streams = (int(plan[name]) for name in ("n_in", "n_out", "slices", "streams"))
+        pieces = -(-n_out // WIDTH) * WIDTH
+        height, length = _whole(timesteps) + slices - 1, timesteps * block
+        state = flat = timesteps * (block + 1) * n_out
+        if plan["interleaved"]:
+            state = height * _whole(n_out) * WIDTH
+        if plan["rate_coded"]:
+            at["levels"] += slices * n_in * _pieces(n_out)
+            at["spare"] = max(at["spare"], flat)
+            at["masks"] = max(at["masks"], 2 * (n_in + 1 + timesteps) * FOUR)
+        elif plan["interleaved"]:
+            at["forward"] += n_in * _whole(n_out)
+            at["backward"] += _whole(n_in) * n_out
+            at["masks"] = max(at["masks"], n_in * height * WIDTH)
+        if not plan["interleaved"]:
+            at["matrices"] += slices * streams * n_in * n_out
+        at["spare"] = max(at["spare"], _whole(timesteps) * _whole(n_in) * WIDTH, length * n_in)
+        rows = 4 * WIDTH * length if plan["rate_coded"] else pieces * (length + (slices - 1) * block)
+        at["tiles"] = max(at["tiles"], rows)
+        at["places"] = max(at["places"], n_in * length)
+        at["weights"] += slices * n_in * n_out
+        at["states"] += layout.STATES * state
+        at["lists"] += length * (n_out + 2)
+    return _Sizes(**at)
 
 
 def _aligned(size: int, kind: type) -> np.ndarray:
     """Zeros that begin with a line of the cache, 64 bytes: as many numbers are one access."""
-    room = np.zeros(size + 64, kind)
+    room: np.ndarray = np.zeros(size + 64, kind)
     return room[-room.ctypes.data % 64 // room.itemsize :][:size]
 
 
 def _pieces(n: int) -> int:
-    """n rounded up to whole pieces of kernels.prepare_levels."""
-    return -(-n // kernels.FOUR) * kernels.FOUR
+    """n rounded up to whole pieces of prepare.prepare_levels."""
+    return -(-n // FOUR) * FOUR
 
 
 def _whole(n: int) -> int:
-    """n rounded up to whole tiles of the kernels."""
-    return -(-n // kernels.TILE) * kernels.TILE
+    """n rounded up to whole tiles of the layout."""
+    return -(-n // layout.TILE) * layout.TILE
 
 
 class _Fixed(NamedTuple):
@@ -143,7 +187,7 @@ class _Fixed(NamedTuple):
     leak_learned: np.ndarray
 
     @classmethod
-    def of(cls, layer: "LayerStack") -> "_Fixed":
+    def of(cls, layer: LayerStack) -> "_Fixed":
         base, bound = (layer.buffers[name].numpy()[:, 0] for name in ("base", "bound"))
         real = layer.buffers["neurons"].numpy()[:, 0]
         used, learned = (
@@ -159,7 +203,7 @@ class CpuPass:
     Inputs are levels 0..T, [B, 1, n_inputs] with `ramp` = R_T(t), or spikes [B, T, n_inputs].
     """
 
-    def __init__(self, stack: "PopulationStack", ramp: np.ndarray | None):
+    def __init__(self, stack: PopulationStack, ramp: np.ndarray | None):
         self.stack, self.ramp = stack, ramp
         self.timesteps = stack.layers[0].timesteps
         self._room = _Room(stack, self.timesteps, ramp is not None)
@@ -185,50 +229,53 @@ class CpuPass:
                 tensor.grad = own.get(name)
         factors = stack.factors().detach().numpy().astype(np.float64)
         scores = np.empty((1, len(x), stack.layers[-1].sizes[0][1]))
-        losses, to_scale, to_threshold, to_k, _ = self._run(x, labels, factors, softness, scores)
-        stack.scale.grad = torch.from_numpy(to_scale).to(stack.scale.dtype)
+        results = self._run(x, labels, factors, softness, scores)
+        stack.scale.grad = torch.from_numpy(results.to_factor).to(stack.scale.dtype)
         for i, layer in enumerate(stack.layers):
             if layer.fires:
                 slopes = {name: gradient.numpy() for name, gradient in self._gradients[i].items()}
-                self._to_neurons(i, slopes, to_threshold[:, i], to_k[:, i])
-        return torch.from_numpy(losses)
+                self._to_neurons(i, slopes, results.to_threshold[:, i], results.to_k[:, i])
+        return torch.from_numpy(results.losses)
 
     def scores(self, x: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Integer scores [P, B, n_classes], and spikes that each layer fired, [P, layers] float64."""
         stack = self.stack
         self._read_parameters()
         scores = np.empty((stack.count, len(x), stack.layers[-1].sizes[0][1]))
-        *_, fired = self._run(x, np.zeros(0, np.int64), np.ones(stack.count), 0.0, scores)
+        fired = self._run(x, np.zeros(0, np.int64), np.ones(stack.count), 0.0, scores).fired
         return torch.from_numpy(scores), torch.from_numpy(fired).double()
 
     def judged(self, scores: torch.Tensor, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Summed cross-entropies and numbers of right answers, both [P]; see TorchPass.judged."""
         losses, right = np.empty(self.stack.count), np.empty(self.stack.count, np.int64)
         factors = self.stack.factors().detach().numpy().astype(np.float64)
-        kernels.judge(scores.numpy(), labels, factors, losses, right)
+        judge(scores.numpy(), labels, factors, losses, right)
         return torch.from_numpy(losses), torch.from_numpy(right)
 
     # -- one batch ------------------------------------------------------------------------------
 
-    def _inputs(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
-        """What kernels.run wants of a batch, the same for all candidates: order, starts,
-        level_places, level_ends, active, counts."""
+    def _inputs(self, x: np.ndarray) -> Inputs:
+        """A batch as the kernels take it, the same for all candidates."""
         batch, n, timesteps = len(x), x.shape[2], self.timesteps
         order, starts = np.zeros((0, n), np.int32), np.zeros((0, timesteps + 1), np.int32)
         blocks = -(-batch // WIDTH)
         places, ends = np.zeros((blocks, n, WIDTH), np.int32), np.zeros((blocks, n), np.int32)
         active, counts = np.zeros((0, timesteps, n + 1), np.int32), np.zeros((0, timesteps), np.int32)
-        if self.ramp is not None and self._room.layers[:, 0, kernels.RATED].any():
+        if self.ramp is not None and self._room.layers[:, 0]["rate_coded"].any():
             order, starts = np.zeros((batch, n), np.int32), np.zeros((batch, timesteps + 1), np.int32)
-            kernels.sort_levels(x[:, 0], timesteps, order, starts)
-            kernels.place_levels(order, starts, places, ends)
-        first = self._room.layers[:, 0]
-        if self.ramp is None or not first[:, kernels.RATED].all() or len(self.stack.layers) == 1:
+            sort_levels(x[:, 0], timesteps, order, starts)
+            place_levels(order, starts, places, ends)
+        if (
+            self.ramp is None
+            or not self._room.layers[:, 0]["rate_coded"].all()
+            or len(self.stack.layers) == 1
+        ):
             spikes = x if self.ramp is None else (x > self.ramp[None, :, None]).astype(np.uint8)
             active = np.zeros((batch, timesteps, n + 1), np.int32)
             counts = np.zeros((batch, timesteps), np.int32)
-            kernels.list_spikes(spikes, active, counts)
-        return order, starts, places, ends, active, counts
+            list_spikes(spikes, active, counts)
+        ramp = self._down if self.ramp is None else self.ramp
+        return Inputs(order, starts, places, ends, active, counts, ramp, self._down)
 
     def _open(self) -> None:
         """Tensors of all layers as arrays, and the constants that training leaves alone.
@@ -237,10 +284,11 @@ class CpuPass:
         """
         stack = self.stack
         shape = (stack.count, len(stack.layers))
-        self._k = np.zeros((*shape, kernels.TOP + 1))
+        self._k = np.zeros((*shape, layout.TOP + 1))
         self._threshold = np.zeros((*shape, self._widest))
         self._noise = np.zeros((*shape, self.timesteps))
-        self._views, self._rounded = [], [np.empty(0)] * len(stack.layers)
+        self._views: list[dict[str, np.ndarray]] = []
+        self._rounded: list[np.ndarray] = [np.empty((0, 0))] * len(stack.layers)
         self._fixed = [_Fixed.of(layer) for layer in stack.layers]
         for i, layer in enumerate(stack.layers):
             views = {name: tensor.detach().numpy() for name, tensor in layer.tensors.items()}
@@ -248,27 +296,34 @@ class CpuPass:
             views.setdefault("position", views["weight"])
             self._views.append(views)
             one, k, models = float(2**layer.fraction), self._k[:, i], np.array(layer.models)
-            k[:, kernels.ONE], k[:, kernels.C14] = one, round(1.4 * one)
+            k[:, layout.ONE], k[:, layout.C14] = one, round(1.4 * one)
             for column, name in _FIELDS.items():
                 k[:, column] = layer.buffers[name].numpy().reshape(-1)
-            k[models != "homeostatic_lif", kernels.DECAY] = 0
-            k[models != "homeostatic_lif", kernels.BUMP] = 0
+            k[models != "homeostatic_lif", layout.DECAY] = 0
+            k[models != "homeostatic_lif", layout.BUMP] = 0
             self._noise[:, i] = layer.buffers["noise"].numpy() * (models == "stochastic_lif")[:, None]
-            k[:, kernels.EACH] = [2**layer.fraction // length for length in layer.lengths]
-            k[:, kernels.TOP] = layer.tops
-        self._addresses = np.array([self._addresses_of(i) for i in range(len(stack.layers))])
-        self._shapes = np.array([views["weight"].shape[1:] for views in self._views])
+            k[:, layout.EACH] = [2**layer.fraction // length for length in layer.lengths]
+            k[:, layout.TOP] = layer.tops
         tables, at = [np.zeros(1, np.float32)], 1
         for i, layer in enumerate(stack.layers):
             for p, table in enumerate(layer.tables):
-                self._room.layers[p, i, kernels.AT_TABLE] = at
+                self._room.layers[p, i]["at_table"] = at
                 tables.append(table.reshape(-1))
                 at += table.size
-        self._tables = np.concatenate(tables)
+        self._population = Population(
+            self._room.layers,
+            self._k,
+            self._threshold,
+            self._noise,
+            self._room.block,
+            np.array([self._addresses_of(i) for i in range(len(stack.layers))]),
+            np.array([views["weight"].shape[1:] for views in self._views]),
+            np.concatenate(tables),
+        )
 
     def _addresses_of(self, i: int) -> list[int]:
-        """Where the tensors of layer i lie, as kernels.run expects them; self._views and the gradients hold
-        them there."""
+        """Where the tensors of layer i lie, in the order of layout.WEIGHT and those behind it; self._views
+        and the gradients hold them there."""
         views, slopes = self._views[i], self._gradients[i]
         to_position = slopes.get("position", slopes["weight"])
         arrays = (
@@ -291,8 +346,8 @@ class CpuPass:
                 limited = np.minimum(np.maximum(value, 1), fixed.bound - 1)
                 self._threshold[:, i, : value.shape[1]] = limited
                 for name, column, used in (
-                    ("gain", kernels.GAIN, 1),
-                    ("leak", kernels.LEAK, fixed.leak_used),
+                    ("gain", layout.GAIN, 1),
+                    ("leak", layout.LEAK, fixed.leak_used),
                 ):
                     if layer.powers_of_two:  # exact, whoever computes it
                         power = np.exp2(np.rint(views[name][:, 0, 0].astype(np.float64) + layer.fraction))
@@ -315,24 +370,24 @@ class CpuPass:
 
     def _run(
         self, x: np.ndarray, labels: np.ndarray, factors: np.ndarray, softness: float, scores: np.ndarray
-    ) -> tuple[np.ndarray, ...]:  # fmt: skip
-        """kernels.run; returns its losses, to_factor, to_threshold, to_k and fired."""
-        count, depth = self._room.layers.shape[:2]
-        losses, to_factor = np.empty(count), np.empty(count)
-        to_threshold = np.empty((count, depth, self._widest), np.float32)
-        to_k, fired = np.empty((count, depth, 2)), np.zeros((count, depth), np.int64)
-        flat, ramp = self._room.flat, self._down if self.ramp is None else self.ramp
-        kernels.run(
-            self._room.layers, self._k, self._threshold, self._noise, self._room.block, self._addresses,
-            self._shapes, self._tables, *self._inputs(x), ramp, labels, factors, float(softness), self._down,
-            *(flat[name] for name in _FLAT), to_threshold, to_k, scores, fired, losses, to_factor,
-        )  # fmt: skip
-        return losses, to_factor, to_threshold, to_k, fired
+    ) -> Results:
+        """All candidates over a batch; see run.run."""
+        count, depth = self._room.layers.shape
+        results = Results(
+            to_threshold=np.empty((count, depth, self._widest), np.float32),
+            to_k=np.empty((count, depth, 2)),
+            scores=scores,
+            fired=np.zeros((count, depth), np.int64),
+            losses=np.empty(count),
+            to_factor=np.empty(count),
+        )
+        run(self._population, self._inputs(x), labels, factors, float(softness), self._room.buffers, results)
+        return results
 
 
-def _is_wide(layer: "LayerStack", p: int) -> bool:
-    """Whether the neurons of candidate p need float64. Izhikevich's square does not, see kernels: then what
-    is true of the other models is enough, with constants a and b that are short."""
+def _needs_float64(layer: LayerStack, p: int) -> bool:
+    """Whether the neurons of candidate p need float64. Izhikevich's square does not, see cpu.neurons: then
+    what is true of the other models is enough, with constants a and b that are short."""
     model = layer.models[p]
     short = True
     if model == "izhikevich":

@@ -6,9 +6,35 @@ Without a GPU they run in Triton's interpreter: TRITON_INTERPRET=1, set before t
 from scnas.snn.gpu.adam import FlatAdam
 from scnas.snn.gpu.constants import learned
 from scnas.snn.gpu.layers import layer, scan
-from scnas.snn.gpu.loss import MOST_CLASSES, losses
+from scnas.snn.gpu.loss import losses
 from scnas.snn.gpu.synapses import collect, fill, matrices
+from scnas.snn.reference.operations import Operations
+
+# Kernels are compiled anew for what the widths of a layer can be divided by, up to this, a second each time.
+WIDTH_STEP = 16
+
+OPERATIONS = Operations(
+    matrices=matrices,
+    fill=fill,
+    collect=collect,
+    scan=scan,
+    losses=losses,
+    layer=layer,
+    learned=learned,
+    adam=FlatAdam,
+    width_step=WIDTH_STEP,
+    bf16=True,
+)
 
 __all__ = [
-    "MOST_CLASSES", "FlatAdam", "collect", "fill", "layer", "learned", "losses", "matrices", "scan",
-]  # fmt: skip
+    "OPERATIONS",
+    "WIDTH_STEP",
+    "FlatAdam",
+    "collect",
+    "fill",
+    "layer",
+    "learned",
+    "losses",
+    "matrices",
+    "scan",
+]

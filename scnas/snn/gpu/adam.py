@@ -6,7 +6,6 @@ blocks in their order, so that a training can be repeated.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,8 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from scnas.snn.reference.adam import Parameter
+from scnas.snn.reference.adam import Parameter
 
 BLOCK = 1024  # numbers of one program
 LINE = 64  # parameters begin at multiples of so many numbers
@@ -43,10 +41,24 @@ def _squares(gradient, keep, places, squares, BLOCK: tl.constexpr):
 
 @triton.jit
 def _move(
-    gradient, keep, places, ends, squares, firsts, norms, value, first, second, pace, root, clip, less, fast,
+    gradient,
+    keep,
+    places,
+    ends,
+    squares,
+    firsts,
+    norms,
+    value,
+    first,
+    second,
+    pace,
+    root,
+    clip,
+    less,
+    fast,
     tiny,
     BLOCK: tl.constexpr,
-):  # fmt: skip
+):
     """firsts: [P + 1], the first block of every candidate. norms: [P]. pace, root: [] on the device."""
     g, at, mine = _masked(gradient, keep, places, BLOCK)
     b = tl.program_id(0).to(tl.int64)
@@ -60,7 +72,7 @@ def _move(
     if b == begin:
         tl.store(norms + p, norm)
     scale = tl.minimum(clip / (norm + 1e-12), 1.0)
-    g = tl.where(norm < float("inf"), g * scale, 0.0)  # false for what is no number, too
+    g = tl.where(norm < float("inf"), g * scale, 0.0)  # false for NaN, too
     ends += b * _ENDS
     low, high = tl.load(ends + 1), tl.load(ends + 2)
     m = tl.load(first + at, mine, other=0)
@@ -70,7 +82,7 @@ def _move(
     x += m * (tl.load(ends) * tl.load(pace)) / (tl.sqrt_rn(v) / tl.load(root) + tiny)
     tl.store(first + at, m, mine)
     tl.store(second + at, v, mine)
-    x = tl.minimum(x, high, tl.PropagateNan.ALL)  # what is no number is to be seen
+    x = tl.minimum(x, high, tl.PropagateNan.ALL)  # NaN is to be seen
     tl.store(value + at, tl.maximum(x, low, tl.PropagateNan.ALL), mine)
 
 
@@ -78,9 +90,7 @@ class FlatAdam:
     """Moves `parameters`, whose tensors, moments and masks it brings into one order in memory; whoever holds
     them goes on holding them. bounds: the range of a parameter, two tensors [P or 1, ...]."""
 
-    def __init__(
-        self, parameters: Sequence["Parameter"], bounds: Callable[["Parameter"], tuple[Tensor, Tensor]]
-    ):
+    def __init__(self, parameters: Sequence[Parameter], bounds: Callable[[Parameter], tuple[Tensor, Tensor]]):
         device = parameters[0].tensor.device
         masks = {id(p.mask): p.mask for p in parameters if p.mask is not None}
         mask_at, begins = _places(masks.values()), _places([p.tensor for p in parameters])
@@ -126,10 +136,24 @@ class FlatAdam:
         grid, keep = (len(self._squares),), self._keep.view(torch.uint8)
         _squares[grid](self._gradient, keep, self._places, self._squares, BLOCK=BLOCK)
         _move[grid](
-            self._gradient, keep, self._places, self._ends, self._squares, self._firsts, self._norms,
-            self._value, self._first, self._second, pace, root, clip, 1 - betas[0], 1 - betas[1], tiny,
+            self._gradient,
+            keep,
+            self._places,
+            self._ends,
+            self._squares,
+            self._firsts,
+            self._norms,
+            self._value,
+            self._first,
+            self._second,
+            pace,
+            root,
+            clip,
+            1 - betas[0],
+            1 - betas[1],
+            tiny,
             BLOCK=BLOCK,
-        )  # fmt: skip
+        )
         return self._norms
 
 

@@ -18,7 +18,7 @@ def _power(exponent, fraction):
     given = (exponent.to(tl.float64) + fraction + _ROUND) - _ROUND
     whole = tl.where(given == given, given, 0.0).to(tl.int64)
     power = (tl.zeros_like(whole) + 1 << whole).to(tl.float64)
-    return tl.where(given == given, power, given)  # what is no number stays none
+    return tl.where(given == given, power, given)  # NaN stays NaN
 
 
 @triton.jit
@@ -49,10 +49,23 @@ def _learned(
 
 @triton.jit
 def _back(
-    to_integers, to_gain_k, to_leak_k, threshold, gain, leak, base, bound, real, to_threshold, to_gain,
-    to_leak, neurons, fraction, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """The way back; to_integers, to_gain_k and to_leak_k are float64."""
+    to_integers,
+    to_gain_k,
+    to_leak_k,
+    threshold,
+    gain,
+    leak,
+    base,
+    bound,
+    real,
+    to_threshold,
+    to_gain,
+    to_leak,
+    neurons,
+    fraction,
+    BLOCK: tl.constexpr,
+):
+    """The backward pass; to_integers, to_gain_k and to_leak_k are float64."""
     p = tl.program_id(0).to(tl.int64)
     unit, most, own = tl.load(base + p), tl.load(bound + p) - 1, p * neurons
     for start in range(0, neurons, BLOCK):
@@ -80,9 +93,19 @@ class _Learned(torch.autograd.Function):
         integers = torch.empty_like(threshold, dtype=torch.float64)
         gain_k, leak_k = (torch.empty_like(gain, dtype=torch.float64) for _ in range(2))
         _learned[(count,)](
-            threshold, gain, leak, base, bound, real.view(torch.uint8), integers, gain_k, leak_k, neurons,
-            fraction, BLOCK=BLOCK,
-        )  # fmt: skip
+            threshold,
+            gain,
+            leak,
+            base,
+            bound,
+            real.view(torch.uint8),
+            integers,
+            gain_k,
+            leak_k,
+            neurons,
+            fraction,
+            BLOCK=BLOCK,
+        )
         ctx.save_for_backward(threshold, gain, leak, base, bound, real)
         ctx.fraction = fraction
         return integers, gain_k, leak_k
@@ -92,9 +115,20 @@ class _Learned(torch.autograd.Function):
         threshold, gain, leak, base, bound, real = ctx.saved_tensors
         found = [torch.empty_like(x) for x in (threshold, gain, leak)]
         _back[(len(threshold),)](
-            to_integers.contiguous(), to_gain_k.contiguous(), to_leak_k.contiguous(), threshold, gain, leak,
-            base, bound, real.view(torch.uint8), *found, threshold.shape[2], ctx.fraction, BLOCK=BLOCK,
-        )  # fmt: skip
+            to_integers.contiguous(),
+            to_gain_k.contiguous(),
+            to_leak_k.contiguous(),
+            threshold,
+            gain,
+            leak,
+            base,
+            bound,
+            real.view(torch.uint8),
+            *found,
+            threshold.shape[2],
+            ctx.fraction,
+            BLOCK=BLOCK,
+        )
         return *found, None, None, None, None
 
 

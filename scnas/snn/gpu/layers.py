@@ -2,9 +2,9 @@
 
 The same integers as neurons.scan_reference and the same gradients. A program owns some neurons of one
 candidate and keeps their state in registers; per neuron and step it writes a spike, and where a gradient is
-wanted four bytes more, from which the way back computes again what it needs: the membrane before it was
+wanted four bytes more, from which the backward pass computes again what it needs: the membrane before it was
 reset, and a few bits (see _update). Only homeostatic_lif adds another four, its adaptation. The scan reads
-a current, as the product left it; in a layer that is fused (see synapses.fuses) it is summed up on the chip
+a current, as the product left it; in a layer that is fused (see fusion.fuses) it is summed up on the chip
 and never written. The candidates of every model are taken as they lie in the stack: nothing is copied.
 Multiplying and adding in one instruction changes nothing: every intermediate is an integer that its float
 type holds exactly (neurons.exact_dtype). Nothing is divided forward, since a GPU does not round a quotient of
@@ -19,20 +19,32 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from scnas.snn.cpu.kernels import ALPHA
+from scnas.snn.fusion import ROWS, columns_of, tile
+from scnas.snn.gpu.synapses import collect
 from scnas.snn.reference.neurons import Constants, Part
-from scnas.snn.reference.synapses import ROWS, Given, back_through_synapses, columns_of, tile
+from scnas.snn.reference.synapses import Given, back_through_synapses
+from scnas.snn.surrogate import ALPHA
 
 BLOCK = 256  # neurons of one program
-# Bits of what is remembered of a step: the membrane was not clamped, the neuron waits, the recovery was not
+# Bits of what is saved of a step: the membrane was not clamped, the neuron waits, the recovery was not
 # clamped, it fired, the current lay below or above the word. The membrane stands above them: 24 and 6 bits.
 _INSIDE, _WAITING, _STEADY, _FIRED, _BELOW, _ABOVE = (tl.constexpr(1 << bit) for bit in range(6))
 _BITS, _ALL = tl.constexpr(6), tl.constexpr(63)
 # Columns of the table of constants, a row for every candidate of a part.
 _COLUMNS = (
-    "leak_k", "gain_k", "decay_k", "bump_k", "a_k", "b_k", "d_k", "v_rest", "v_reset", "refractory",
-    "bound", "scale",
-)  # fmt: skip
+    "leak_k",
+    "gain_k",
+    "decay_k",
+    "bump_k",
+    "a_k",
+    "b_k",
+    "d_k",
+    "v_rest",
+    "v_reset",
+    "refractory",
+    "bound",
+    "scale",
+)
 _WIDTH, _GAIN = tl.constexpr(len(_COLUMNS)), _COLUMNS.index("gain_k")
 
 
@@ -47,10 +59,19 @@ def _start(k, unit, zero, IZHIKEVICH: tl.constexpr):
     low = -tl.load(k + 10).to(own)
     rest, reset, kb = tl.load(k + 7).to(own), tl.load(k + 8).to(own), tl.load(k + 5).to(own) * unit
     constants = (
-        tl.load(k).to(own) * unit, tl.load(k + 1).to(own) * unit, tl.load(k + 2).to(own) * unit,
-        tl.load(k + 3).to(own), tl.load(k + 4).to(own) * unit, kb, tl.load(k + 6).to(own), rest, reset,
-        tl.load(k + 9).to(own), low, -low - 1,
-    )  # fmt: skip
+        tl.load(k).to(own) * unit,
+        tl.load(k + 1).to(own) * unit,
+        tl.load(k + 2).to(own) * unit,
+        tl.load(k + 3).to(own),
+        tl.load(k + 4).to(own) * unit,
+        kb,
+        tl.load(k + 6).to(own),
+        rest,
+        reset,
+        tl.load(k + 9).to(own),
+        low,
+        -low - 1,
+    )
     v, slow = zero + rest, zero
     if IZHIKEVICH:
         v = zero + reset
@@ -60,10 +81,21 @@ def _start(k, unit, zero, IZHIKEVICH: tl.constexpr):
 
 @triton.jit
 def _update(
-    given, v, slow, waiting, limit, added, constants, unit, c14,
-    LEAKS: tl.constexpr, NOISY: tl.constexpr, ADAPTS: tl.constexpr, IZHIKEVICH: tl.constexpr,
+    given,
+    v,
+    slow,
+    waiting,
+    limit,
+    added,
+    constants,
+    unit,
+    c14,
+    LEAKS: tl.constexpr,
+    NOISY: tl.constexpr,
+    ADAPTS: tl.constexpr,
+    IZHIKEVICH: tl.constexpr,
     REFRACTORY: tl.constexpr,
-):  # fmt: skip
+):
     """One update of some neurons by their currents `given`: whether each fired; int32, the membrane that it
     had then, times 64, plus the bits; and the state after. added: noise."""
     leak, gain, decay, bump, ka, kb, kd, rest, reset, pause, low, high = constants
@@ -81,7 +113,7 @@ def _update(
     if ADAPTS:
         over -= slow
     fired = over >= 0
-    # What is no number counts as below.
+    # NaN counts as below.
     bits = tl.where(raw == x, _INSIDE, 0) + tl.where(given > high, _ABOVE, tl.where(given >= low, 0, _BELOW))
     if REFRACTORY:
         fired = fired & (waiting <= 0)
@@ -106,11 +138,31 @@ def _update(
 
 @triton.jit
 def _forward(
-    members, current, threshold, table, noise, spikes, membranes, adaptations, steps, neurons, count,
-    per_candidate, per_step, per_sample, unit, c14,
-    LEAKS: tl.constexpr, NOISY: tl.constexpr, ADAPTS: tl.constexpr, IZHIKEVICH: tl.constexpr,
-    REFRACTORY: tl.constexpr, LEARNS: tl.constexpr, TYPE: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    members,
+    current,
+    threshold,
+    table,
+    noise,
+    spikes,
+    membranes,
+    adaptations,
+    steps,
+    neurons,
+    count,
+    per_candidate,
+    per_step,
+    per_sample,
+    unit,
+    c14,
+    LEAKS: tl.constexpr,
+    NOISY: tl.constexpr,
+    ADAPTS: tl.constexpr,
+    IZHIKEVICH: tl.constexpr,
+    REFRACTORY: tl.constexpr,
+    LEARNS: tl.constexpr,
+    TYPE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """One of the Q members (axis 1 of the grid, at most 65,535), one block of its `count` = B * N neurons
     (axis 0).
 
@@ -135,9 +187,21 @@ def _forward(
         if LEARNS and ADAPTS:
             tl.store(adaptations + (q * steps + t) * count + here, slow.to(tl.float32), mine)
         fired, kept, v, slow, waiting = _update(
-            given, v, slow, waiting, limit, tl.load(noise + p * steps + t).to(TYPE), constants, unit, c14,
-            LEAKS, NOISY, ADAPTS, IZHIKEVICH, REFRACTORY,
-        )  # fmt: skip
+            given,
+            v,
+            slow,
+            waiting,
+            limit,
+            tl.load(noise + p * steps + t).to(TYPE),
+            constants,
+            unit,
+            c14,
+            LEAKS,
+            NOISY,
+            ADAPTS,
+            IZHIKEVICH,
+            REFRACTORY,
+        )
         tl.store(spikes + at, tl.where(fired, 1.0, 0.0), mine)
         if LEARNS:
             tl.store(membranes + at, kept, mine)
@@ -145,16 +209,41 @@ def _forward(
 
 @triton.jit
 def _backward(
-    members, gradient, current, threshold, table, membranes, adaptations, to_current, sums, steps, neurons,
-    count, everything, pull_candidate, pull_step, pull_sample, per_candidate, per_step, per_sample,
-    back_candidate, back_step, back_sample, unit, steep, height,
-    LEAKS: tl.constexpr, ADAPTS: tl.constexpr, IZHIKEVICH: tl.constexpr, FUSED: tl.constexpr,
+    members,
+    gradient,
+    current,
+    threshold,
+    table,
+    membranes,
+    adaptations,
+    to_current,
+    sums,
+    steps,
+    neurons,
+    count,
+    everything,
+    pull_candidate,
+    pull_step,
+    pull_sample,
+    per_candidate,
+    per_step,
+    per_sample,
+    back_candidate,
+    back_step,
+    back_sample,
+    unit,
+    steep,
+    height,
+    LEAKS: tl.constexpr,
+    ADAPTS: tl.constexpr,
+    IZHIKEVICH: tl.constexpr,
+    FUSED: tl.constexpr,
     BLOCK: tl.constexpr,
-):  # fmt: skip
-    """The way back. gradient, current, to_current: [P, T, B, N], each with three strides and 1. sums: of the
-    gradients to threshold, gain_k and leak_k over the steps, [3, P, count], `everything` = P * count. FUSED:
-    there is no current; that to gain_k is then a sum over steps in which it was clamped, for the rest see
-    _Layer."""
+):
+    """The backward pass. gradient, current, to_current: [P, T, B, N], each with three strides and 1. sums: of
+    the gradients to threshold, gain_k and leak_k over the steps, [3, P, count], `everything` = P * count.
+    FUSED: there is no current; that to gain_k is then a sum over steps in which it was clamped, for the rest
+    see _Layer."""
     q = tl.program_id(1).to(tl.int64)
     p = tl.load(members + q)
     here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -226,9 +315,20 @@ def _backward(
 
 @triton.jit
 def _reduce(
-    sums, gain_k, drives, to_threshold, to_gain, to_leak, batch, neurons, everything,
-    DRIVEN: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
+    sums,
+    gain_k,
+    drives,
+    to_threshold,
+    to_gain,
+    to_leak,
+    batch,
+    neurons,
+    everything,
+    DRIVEN: tl.constexpr,
+    WIDTH: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     """A candidate: its part of `sums`, see _backward, over samples, and over neurons but for thresholds.
     gain_k: a column of the table. drives: [P]. to_threshold: [P, N], to_gain, to_leak: [P]; float64.
     DRIVEN: see _Layer."""
@@ -256,8 +356,8 @@ def _reduce(
 
 
 class _Kept:
-    """What the way back needs of a scan: of every neuron and step `membranes`, int32 [P, T, B, N], the table
-    [P, 12], thresholds [P, N], and of every part adaptations [Q, T, B, N]; a [1] stands for what is not
+    """What the backward pass needs of a scan: of every neuron and step `membranes`, int32 [P, T, B, N], the
+    table [P, 12], thresholds [P, N], and of every part adaptations [Q, T, B, N]; a [1] stands for what is not
     needed."""
 
     def __init__(self, spikes: Tensor, c: Constants, parts: Sequence[Part], learns: bool):
@@ -280,9 +380,10 @@ class _Kept:
 def _kinds(model: str) -> dict[str, bool]:
     """What of a model the kernels are compiled for, forward and back."""
     return dict(
-        LEAKS=model not in ("if", "izhikevich"), ADAPTS=model == "homeostatic_lif",
+        LEAKS=model not in ("if", "izhikevich"),
+        ADAPTS=model == "homeostatic_lif",
         IZHIKEVICH=model == "izhikevich",
-    )  # fmt: skip
+    )
 
 
 def _grid(members: Tensor, count: int) -> tuple[int, int]:
@@ -307,11 +408,26 @@ class _Scan(torch.autograd.Function):
         kept = _Kept(spikes, c, parts, any(ctx.needs_input_grad))
         for (model, members, dtype), adaptations in zip(parts, kept.adaptations, strict=True):
             _forward[_grid(members, batch * neurons)](
-                members, current, kept.threshold, kept.table, c.noise, spikes, kept.membranes, adaptations,
-                steps, neurons, batch * neurons, *current.stride()[:3], 1 / one, float(round(1.4 * one)),
-                **_kinds(model), **_settings(model, dtype), REFRACTORY=refractory, LEARNS=kept.learns,
+                members,
+                current,
+                kept.threshold,
+                kept.table,
+                c.noise,
+                spikes,
+                kept.membranes,
+                adaptations,
+                steps,
+                neurons,
+                batch * neurons,
+                *current.stride()[:3],
+                1 / one,
+                float(round(1.4 * one)),
+                **_kinds(model),
+                **_settings(model, dtype),
+                REFRACTORY=refractory,
+                LEARNS=kept.learns,
                 BLOCK=BLOCK,
-            )  # fmt: skip
+            )
         ctx.save_for_backward(current, *kept.tensors)
         ctx.parts, ctx.one = parts, one
         return spikes
@@ -327,9 +443,13 @@ class _Scan(torch.autograd.Function):
 
 
 def _back_through_scan(
-    parts: Sequence[Part], gradient: Tensor, current: Tensor | None, kept: Sequence[Tensor],
-    to_current: Tensor, one: float,
-) -> Tensor:  # fmt: skip
+    parts: Sequence[Part],
+    gradient: Tensor,
+    current: Tensor | None,
+    kept: Sequence[Tensor],
+    to_current: Tensor,
+    one: float,
+) -> Tensor:
     """Fills in the gradient to the current; returns the sums of _backward. current: None where the layer is
     fused."""
     count, steps, batch, neurons = gradient.shape
@@ -340,11 +460,29 @@ def _back_through_scan(
     source = gradient if current is None else current
     for (model, members, _), own in zip(parts, adaptations, strict=True):
         _backward[_grid(members, batch * neurons)](
-            members, gradient, source, threshold, table, membranes, own, to_current, sums, steps, neurons,
-            batch * neurons, count * batch * neurons, *gradient.stride()[:3], *source.stride()[:3],
-            *to_current.stride()[:3], 1 / one, math.pi / 2 * ALPHA, ALPHA / 2, **_kinds(model),
-            FUSED=current is None, BLOCK=BLOCK,
-        )  # fmt: skip
+            members,
+            gradient,
+            source,
+            threshold,
+            table,
+            membranes,
+            own,
+            to_current,
+            sums,
+            steps,
+            neurons,
+            batch * neurons,
+            count * batch * neurons,
+            *gradient.stride()[:3],
+            *source.stride()[:3],
+            *to_current.stride()[:3],
+            1 / one,
+            math.pi / 2 * ALPHA,
+            ALPHA / 2,
+            **_kinds(model),
+            FUSED=current is None,
+            BLOCK=BLOCK,
+        )
     return sums
 
 
@@ -354,9 +492,20 @@ def _to_learned(sums: Tensor, table: Tensor, drives: Tensor | None) -> tuple[Ten
     to_threshold = table.new_empty(count, 1, neurons)
     to_gain, to_leak = table.new_empty(count, 1, 1), table.new_empty(count, 1, 1)
     _reduce[(count,)](
-        sums, table[:, _GAIN], table if drives is None else drives, to_threshold, to_gain, to_leak, batch,
-        neurons, count * batch * neurons, DRIVEN=drives is not None, WIDTH=len(_COLUMNS), ROWS=32, COLUMNS=64,
-    )  # fmt: skip
+        sums,
+        table[:, _GAIN],
+        table if drives is None else drives,
+        to_threshold,
+        to_gain,
+        to_leak,
+        batch,
+        neurons,
+        count * batch * neurons,
+        DRIVEN=drives is not None,
+        WIDTH=len(_COLUMNS),
+        ROWS=32,
+        COLUMNS=64,
+    )
     return to_threshold, to_gain, to_leak
 
 
@@ -376,13 +525,37 @@ def _warps(rows: int, columns: int) -> int:
 
 @triton.jit(do_not_specialize=["steps", "batch", "slices", "inputs", "neurons", "apart"])
 def _layer(
-    members, source, matrices, threshold, table, noise, spikes, membranes, adaptations, steps, batch, slices,
-    inputs, neurons, apart, unit, c14,
-    FACTOR: tl.constexpr, FACTOR_OUT: tl.constexpr, DELAYED: tl.constexpr, INPUTS: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDENED: tl.constexpr, LEAKS: tl.constexpr,
-    NOISY: tl.constexpr, ADAPTS: tl.constexpr, IZHIKEVICH: tl.constexpr, LEARNS: tl.constexpr,
+    members,
+    source,
+    matrices,
+    threshold,
+    table,
+    noise,
+    spikes,
+    membranes,
+    adaptations,
+    steps,
+    batch,
+    slices,
+    inputs,
+    neurons,
+    apart,
+    unit,
+    c14,
+    FACTOR: tl.constexpr,
+    FACTOR_OUT: tl.constexpr,
+    DELAYED: tl.constexpr,
+    INPUTS: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    WIDENED: tl.constexpr,
+    LEAKS: tl.constexpr,
+    NOISY: tl.constexpr,
+    ADAPTS: tl.constexpr,
+    IZHIKEVICH: tl.constexpr,
+    LEARNS: tl.constexpr,
     TYPE: tl.constexpr,
-):  # fmt: skip
+):
     """One of the Q members (axis 1 of the grid), ROWS samples of COLUMNS neurons (axis 0, those of the same
     samples one after another, so that they find the spikes in a cache).
 
@@ -428,9 +601,21 @@ def _layer(
         if LEARNS and ADAPTS:
             tl.store(adaptations + (q * steps + t) * batch * neurons + here, slow.to(tl.float32), mine)
         fired, kept, v, slow, waiting = _update(
-            total.to(TYPE), v, slow, waiting, limit, tl.load(noise + p * steps + t).to(TYPE), constants, unit,
-            c14, LEAKS, NOISY, ADAPTS, IZHIKEVICH, False,
-        )  # fmt: skip
+            total.to(TYPE),
+            v,
+            slow,
+            waiting,
+            limit,
+            tl.load(noise + p * steps + t).to(TYPE),
+            constants,
+            unit,
+            c14,
+            LEAKS,
+            NOISY,
+            ADAPTS,
+            IZHIKEVICH,
+            False,
+        )
         tl.store(spikes + at, tl.where(fired, 1.0, 0.0), mine)
         if LEARNS:
             tl.store(membranes + at, kept, mine)
@@ -438,8 +623,8 @@ def _layer(
 
 class _Layer(torch.autograd.Function):
     """Spikes [P, T, B, n_out] of the spikes before: Synapses and _Scan in one kernel, forward. A current is
-    never written. The way back needs none either: where it was clamped a bit tells its value; elsewhere the
-    gradient to gain_k is the sum of gradient times current over gain_k, and that sum follows from the
+    never written. The backward pass needs none either: where it was clamped a bit tells its value; elsewhere
+    the gradient to gain_k is the sum of gradient times current over gain_k, and that sum follows from the
     gradients to the weights, see back_through_synapses. Gradients as those of Synapses and _Scan."""
 
     @staticmethod
@@ -455,13 +640,36 @@ class _Layer(torch.autograd.Function):
             columns = columns_of(inputs, neurons, slices - 1)
             grid = triton.cdiv(neurons, columns) * triton.cdiv(batch, rows), len(members)
             _layer[grid](
-                members, spikes, given.matrices, kept.threshold, kept.table, c.noise, out, kept.membranes,
-                adaptations, steps, batch, slices, inputs // factors[0], neurons // factors[1],
-                steps * batch if len(spikes) > 1 else 0, 1 / given.one, float(round(1.4 * given.one)),
-                FACTOR=factors[0], FACTOR_OUT=factors[1], DELAYED=slices > 1, INPUTS=tile(inputs), ROWS=rows,
-                COLUMNS=columns, WIDENED=triton.knobs.runtime.interpret, **_kinds(model),
-                **_settings(model, dtype), LEARNS=kept.learns, num_warps=_warps(rows, columns), num_stages=2,
-            )  # fmt: skip
+                members,
+                spikes,
+                given.matrices,
+                kept.threshold,
+                kept.table,
+                c.noise,
+                out,
+                kept.membranes,
+                adaptations,
+                steps,
+                batch,
+                slices,
+                inputs // factors[0],
+                neurons // factors[1],
+                steps * batch if len(spikes) > 1 else 0,
+                1 / given.one,
+                float(round(1.4 * given.one)),
+                FACTOR=factors[0],
+                FACTOR_OUT=factors[1],
+                DELAYED=slices > 1,
+                INPUTS=tile(inputs),
+                ROWS=rows,
+                COLUMNS=columns,
+                WIDENED=triton.knobs.runtime.interpret,
+                **_kinds(model),
+                **_settings(model, dtype),
+                LEARNS=kept.learns,
+                num_warps=_warps(rows, columns),
+                num_stages=2,
+            )
         ctx.save_for_backward(spikes, *given[:5], *kept.tensors)
         ctx.parts, ctx.rest = parts, given[5:]
         return out
@@ -477,7 +685,8 @@ class _Layer(torch.autograd.Function):
             to_current = gradient.new_empty(count, steps, batch, neurons)
         sums = _back_through_scan(ctx.parts, gradient, None, kept, to_current, given.one)
         drives = gradient.new_zeros(count, dtype=torch.float64)
-        found = back_through_synapses(to_current, spikes, given, ctx.needs_input_grad[1], drives)
+        wanted = ctx.needs_input_grad[1]
+        found = back_through_synapses(to_current, spikes, given, wanted, drives, gather=collect)
         return None, *found, None, None, None, *_to_learned(sums, kept[1], drives)
 
 

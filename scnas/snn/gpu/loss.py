@@ -5,15 +5,26 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from scnas.snn.reference import loss as reference
+
 ROWS, NUMBERS = 64, 1024  # samples of one turn, and scores of them, at most: more do not fit the registers
 MOST_CLASSES = NUMBERS  # of which there is one sample a turn
 
 
 @triton.jit
 def _losses(
-    scores, scale, labels, losses, slopes, to_scale, batch, classes, unit,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
+    scores,
+    scale,
+    labels,
+    losses,
+    slopes,
+    to_scale,
+    batch,
+    classes,
+    unit,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     """A candidate. scores, slopes: [P, batch, classes]. labels: [batch], -1 of samples that do not count.
     scale, losses, to_scale: [P]."""
     p = tl.program_id(0).to(tl.int64)
@@ -72,6 +83,8 @@ class _Losses(torch.autograd.Function):
 
 def losses(scores: Tensor, scale: Tensor, labels: Tensor, unit: float) -> Tensor:
     """Mean cross-entropy of each candidate, [P], of scores [P, B, n_classes], float32 or float64, labels [B],
-    and scale [P], the logarithm of what turns a score in units of `unit`, a power of two, into a logit. At
-    most MOST_CLASSES."""
+    and scale [P], the logarithm of what turns a score in units of `unit`, a power of two, into a logit. More
+    than MOST_CLASSES are left to the reference."""
+    if scores.shape[2] > MOST_CLASSES:
+        return reference.losses(scores, scale, labels, unit)
     return _Losses.apply(scores.contiguous(), scale, labels, float(unit))

@@ -16,10 +16,21 @@ _ROUND = tl.constexpr(1.5 * 2**23)
 
 @triton.jit(do_not_specialize=["slices"])
 def _matrices(
-    weights, keep, magnitudes, units, positions, out, columns, count, slices, per_candidate, per_slice,
+    weights,
+    keep,
+    magnitudes,
+    units,
+    positions,
+    out,
+    columns,
+    count,
+    slices,
+    per_candidate,
+    per_slice,
     per_row,
-    DELAYED: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    DELAYED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """One candidate (axis 1 of the grid), one block of its `count` = n_in * n_out synapses (axis 0).
 
     weights, keep, positions: [P, count]. magnitudes, units: [P]. out: [P, slices, n_in, n_out] with strides
@@ -29,7 +40,7 @@ def _matrices(
     here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mine, at = here < count, p * count + here
     whole = (tl.load(weights + at, mine, other=0) * tl.load(magnitudes + p) + _ROUND) - _ROUND
-    # What is no number stays none, kept or not, as in a product with the mask.
+    # NaN stays NaN, kept or not, as in a product with the mask.
     entry = whole * (tl.load(keep + at, mine, other=0) != 0).to(tl.float32) * tl.load(units + p)
     target = out + p * per_candidate + (here // columns).to(tl.int64) * per_row + here % columns
     if DELAYED:
@@ -43,25 +54,59 @@ def _matrices(
 
 
 def matrices(
-    weights: Tensor, keep: Tensor, magnitudes: Tensor, units: Tensor, positions: Tensor | None, slices: int,
-    dtype: torch.dtype, shared: bool,
-) -> Tensor:  # fmt: skip
+    weights: Tensor,
+    keep: Tensor,
+    magnitudes: Tensor,
+    units: Tensor,
+    positions: Tensor | None,
+    slices: int,
+    dtype: torch.dtype,
+    shared: bool,
+) -> Tensor:
     """See scnas.snn.reference.synapses.matrices; shared: laid out for a product of all candidates."""
     out = laid_out(weights, slices, dtype, shared)
     count, n_in, n_out = weights.shape
     _matrices[(triton.cdiv(n_in * n_out, BLOCK), count)](
-        weights, keep.view(torch.uint8), magnitudes, units, weights if positions is None else positions, out,
-        n_out, n_in * n_out, slices, *out.stride()[:3], DELAYED=positions is not None, BLOCK=BLOCK,
-    )  # fmt: skip
+        weights,
+        keep.view(torch.uint8),
+        magnitudes,
+        units,
+        weights if positions is None else positions,
+        out,
+        n_out,
+        n_in * n_out,
+        slices,
+        *out.stride()[:3],
+        DELAYED=positions is not None,
+        BLOCK=BLOCK,
+    )
     return out
 
 
 @triton.jit(do_not_specialize=["slices", "span"])
 def _collect(
-    found, weights, positions, matrices, limits, widths, to_weights, to_positions, drives, columns, count,
-    everything, slices, span, one, per_candidate, per_slice, per_row,
-    DELAYED: tl.constexpr, DRIVES: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    found,
+    weights,
+    positions,
+    matrices,
+    limits,
+    widths,
+    to_weights,
+    to_positions,
+    drives,
+    columns,
+    count,
+    everything,
+    slices,
+    span,
+    one,
+    per_candidate,
+    per_slice,
+    per_row,
+    DELAYED: tl.constexpr,
+    DRIVES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """As _matrices. found: [slices, P, count], `everything` = P * count apart. matrices: as out of _matrices.
     span: the longest delay. limits, widths: [P]. drives: [P, blocks], sums of entries times gradients."""
     p = tl.program_id(1).to(tl.int64)
@@ -109,11 +154,26 @@ def collect(found: Tensor, given: Given, drives: Tensor | None) -> tuple[Tensor,
     blocks = triton.cdiv(n_in * n_out, BLOCK)
     driven = found.new_empty((count, blocks), dtype=torch.float64) if drives is not None else found
     _collect[(blocks, count)](
-        found, given.weights, given.positions if delayed else found, given.matrices, given.limits,
-        given.widths, to_weights, to_positions, driven, n_out, n_in * n_out, count * n_in * n_out,
-        len(found), given.span, given.one, *given.matrices.stride()[:3], DELAYED=delayed,
-        DRIVES=drives is not None, BLOCK=BLOCK,
-    )  # fmt: skip
+        found,
+        given.weights,
+        given.positions if delayed else found,
+        given.matrices,
+        given.limits,
+        given.widths,
+        to_weights,
+        to_positions,
+        driven,
+        n_out,
+        n_in * n_out,
+        count * n_in * n_out,
+        len(found),
+        given.span,
+        given.one,
+        *given.matrices.stride()[:3],
+        DELAYED=delayed,
+        DRIVES=drives is not None,
+        BLOCK=BLOCK,
+    )
     if drives is not None:
         drives += driven.sum(1)
     return to_weights, to_positions if delayed else None
@@ -132,7 +192,7 @@ def _streams(
     here = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mine = here < count
     w = tl.load(integers + p * count + here, mine, other=0)
-    magnitude = tl.where(w == w, tl.abs(w), 0.0).to(tl.int32)  # what is no number stays none, below
+    magnitude = tl.where(w == w, tl.abs(w), 0.0).to(tl.int32)  # NaN stays NaN, below
     source = tables + p * steps * width + magnitude
     target = out + p * per_candidate + (here // columns).to(tl.int64) * per_row + here % columns
     for _ in range(steps):

@@ -7,10 +7,11 @@ pass over each tensor, because the many small operations of torch cost more than
 """
 
 import math
+from collections.abc import Callable
+from functools import reduce
 
 import torch
 
-from scnas.snn import backends
 from scnas.snn.population import PopulationStack
 
 BETAS, EPSILON = (0.9, 0.99), 1e-8
@@ -42,17 +43,17 @@ class TorchAdam:
     """On any device, without waiting for it. rates: peak learning rate of every kind of parameter.
 
     What changes from step to step lies on the device, so that a move can be recorded once and repeated. Where
-    there are kernels, they move all parameters at once.
+    there are kernels, they move all parameters at once: see Operations.adam.
     """
 
-    def __init__(self, stack: PopulationStack, rates: dict[str, float], clip: float):
+    def __init__(
+        self, stack: PopulationStack, rates: dict[str, float], clip: float, flat: Callable | None = None
+    ):
         self.stack, self.clip, self.taken = stack, clip, 0
         self.parameters = _parameters(stack, rates)
         device = self.parameters[0].tensor.device
         self._pace, self._root = torch.ones((), device=device), torch.ones((), device=device)
-        kernels, self._flat = backends.kernels_on(device.type), None
-        if kernels is not None:
-            self._flat = kernels.FlatAdam(self.parameters, lambda p: stack.bounds(p.kind, p.tensor))
+        self._flat = flat and flat(self.parameters, lambda p: stack.bounds(p.kind, p.tensor))
 
     def step(self, factor: float) -> torch.Tensor:
         """Move all parameters by their gradients, at `factor` times their peak rates; returns the norms of
@@ -72,16 +73,16 @@ class TorchAdam:
         """What step does, after pace."""
         if self._flat is not None:
             return self._flat.move(self._pace, self._root, self.clip, BETAS, EPSILON)
-        used = [p for p in self.parameters if p.tensor.grad is not None]
-        for p in used:
+        used = [(p, p.tensor.grad) for p in self.parameters if p.tensor.grad is not None]
+        for p, gradient in used:
             if p.mask is not None:
-                p.tensor.grad.masked_fill_(~p.mask, 0.0)
-        norms = torch.sqrt(sum(p.tensor.grad.reshape(len(p.tensor), -1).square().sum(1) for p in used))
+                gradient.masked_fill_(~p.mask, 0.0)
+        squares = [gradient.reshape(len(gradient), -1).square().sum(1) for _, gradient in used]
+        norms = torch.sqrt(reduce(torch.add, squares))
         finite = torch.isfinite(norms)
         scale = torch.where(finite, (self.clip / (norms + 1e-12)).clamp(max=1.0), 0.0)
-        for p in used:
+        for p, gradient in used:
             shape = (-1, *[1] * (p.tensor.ndim - 1))
-            gradient = p.tensor.grad
             gradient.copy_(torch.where(finite.view(shape), gradient * scale.view(shape), 0.0))
             p.first.lerp_(gradient, 1 - BETAS[0])
             p.second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from scnas.snn import derive
-from scnas.snn.backends import has_kernels
-from scnas.snn.cpu.kernels import ALPHA
 from scnas.snn.models import Format, Node, model_of
+from scnas.snn.surrogate import ALPHA
 
 
 class Constants(NamedTuple):
@@ -247,11 +246,3 @@ def scan_reference(
 def together(parts: Sequence[Tensor], order: Tensor) -> Tensor:
     """Rows of several tensors in one; order: where each row of the result stands among theirs."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts)).index_select(0, order)
-
-
-def scan_bytes(device: str, fused: bool, adapts: bool) -> tuple[int, int]:
-    """Of every neuron and step on a type of device, at most: what is kept for the way back, its spike and
-    what the scan remembers, its current where the layer is not `fused`, and its adaptation if it `adapts`;
-    and what is there besides while its layer is worked on. The kernels need as much whatever the float type.
-    """
-    return (8 + 4 * (not fused) + 4 * adapts, 12) if has_kernels(device) else (48, 48)

@@ -4,14 +4,12 @@ Letters: P candidates, T steps, B samples, n_in and n_out of a layer, D the larg
 L clocks of a stream.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-
-from scnas.snn import backends
 
 BF16_INTEGERS = 256  # bfloat16 has 8 significant bits: the first integer that it lacks is 257
 BATCHES = 2**15  # matrices of one batched product; CUDA may refuse more than 65,535
@@ -29,16 +27,13 @@ def exact_in_bf16(length: int) -> bool:
     return length <= BF16_INTEGERS
 
 
-def operand_dtype(device: str, exact: bool) -> torch.dtype:
-    """What the operands of a forward product are held in on a type of device: bfloat16 on CUDA where it is
-    `exact`, else float32."""
-    return torch.bfloat16 if device == "cuda" and exact else torch.float32
+def operand_dtype(bf16: bool, exact: bool) -> torch.dtype:
+    """What the operands of a forward product are held in: bfloat16 on a device that multiplies it faster,
+    where it is `exact`, else float32."""
+    return torch.bfloat16 if bf16 and exact else torch.float32
 
 
-# -- layers that are counted and scanned at once ------------------------------------------------
-
-MOST_INPUTS = 256  # with 64 neurons their matrix of 32 KiB stays on the chip
-ROWS, COLUMNS = 32, 64  # samples and neurons of one program, at most
+# -- kinds of layers ------------------------------------------------------------------------------
 
 
 class Kind(NamedTuple):
@@ -50,45 +45,19 @@ class Kind(NamedTuple):
     summed: bool = False
 
 
-def fuses(kind: Kind, inputs: int, neurons: int, span: int, shared: bool) -> bool:
-    """Whether a layer with neurons is counted and scanned in one kernel, gpu.layer: where that moves fewer
-    bytes.
-
-    span: its longest delay. shared: all candidates have the same input. Of a sample and step, in two kernels:
-    spikes are read, 4 bytes, written as bfloat16 and read again, 2 and 2, for every delay copied and read
-    once more, 6; if shared, that is nothing for one candidate. Currents are written and read by the scan and
-    by the way back, 12, and for every delay a part is written, read and added to what is read and written
-    again, 16. In one kernel, every block of neurons reads all spikes anew for each delay, 4, and, where the
-    matrices are several, every block of samples those, 2 a synapse. What is read again most often comes from
-    a cache and is counted as if it did not. The products are the same in both.
-
-    lfsr layers stay apart: their matrix differs from step to step, so that every block of samples would read
-    it anew, 2 bytes an input for each of 32 samples; and the way back would need the current, which only a
-    matrix that stays can replace (see back_through_synapses).
-    """
-    apart = neurons * (12 + 16 * span) + (0 if shared else inputs * (8 + 6 * span))
-    blocks, matrices = -(-neurons // columns_of(inputs, neurons, span)), span + 1
-    fused = 4 * inputs * blocks * matrices + (2 * inputs * neurons * matrices / ROWS if span else 0)
-    return kind.generator == "sobol" and kind.exact and inputs <= MOST_INPUTS and fused <= apart
-
-
-def columns_of(inputs: int, neurons: int, span: int) -> int:
-    """Neurons of one program: as many as there are, but no more than registers hold."""
-    return min(COLUMNS // 2 if span and inputs > 128 else COLUMNS, tile(neurons))
-
-
-def tile(n: int) -> int:
-    """The power of two that n fits in, and at least what a product of tensor cores takes."""
-    return max(16, 1 << (n - 1).bit_length())
-
-
 # -- matrices -----------------------------------------------------------------------------------
 
 
 def matrices(
-    weights: Tensor, keep: Tensor, magnitudes: Tensor, units: Tensor, positions: Tensor | None, slices: int,
-    dtype: torch.dtype, shared: bool,
-) -> Tensor:  # fmt: skip
+    weights: Tensor,
+    keep: Tensor,
+    magnitudes: Tensor,
+    units: Tensor,
+    positions: Tensor | None,
+    slices: int,
+    dtype: torch.dtype,
+    shared: bool,
+) -> Tensor:
     """What a spike brings to a neuron over each synapse of a sobol layer, [P, slices, n_in, n_out]: the
     signed ones of a stream in current units, in the slice of its delay.
 
@@ -96,9 +65,6 @@ def matrices(
     units: [P, 1, 1], current units of a magnitude of 1. positions: [P, n_in, n_out] real delays, or None,
     with one slice. shared: for a product with inputs that all share; the reference lays nothing out for it.
     """
-    kernels = backends.kernels_on(weights.device.type)
-    if kernels is not None:
-        return kernels.matrices(weights, keep, magnitudes, units, positions, slices, dtype, shared)
     entries = (torch.round(weights * magnitudes) * keep * units)[:, None]
     if positions is not None:
         delays = torch.arange(slices, device=weights.device).view(-1, 1, 1)
@@ -106,15 +72,21 @@ def matrices(
     return entries.to(dtype)
 
 
-def stream_matrix(integers: Tensor, tables: Tensor, dtype: torch.dtype, shared: bool) -> Tensor:
+def stream_matrix(
+    integers: Tensor,
+    tables: Tensor,
+    dtype: torch.dtype,
+    shared: bool,
+    write: Callable[[Tensor, Tensor, Tensor], None] | None = None,
+) -> Tensor:
     """The signed ones of every stream of lfsr layers in every step, [P, T, n_in, n_out] of `dtype`.
 
     integers: [P, n_in, n_out] float32, signed magnitudes. tables: [P, T, M + 1] float32, ones of each
-    magnitude. shared: laid out as [T, n_in, P, n_out], for a product with inputs that all share.
+    magnitude. shared: laid out as [T, n_in, P, n_out], for a product with inputs that all share. write: what
+    fills it in, the reference or a kernel.
     """
     out = laid_out(integers, tables.shape[1], dtype, shared)
-    kernels = backends.kernels_on(integers.device.type)
-    (_fill if kernels is None else kernels.fill)(integers, tables, out)
+    (write or fill)(integers, tables, out)
     return out
 
 
@@ -127,12 +99,13 @@ def laid_out(weights: Tensor, slices: int, dtype: torch.dtype, shared: bool) -> 
     return weights.new_empty((count, slices, n_in, n_out), dtype=dtype)
 
 
-def _fill(integers: Tensor, tables: Tensor, out: Tensor) -> None:
-    """The reference of stream_matrix: a step at a time, so that nothing is as large as `out` but `out`."""
+def fill(integers: Tensor, tables: Tensor, out: Tensor) -> None:
+    """Write the signed ones of every stream in every step to `out`, a step at a time, so that nothing else is
+    as large; see stream_matrix."""
     magnitudes = integers.abs().nan_to_num(0.0).long().flatten(1)
     for t in range(tables.shape[1]):
         ones = tables[:, t].gather(1, magnitudes).view(integers.shape)
-        # What is no number stays none, so that its candidate is seen to diverge.
+        # NaN stays NaN, so that its candidate is seen to diverge.
         out[:, t] = torch.where(integers > 0, ones, torch.where(integers < 0, -ones, integers))
 
 
@@ -147,10 +120,10 @@ def full_float32() -> Iterator[None]:
     torch has an older and a newer switch for it and refuses to multiply while they disagree; the older one
     sets both.
     """
-    switch, elsewhere = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
-    before, beside, reduced = (
-        switch.fp32_precision, elsewhere.fp32_precision, switch.allow_bf16_reduced_precision_reduction
-    )  # fmt: skip
+    switch = torch.backends.cuda.matmul
+    elsewhere = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # is there, but not in its types
+    before, beside = switch.fp32_precision, elsewhere.fp32_precision
+    reduced = switch.allow_bf16_reduced_precision_reduction
     try:
         word = torch.get_float32_matmul_precision()
     except RuntimeError:  # the two disagree: the newer was set, the older was not
@@ -243,6 +216,10 @@ class Given(NamedTuple):
         return found if dtype is None else found.to(dtype)
 
 
+# What carries gradients to matrices on to weights and positions; see collect.
+Gather = Callable[[Tensor, Given, Tensor | None], tuple[Tensor, Tensor | None]]
+
+
 class Synapses(torch.autograd.Function):
     """Currents of a layer from its input spikes, exact; gradients to spikes, weights and delays.
 
@@ -250,35 +227,43 @@ class Synapses(torch.autograd.Function):
     sum over the steps, [P, 1, B, n_out], for which the spikes are counted first; see sums_up. weights and
     positions are given once more, apart, for their gradients. The current is linear in a weight with slope
     2^F per active spike, which is exact for sobol streams but for rounding, and the mean over seeds for lfsr.
-    Gradients are float32 throughout.
+    Gradients are float32 throughout. gather: what carries those to matrices on to weights and positions,
+    `collect` or a kernel.
     """
 
     @staticmethod
-    def forward(ctx, spikes, weights, positions, given, summed):
+    def forward(
+        ctx: Any,
+        spikes: Tensor,
+        weights: Tensor,
+        positions: Tensor | None,
+        given: Given,
+        summed: bool,
+        gather: Gather | None = None,
+    ) -> Tensor:
         timesteps = spikes.shape[1]
         last = min(given.span, timesteps - 1)  # what is later never arrives
         if summed:
             early = [spikes[:, : timesteps - d].sum(1, keepdim=True) for d in range(last + 1)]
             spikes = early[0] if last == 0 else torch.cat(early, 1)
-        rows, out = spikes.to(given.matrices.dtype), None
-        for d in range(last + 1):
+        rows = spikes.to(given.matrices.dtype)
+        out = product(rows[:, :1] if summed else rows, given.at(0))
+        for d in range(1, last + 1):
             part = product(rows[:, d : d + 1] if summed else rows[:, : timesteps - d], given.at(d))
-            if out is None:
-                out = part
-            elif summed:
+            if summed:
                 out += part
             else:
                 out[:, d:] += part
         ctx.save_for_backward(spikes, *given[:5])
-        ctx.rest, ctx.steps = given[5:], timesteps if summed else 0
+        ctx.rest, ctx.steps, ctx.gather = given[5:], timesteps if summed else 0, gather
         return out
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         spikes, *tensors = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[0]
-        found = back_through_synapses(gradient, spikes, Given(*tensors, *ctx.rest), wanted, steps=ctx.steps)
-        return *found, None, None
+        given, wanted = Given(*tensors, *ctx.rest), ctx.needs_input_grad[0]
+        found = back_through_synapses(gradient, spikes, given, wanted, steps=ctx.steps, gather=ctx.gather)
+        return *found, None, None, None
 
 
 def sums_up(generator: str, inputs: int, timesteps: int, fraction: int, word: int) -> bool:
@@ -287,21 +272,25 @@ def sums_up(generator: str, inputs: int, timesteps: int, fraction: int, word: in
     in the types of a product.
     """
     largest = inputs * 2**fraction
-    return (
-        generator == "sobol" and largest < 2 ** (word - 1) and timesteps * largest < 2**24
-        and timesteps <= BF16_INTEGERS
-    )  # fmt: skip
+    exact = timesteps * largest < 2**24 and timesteps <= BF16_INTEGERS
+    return generator == "sobol" and largest < 2 ** (word - 1) and exact
 
 
 def back_through_synapses(
-    gradient: Tensor, spikes: Tensor, given: Given, wanted: bool, drives: Tensor | None = None, steps: int = 0
+    gradient: Tensor,
+    spikes: Tensor,
+    given: Given,
+    wanted: bool,
+    drives: Tensor | None = None,
+    steps: int = 0,
+    gather: Gather | None = None,
 ) -> tuple[Tensor | None, Tensor, Tensor | None]:
     """Gradients to spikes, if wanted, weights and positions of that to the currents; see Synapses.
 
     drives: [P] float64, to which is added the sum of gradient times current of a sobol layer: the same as
     that of matrix entries times the gradients that they would have. steps: of the spikes, where what is given
     of them are counts up to the last step from which each delay arrives, [P or 1, delays, B, n_in], and one
-    gradient for all steps; else 0.
+    gradient for all steps; else 0. gather: see Synapses.
     """
     timesteps = steps or spikes.shape[1]
     last = min(given.span, timesteps - 1)
@@ -319,9 +308,8 @@ def back_through_synapses(
                 to_spikes = back.expand(-1, timesteps, -1, -1)
             else:
                 to_spikes[:, : timesteps - d] += back
-    kernels = backends.kernels_on(gradient.device.type)
     stacked = torch.stack(found) if last else found[0][None]
-    to_weights, to_positions = (collect if kernels is None else kernels.collect)(stacked, given, drives)
+    to_weights, to_positions = (gather or collect)(stacked, given, drives)
     return to_spikes, to_weights, to_positions
 
 
