@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import carray
 
-from scnas.snn.cpu.cache import exact
+from scnas.snn.cpu.cache import exact, view
 from scnas.snn.cpu.vectors import WIDTH, pointer_to, transpose
 
 # Constants of a layer in one vector; see neurons.Constants. C14 is 1.4 in Q(F); EACH is 2^F / L, what a count
@@ -186,7 +186,7 @@ def state_at(layer, which, block, timesteps):
     return layer.at_state + which * size
 
 
-@exact
+@view
 def state_of(states, layer, which, block, timesteps):
     """State `which` of a layer, [T, S + 1, n_out], or [T, n', 16] of an interleaved layer."""
     at, n = state_at(layer, which, block, timesteps), layer.n_out
@@ -212,28 +212,28 @@ def offsets_of(layer, block, timesteps):
     )
 
 
-@exact
+@view
 def flat_state(states, layer, which, block, timesteps):
     """State `which` of a layer, [T, neurons of all samples]."""
     state = state_of(states, layer, which, block, timesteps)
     return state.reshape(state.shape[0], state.shape[1] * state.shape[2])
 
 
-@exact
+@view
 def matrix_of(matrices, layer):
     """The matrices of a layer, [D + 1, 1 or T, n_in, n_out]."""
     size, at = layer.slices * layer.streams * layer.n_in * layer.n_out, layer.at_matrix
     return matrices[at : at + size].reshape(layer.slices, layer.streams, layer.n_in, layer.n_out)
 
 
-@exact
+@view
 def transposed_of(transposed, layer):
     """The transposed matrices of a layer, [D + 1, 1 or T, n_out, n_in]."""
     size, at = layer.slices * layer.streams * layer.n_in * layer.n_out, layer.at_matrix
     return transposed[at : at + size].reshape(layer.slices, layer.streams, layer.n_out, layer.n_in)
 
 
-@exact
+@view
 def lists_of(lists, layer, block, timesteps):
     """Room for the spikes of a layer's neurons: indices [S, T, n + 1] and counts [S, T]."""
     size, at = block * timesteps * (layer.n_out + 1), layer.at_list

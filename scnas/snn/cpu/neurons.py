@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scnas.snn.cpu.cache import exact, loose
+from scnas.snn.cpu.cache import borrowing, exact, loose
 from scnas.snn.cpu.counted import count_neurons
 from scnas.snn.cpu.layout import (
     BEFORE,
@@ -67,7 +67,7 @@ def adapts(k):
     return k[BUMP] != 0 or k[DECAY] != 0
 
 
-@exact
+@borrowing
 def _lif(states, at, thresholds, noise, saturates, k, total):
     """All steps of if, lif, stochastic_lif and homeostatic_lif in float32, for the neurons of all samples.
 
@@ -84,7 +84,7 @@ def _lif(states, at, thresholds, noise, saturates, k, total):
         n += WIDTH
 
 
-@exact
+@borrowing
 def _lif_vector(states, at, n, threshold, noise, saturates, k, total):
     """All steps of as many neurons from n on as there are thresholds, all of whose numbers stay in registers;
     see _lif."""
@@ -128,14 +128,14 @@ def _lif_vector(states, at, n, threshold, noise, saturates, k, total):
             _store_early(total, n, spikes, len(noise) - 1 - t)
 
 
-@exact
+@borrowing
 def _store_early(total, n, spikes, left):
     """Keep how many spikes there were when `left` steps are left to come, where a delay is as long."""
     if left < len(total):
         store(total, left * total.shape[1] + n, spikes)
 
 
-@exact
+@borrowing
 def _izhikevich(states, at, thresholds, timesteps, saturates, k, total):
     """All steps of izhikevich in float32, for the neurons of all samples.
 
@@ -151,7 +151,7 @@ def _izhikevich(states, at, thresholds, timesteps, saturates, k, total):
         n += WIDTH
 
 
-@exact
+@borrowing
 def _izhikevich_vector(states, at, n, threshold, timesteps, saturates, k, total):
     """All steps of as many neurons from n on as there are thresholds; see _izhikevich.
 
@@ -257,7 +257,7 @@ def _izhikevich_float64(current, neurons, threshold, k, v, u, gap, before, insid
             v[n] = reset if over >= zero else x
 
 
-@exact
+@borrowing
 def neurons(candidate, i, states, size, thresholds, sums_up, total):
     """Membranes and spikes of layer i of a candidate from its currents, in its states, for `size` samples of
     a block.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scnas.snn.cpu import counted, currents, gradients, spikes
-from scnas.snn.cpu.cache import exact, inner, inner_loose
+from scnas.snn.cpu.cache import borrowing, borrowing_loose, exact, inner, inner_loose, view
 from scnas.snn.cpu.layout import (
     BOUND,
     CURRENT,
@@ -107,14 +107,14 @@ def _work(candidate, classes):
 # -- forward --------------------------------------------------------------------------------------
 
 
-@inner
+@view
 def _totals(work, layer, block):
     """Spikes of the inputs of a last layer that is summed up, [D + 1, S, n_in]."""
     size = layer.slices * block * layer.n_in
     return work.total[:size].reshape(layer.slices, block, layer.n_in)
 
 
-@inner
+@borrowing
 def _forward_summed(candidate, i, inputs, first, size, buffers, work, scores):
     """Scores of a last layer that is summed up."""
     layer = candidate.layers[i]
@@ -127,7 +127,7 @@ def _forward_summed(candidate, i, inputs, first, size, buffers, work, scores):
         counted.scores_of(total, s, transposed, scores, first + s)
 
 
-@inner
+@borrowing
 def _counted(work, layer, size, block):
     """How many spikes the inputs of a last layer that is summed up have."""
     total, found = _totals(work, layer, block), 0
@@ -137,7 +137,7 @@ def _counted(work, layer, size, block):
     return found
 
 
-@inner
+@borrowing
 def _currents_of_levels(candidate, i, inputs, first, size, buffers):
     """Currents of layer i, whose inputs are rate-coded."""
     layer, block, timesteps = candidate.layers[i], candidate.block, candidate.timesteps
@@ -157,7 +157,7 @@ def _currents_of_levels(candidate, i, inputs, first, size, buffers):
         interleave(buffers.spare, timesteps, n, size, buffers.states, at)
 
 
-@inner
+@borrowing
 def _currents_of_masks(candidate, i, inputs, first, size, buffers, work):
     """Currents of layer i, which is interleaved; returns the spikes of its inputs where they are neurons of
     an interleaved layer."""
@@ -189,7 +189,7 @@ def _currents_of_masks(candidate, i, inputs, first, size, buffers, work):
     return found
 
 
-@inner
+@borrowing
 def _currents_of_lists(candidate, i, inputs, first, size, buffers):
     """Currents of layer i from lists of spikes."""
     layer, block, timesteps = candidate.layers[i], candidate.block, candidate.timesteps
@@ -203,7 +203,7 @@ def _currents_of_lists(candidate, i, inputs, first, size, buffers):
         currents.of_lists(active, counts, at + s, matrix, current, s)
 
 
-@inner
+@borrowing
 def _forward(candidate, inputs, first, size, buffers, work, result, counts_spikes):
     """All layers for the samples first, first + 1, ..., as many as `size`: scores, and if `counts_spikes` how
     many spikes each layer fired."""
@@ -249,7 +249,7 @@ def _forward(candidate, inputs, first, size, buffers, work, result, counts_spike
 # -- backward -------------------------------------------------------------------------------------
 
 
-@inner
+@borrowing
 def _backward_summed(candidate, i, buffers, work):
     """Backward pass of a last layer that is summed up."""
     layer = candidate.layers[i]
@@ -261,7 +261,7 @@ def _backward_summed(candidate, i, buffers, work):
         counted.backward(work.total, buffers.transposed, layer, work.slope, work.to_weights, None)
 
 
-@inner
+@borrowing
 def _levels_to_weights(candidate, i, inputs, first, size, buffers):
     """Gradients to the weights of layer i, whose inputs are rate-coded."""
     layer, timesteps = candidate.layers[i], candidate.timesteps
@@ -301,7 +301,7 @@ def _spikes_to_weights(candidate, i, inputs, first, size, buffers, work):
     gradients.of_spikes(places, ends, length, buffers.tiles, height, block, layer, buffers.per_weight)
 
 
-@inner
+@borrowing
 def _to_layer_before(candidate, i, size, buffers):
     """Gradients to the spikes of layer i - 1 of those to the currents of layer i, in the states of both."""
     layer, before = candidate.layers[i], candidate.layers[i - 1]
@@ -328,7 +328,7 @@ def _to_layer_before(candidate, i, size, buffers):
         interleave_few(target, size, out)
 
 
-@inner_loose
+@borrowing_loose
 def _backward(candidate, inputs, first, size, buffers, work, result):
     """All layers backward, of the gradient to scores in `work.slope`: gradients to matrices, to thresholds of
     all samples, to gain_k and leak_k."""
