@@ -105,7 +105,7 @@ def compiled(**settings: Any) -> Callable[[Callable], Callable]:
 
 
 # Results to the last bit as written down, and such whose sums may be taken in another order. Numba hands its
-# settings down to callees that have none of their own: whether references are counted (_nrt) all say themselves.
+# settings down to callees that have none of their own, so all say whether references are counted (_nrt).
 _loosely = {"reassoc", "contract", "nsz"}
 exact = compiled(error_model="numpy", _nrt=True)
 loose = compiled(error_model="numpy", _nrt=True, fastmath=_loosely)
@@ -114,9 +114,9 @@ loose = compiled(error_model="numpy", _nrt=True, fastmath=_loosely)
 _private = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 inner = compiled(_nrt=True, **_private)
 inner_loose = compiled(_nrt=True, fastmath=_loosely, **_private)
-# The same without counting references to arrays, which costs more than many of these functions do: every array
-# that is taken out of a value such as layout.Buffers is counted. Such a function must make no array (Numba
-# refuses it), return none, and call none that returns one unless that is a `view`.
+# The same without counting references to arrays, which costs more than many of these functions do: every
+# array that is taken out of a value such as layout.Buffers is counted. Such a function must make no array
+# (Numba refuses it), return none, and call none that returns one unless that is a `view`.
 borrowing = compiled(_nrt=False, **_private)
 borrowing_loose = compiled(_nrt=False, fastmath=_loosely, **_private)
 # A function that returns a part of an array that it is given, built into its callers.
