@@ -693,7 +693,7 @@ def test_constants_of_ones_own_stand_in_a_network_behind_the_others(registry):
         Network.from_dict(data)
 
 
-def test_a_model_of_ones_own_is_trained_by_the_reference_and_refused_by_the_kernels(registry):
+def test_a_model_of_ones_own_is_trained_by_the_reference_and_never_by_the_kernels(registry):
     models.register(quadratic())
     a = Architecture(20, (12, 3), ("quadratic_if", "lif"), (16, 16), (0, 0), timesteps=8)
     stack = PopulationStack([a], 3, torch.device("cpu"))
@@ -708,11 +708,11 @@ def test_a_model_of_ones_own_is_trained_by_the_reference_and_refused_by_the_kern
     for kind in ("weight", "threshold", "gain", "leak"):
         slope = stack.layers[0].tensors[kind].grad
         assert slope.isfinite().all() and slope.any(), kind
-    samples = Samples(Split(x, np.zeros(30, np.int64)), "rate", 8, torch.device("cpu"))
-    with pytest.raises(
-        ValueError, match="on cpu must be among if, .*, got quadratic_if, which has no kernel"
-    ):
-        open_pass(stack, samples)
+    split = Split(x, np.zeros(30, np.int64))
+    ours = open_pass(stack, Samples(split, "rate", 8, torch.device("cpu"), arrays=False))
+    assert isinstance(ours, TorchPass)
+    with pytest.raises(ValueError, match="samples must be encoded as the passes of their neurons take them"):
+        open_pass(stack, Samples(split, "rate", 8, torch.device("cpu")))
 
 
 def test_an_expression_can_be_read():

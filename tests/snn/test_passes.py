@@ -1,11 +1,15 @@
 """The two ways to compute gradients and scores, kernels on a CPU and torch anywhere, are one."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
+from numba.core.runtime import _nrt_python, rtsys
 
 from scnas.snn import backends, training
 from scnas.snn.budget import Budget
+from scnas.snn.cpu import passes as of_cpu
 from scnas.snn.cpu.passes import CpuPass
 from scnas.snn.population import PopulationStack
 from scnas.snn.reference.operations import REFERENCE
@@ -207,3 +211,37 @@ def test_training_goes_the_same_way_with_either_pass(encoder, monkeypatch):
             # Rounding differs in the last bits, and now and then an integer weight with it.
             assert a.train_loss == pytest.approx(b.train_loss, rel=0.05)
             assert a.activity == pytest.approx(b.activity, rel=0.1)
+
+
+@pytest.mark.parametrize("encoder", ["rate", "events"])
+@pytest.mark.parametrize("seed", range(6))
+def test_compiled_passes_give_every_array_back_as_often_as_they_took_it(seed, encoder, monkeypatch):
+    """Functions that only borrow arrays do not count references (see cpu.cache.borrowing): none may leak."""
+    kept, run = [], of_cpu.run
+
+    def arrays(values):
+        for value in values:
+            if isinstance(value, tuple):
+                yield from arrays(value)
+            elif isinstance(value, np.ndarray):
+                yield value
+
+    def counted(*arguments):
+        given = list(arrays(arguments))
+        before = [sys.getrefcount(array) for array in given]
+        blocks = rtsys.get_allocation_stats()
+        result = run(*arguments)
+        after = rtsys.get_allocation_stats()
+        kept.append(after.alloc - blocks.alloc - (after.free - blocks.free))
+        assert before == [sys.getrefcount(array) for array in given] and len(given) > 5
+        return result
+
+    stack, _ = stacks(seed)
+    x, _, labels = batch(seed, encoder)
+    learner = CpuPass(stack, van_der_corput(8) if encoder == "rate" else None)
+    learner.gradients(x, labels, 0.5)
+    _nrt_python.memsys_enable_stats()
+    monkeypatch.setattr(of_cpu, "run", counted)
+    learner.gradients(x, labels, 0.5)
+    learner.scores(x)
+    assert kept == [0, 0]
