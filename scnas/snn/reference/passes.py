@@ -11,7 +11,7 @@ from scnas.snn.reference.synapses import full_float32
 
 
 class TorchPass:
-    """Gradients and scores of a stack by torch on any device; the CPU has its own, cpu.CpuPass.
+    """Gradients and scores of a stack by torch on any device; the CPU has its own, cpu.passes.CpuPass.
 
     Inputs are spikes [T, B, n_inputs] float32.
     """
