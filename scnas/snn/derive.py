@@ -366,9 +366,6 @@ class Dialect:
 
 NUMPY = Dialect()
 NUMBA = Dialect(clip="min(max({}, {}), {})", choose="({1} if {0} else {2})", both="({}) and ({})")
-TRITON = Dialect(
-    floor="tl.floor({})", clip="tl.minimum(tl.maximum({}, {}), {})", choose="tl.where({}, {}, {})"
-)
 
 
 @dataclass
